@@ -446,7 +446,7 @@ int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *recor
 
 /* ---- ipctrace --------------------------------------------------------------------------------------------------------- */
 
-enum pm_event {                         /* SEDarwin's numbers: 1 + the permission's place among its twelve */
+enum pm_event {                         /* one for each use, give and take of a right */
     PM_EVENT_SEND = 1, PM_EVENT_RECV = 2, PM_EVENT_MAKE_SEND = 3, PM_EVENT_MAKE_SEND_ONCE = 4, PM_EVENT_COPY_SEND = 5,
     PM_EVENT_MOVE_SEND = 6, PM_EVENT_MOVE_SEND_ONCE = 7, PM_EVENT_MOVE_RECV = 8, PM_EVENT_HOLD_SEND = 9,
     PM_EVENT_HOLD_SEND_ONCE = 10, PM_EVENT_HOLD_RECV = 11, PM_EVENTS = 12
