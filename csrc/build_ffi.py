@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Describes the compiled module `pympi._core` to cffi; setup.py runs it.
+
+The public header is the declaration: the part of pympi.h between its `cdef-begin` and `cdef-end`
+marks is what cffi reads. From the same text come two kinds of glue, so that neither is written
+twice:
+
+- a function whose last parameter is `const struct pm_wait *wait` may sleep. It gets a wrapper
+  `pm_block_<x>` with `int64_t timeout_ns` in that place, which gives the GIL up (binding.h);
+- a function pointer type `pm_<x>` may be answered in Python. It gets an `extern "Python"`
+  function `pm_python_<x>`.
+
+The environment chooses the build: PYMPI_SANITIZE=address,undefined or thread; PYMPI_PORTABLE=1
+(pthread and a pipe, no futex and eventfd); PYMPI_DEBUG=1 (assertions that the lock is held);
+PYMPI_STOCK=1 (cffi as it comes: every call gives the GIL up).
+"""
+
+import os
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+from cffi import FFI
+
+CSRC = Path(__file__).resolve().parent
+BEGIN, END = "/* cdef-begin */", "/* cdef-end */"
+
+SWITCHES = {"PYMPI_PORTABLE": "PM_PORTABLE", "PYMPI_DEBUG": "PM_DEBUG", "PYMPI_STOCK": "PM_STOCK"}
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes"]
+
+COMMENT = re.compile(r"/\*.*?\*/", re.S)
+WAITER = re.compile(
+    r"^(?P<result>\w[\w ]*[ *])(?P<name>pm_\w+)\((?P<parameters>[^()]*?),"
+    r"\s*const struct pm_wait \*wait\);",
+    re.M,
+)
+CALLBACK = re.compile(
+    r"^typedef (?P<result>\w[\w ]*[ *])\(\*pm_(?P<name>\w+)\)\((?P<parameters>[^()]*)\);", re.M
+)
+
+# What binding.h offers to pympi/_ffi.py, and the release function of memory that Python owns.
+BINDING = """
+int pm_binding_holds_gil(uintptr_t gilstate_check);
+const char *pm_binding_build(void);
+extern "Python" void pm_python_release(void *context);
+"""
+
+BLOCKING = """
+{signature}
+{{
+    struct pm_pause pause;
+    {result}result;
+
+    {poll}
+    pm_pause_begin(&pause, timeout_ns);
+    result = {name}({arguments}, &pause.wait);
+    pm_pause_end(&pause);
+    return result;
+}}
+"""
+
+# Mostly there is nothing to wait for: so ask first without a wait, and keep the GIL. A poll that
+# times out has changed nothing, except in a call of two halves, of which the first may be done.
+POLL = """result = {name}({arguments}, NULL);
+    if (timeout_ns == 0 || !pm_timed_out(result))
+        return result;"""
+NO_POLL = """if (timeout_ns == 0)
+        return {name}({arguments}, NULL);"""
+TWO_HALVES = {"pm_call", "pm_mach_msg"}
+
+
+def public_declarations(header: str) -> str:
+    """Return the marked part of the public header, without comments."""
+    begin, end = header.find(BEGIN), header.find(END)
+    if begin < 0 or end < begin:
+        raise SystemExit(f"pympi: csrc/pympi.h must hold the lines '{BEGIN}' and '{END}', in order")
+    return COMMENT.sub("", header[begin:end])
+
+
+def argument_name(parameter: str) -> str:
+    """Return the name that `parameter`, such as `const void *body` or `int v[4]`, declares."""
+    names = re.findall(r"\w+", parameter.partition("[")[0])
+    return str(names[-1])
+
+
+def blocking_signature(match: re.Match[str]) -> str:
+    """Return the prototype, without semicolon, of the wrapper of a function that may wait."""
+    name = match["name"].replace("pm_", "pm_block_", 1)
+    return f"{match['result']}{name}({match['parameters']}, int64_t timeout_ns)"
+
+
+def blocking_source(match: re.Match[str]) -> str:
+    """Return the C definition of the wrapper of a function that may wait."""
+    name = match["name"]
+    arguments = ", ".join(map(argument_name, match["parameters"].split(",")))
+    poll = (NO_POLL if name in TWO_HALVES else POLL).format(name=name, arguments=arguments)
+    return BLOCKING.format(
+        signature=f"static {blocking_signature(match)}",
+        result=match["result"],
+        poll=poll,
+        name=name,
+        arguments=arguments,
+    )
+
+
+def declarations(public: str) -> str:
+    """Return all that cffi is to read."""
+    waiters = [f"{blocking_signature(match)};" for match in WAITER.finditer(public)]
+    callbacks = [
+        f'extern "Python" {match["result"]}pm_python_{match["name"]}({match["parameters"]});'
+        for match in CALLBACK.finditer(public)
+    ]
+    return "\n".join([public, *waiters, *callbacks, BINDING])
+
+
+def source(public: str) -> str:
+    """Return the preamble of the module: core, binding, and a wrapper per waiting function."""
+    wrappers = [blocking_source(match) for match in WAITER.finditer(public)]
+    return "\n".join(['#include "pympi.c"', '#include "binding.h"', *wrappers])
+
+
+def sanitizers() -> str:
+    """Return the sanitizers asked for, as -fsanitize= takes them; empty for none."""
+    return os.environ.get("PYMPI_SANITIZE", "")
+
+
+def macros() -> list[tuple[str, str | None]]:
+    """Return the macros of the switches that are set, and the build's name for the binding."""
+    chosen = [switch for switch in SWITCHES if os.environ.get(switch, "0") not in ("", "0")]
+    name = " ".join(filter(None, [sanitizers(), *(s[6:].lower() for s in chosen)])) or "release"
+    return [("PM_BUILD", f'"{name}"'), *((SWITCHES[switch], None) for switch in chosen)]
+
+
+def compile_flags() -> list[str]:
+    """Return the compiler's flags of the build asked for."""
+    flags = ["-O3", "-std=gnu11", "-fvisibility=hidden", *WARNINGS]
+    if not sanitizers():
+        return flags
+    flags[0] = "-O1"
+    return [*flags, "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitizers()}"]
+
+
+def limited_api() -> bool:
+    """Tell whether one binary serves all Pythons: not with the GIL gone, nor a debug Python."""
+    return not (sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"))
+
+
+def ffibuilder() -> FFI:
+    """Return the description of `pympi._core` that cffi builds from."""
+    public = public_declarations((CSRC / "pympi.h").read_text(encoding="utf-8"))
+    ffi = FFI()
+    ffi.cdef(declarations(public))
+    ffi.set_source(
+        "pympi._core",
+        source(public),
+        include_dirs=[str(CSRC)],
+        depends=sorted(str(path) for path in CSRC.rglob("*.[chd]*") if path.is_file()),
+        define_macros=macros(),
+        extra_compile_args=compile_flags(),
+        extra_link_args=["-pthread", *([f"-fsanitize={sanitizers()}"] if sanitizers() else [])],
+        py_limited_api=limited_api(),
+    )
+    return ffi
