@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""ipctrace: recorded paths as text, and recordings run again (SEDarwin ipctrace)."""
+
+from .mangle import mangle, port_label, task_label, unmangle
+from .text import (
+    EVENTS,
+    KOBJECTS,
+    SEDARWIN_EVENTS,
+    TraceError,
+    TraceReader,
+    TraceRecord,
+    read_trace,
+    sedarwin_records,
+    write_full,
+    write_sedarwin,
+)
+
+__all__ = [
+    "EVENTS",
+    "KOBJECTS",
+    "SEDARWIN_EVENTS",
+    "TraceError",
+    "TraceReader",
+    "TraceRecord",
+    "mangle",
+    "port_label",
+    "read_trace",
+    "sedarwin_records",
+    "task_label",
+    "unmangle",
+    "write_full",
+    "write_sedarwin",
+]
