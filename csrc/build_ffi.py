@@ -134,11 +134,11 @@ def macros() -> list[tuple[str, str | None]]:
 
 def compile_flags() -> list[str]:
     """Return the compiler's flags of the build asked for."""
-    flags = ["-O3", "-std=gnu11", "-fvisibility=hidden", *WARNINGS]
+    flags = ["-std=gnu11", "-fvisibility=hidden", "-fno-semantic-interposition", *WARNINGS]
     if not sanitizers():
-        return flags
-    flags[0] = "-O1"
-    return [*flags, "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitizers()}"]
+        return ["-O3", *flags]
+    checked = [f"-fsanitize={sanitizers()}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    return ["-O1", "-g", *flags, *checked]
 
 
 def limited_api() -> bool:

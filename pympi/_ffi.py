@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The compiled core: `ffi` and `lib`, as cffi makes them from csrc/pympi.h.
 
-This is the only module that imports `pympi._core`. It proves at import that calls into the core keep
-the GIL, as csrc/binding.h arranges, since that leans on the C text that cffi generates.
+This is the only module that imports `pympi._core`. It proves at import that calls into the core
+keep the GIL, as csrc/binding.h arranges, since that leans on the C text that cffi generates.
 
 A call that may sleep has two forms. `lib.pm_x(..., wait)` with `ffi.NULL` for `wait` polls.
 `lib.pm_block_x(..., timeout_ns)` polls first, then gives the GIL up and waits, negative for ever;

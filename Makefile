@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The front door. `make demo` and `make test` do everything that a fresh machine needs first.
+
+PYTHON ?= python3
+STEPS ?= 1000000
+CORE := $(shell find csrc -name '*.[ch]' -o -name '*.def' -o -name '*.py')
+PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/*)
+PROJECT := pyproject.toml setup.py tools/environment.py
+
+# Builds of their own kind live in environments of their own and are tested from build/, where the
+# package in the checkout does not hide them. conftest.py checks that the right one is tested.
+SWITCHES_asan := PYMPI_SANITIZE=address,undefined PYMPI_DEBUG=1
+SWITCHES_tsan := PYMPI_SANITIZE=thread PYMPI_DEBUG=1
+SWITCHES_portable := PYMPI_PORTABLE=1
+SWITCHES_stock := PYMPI_STOCK=1
+ENVIRONMENT_asan = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+    PYMPI_EXPECT_BUILD="address,undefined debug"
+ENVIRONMENT_tsan = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) \
+    TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1" PYMPI_EXPECT_BUILD="thread debug"
+ENVIRONMENT_portable = PYMPI_EXPECT_BUILD="portable"
+ENVIRONMENT_stock = PYMPI_EXPECT_BUILD="stock"
+# TSan wants its shadow memory where address randomisation may put something else.
+FIXED_ADDRESSES := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
+IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -m pytest \
+    -c ../pyproject.toml --rootdir .. -p no:cacheprovider
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo test test-c asan tsan portable stock model lint format bench bench-quick \
+    wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.built ## make .venv, build, install, and run the main job: replay a boot trace
+	.venv/bin/pympi demo
+
+test: .venv/.tools ## the same, then all tests
+	.venv/bin/python -m pytest
+
+build: .venv/.built ## make .venv, build the core, install pympi there for editing
+
+test-c: .venv/.tools ## the C programs in tests/c, under ASan, UBSan and (threads/) TSan
+	.venv/bin/python -m pytest tests/c
+
+asan: test-c check-asan ## C tests and Python tests against a core built with ASan and UBSan
+
+tsan: .venv/.tools check-tsan ## thread tests, in C and Python, against a core built with TSan
+	.venv/bin/python -m pytest tests/c -k threads
+
+portable: check-portable ## all tests against a core of pthreads and pipes, without futex and eventfd
+
+stock: check-stock ## all tests against the binding as cffi makes it, which gives the GIL up in each call
+
+model: .venv/.tools ## STEPS=1000000 seeded random steps, core against reference model
+	.venv/bin/python tests/model/drive.py --steps $(STEPS)
+
+lint: .venv/.tools ## ruff, mypy, and the tests in tests/lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q tests/lint
+
+format: .venv/.tools ## rewrite the Python files as ruff would have them
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: .venv/.tools ## the benchmarks, in paired rounds: a table and JSON
+	.venv/bin/python -m benchmarks
+
+bench-quick: .venv/.tools ## the benchmarks with few rounds, to see that they run
+	.venv/bin/python -m benchmarks --quick
+
+wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where no compiler is
+	rm -rf dist
+	.venv/bin/python -m build --outdir dist
+	.venv/bin/python tools/check_wheel.py dist/*.whl
+
+clean: ## remove all that make has made
+	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- environments, each with a stamp file so that a second run costs nothing ----
+
+.venv/.made .venv-%/.made: tools/environment.py
+	@$(PYTHON) tools/environment.py --venv
+	$(PYTHON) -m venv --clear $(@D)
+	@touch $@
+
+.venv/.built: .venv/.made $(PROJECT) $(CORE)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.tools: pyproject.toml | .venv/.built
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	@touch $@
+
+.venv-%/.built: .venv-%/.made $(PROJECT) $(CORE) $(PACKAGE)
+	rm -rf build/lib build/*/lib*
+	env $(SWITCHES_$*) .venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+	    '.[test]'
+	@touch $@
+
+check-asan check-portable check-stock: check-%: .venv-%/.built
+	$(IN_BUILD) ../tests --ignore ../tests/c --ignore ../tests/lint
+
+check-tsan: WRAPPER = $(FIXED_ADDRESSES)
+check-tsan: check-%: .venv-%/.built
+	$(IN_BUILD) ../tests/threads
+
+.PRECIOUS: .venv-%/.made .venv-%/.built
+.PHONY: check-asan check-tsan check-portable check-stock

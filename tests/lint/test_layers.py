@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Dependencies point one way: the tables here are the architecture, and the tests hold us to it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CSRC, PACKAGE = ROOT / "csrc", ROOT / "pympi"
+
+# A layer of csrc, and the layers whose headers it may include besides its own.
+C_LAYERS = {
+    "base": set(),
+    "sec": {"base"},
+    "ipc": {"base", "sec"},
+    "sys": {"base", "sec", "ipc"},
+}
+# The public header is known to all but the lowest layer, which knows nothing of us.
+PUBLIC_HEADER = "pympi.h"
+# pympi.c puts the core together, binding.h and the public header stand outside the layers.
+C_TOP = {"pympi.c", "pympi.h", "binding.h"}
+
+# A module or package of pympi, and the ones it may import at run time besides itself. Whatever is
+# not listed is built on the public API: see PRIVATE.
+BOTTOM = {"_version"}
+FFI = BOTTOM | {"_ffi"}
+VALUES = FFI | {"errors", "enums", "label"}
+MESSAGES = VALUES | {"message"}
+OBJECTS = MESSAGES | {"port", "task", "policy"}
+PYTHON_LAYERS = {
+    "_version": set(),
+    "_ffi": {"_core"} | BOTTOM,
+    "errors": VALUES,
+    "enums": VALUES,
+    "label": VALUES,
+    "policy": VALUES,
+    "message": MESSAGES,
+    "port": MESSAGES | {"task"},
+    "task": MESSAGES | {"port"},
+    "kernel": OBJECTS | {"mach"},
+    "mach": OBJECTS | {"kernel"},
+}
+# What modules built on the public API may not import: they get by with what users have.
+PRIVATE = {"_core", "_ffi"}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+
+
+def c_files() -> list[Path]:
+    """Return the C files of the layers."""
+    return sorted(p for p in CSRC.rglob("*.[ch]") if p.relative_to(CSRC).parts[0] not in C_TOP)
+
+
+def includes(path: Path) -> list[str]:
+    """Return the quoted includes of a C file, relative to csrc."""
+    names = INCLUDE.findall(path.read_text(encoding="utf-8"))
+    return [name if "/" in name or name in C_TOP else f"{layer_of(path)}/{name}" for name in names]
+
+
+def layer_of(path: Path) -> str:
+    """Return the layer directory that a C file lies in."""
+    return path.relative_to(CSRC).parts[0]
+
+
+def forbidden_includes(layer: str, names: list[str]) -> list[str]:
+    """Return those of the included `names` that `layer` may not include."""
+    allowed = C_LAYERS[layer] | {layer}
+    public = set() if layer == "base" else {PUBLIC_HEADER}
+    return [n for n in names if n not in public and n.split("/")[0] not in allowed]
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda p: str(p.relative_to(CSRC)))
+def test_c_includes_point_down(path: Path) -> None:
+    wrong = forbidden_includes(layer_of(path), includes(path))
+    assert not wrong, f"{path.relative_to(ROOT)} may not include {', '.join(wrong)}"
+
+
+def test_c_files_lie_in_layers() -> None:
+    outside = [str(p.relative_to(CSRC)) for p in c_files() if layer_of(p) not in C_LAYERS]
+    assert not outside, f"not in a layer of csrc ({', '.join(C_LAYERS)}): {outside}"
+
+
+def test_c_headers_have_no_cycle() -> None:
+    graph = {str(p.relative_to(CSRC)): includes(p) for p in c_files() if p.suffix == ".h"}
+    assert cycle(graph) == []
+
+
+def cycle(graph: dict[str, list[str]]) -> list[str]:
+    """Return the nodes of one cycle of `graph`, or an empty list."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        found = next(filter(None, (visit(n, [*path, node]) for n in graph.get(node, []))), [])
+        done.add(node)
+        return found
+
+    return next(filter(None, (visit(node, []) for node in graph)), [])
+
+
+def python_files() -> list[Path]:
+    """Return the modules of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    """Return the name in the table above that stands for a file: its top module or package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes except those under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def imported_units(source: str, package: list[str]) -> set[str]:
+    """Return the units that `source`, a module in `package`, imports; `` for pympi itself.
+
+    Imports inside functions count: they are dependencies too.
+    """
+    units = set()
+    for node in runtime_nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = base + (node.module.split(".") if node.module else [])
+            names = [[*module, alias.name] for alias in node.names]
+        else:
+            continue
+        units.update(unit_of_import(name) for name in names if name[0] == "pympi")
+    return units
+
+
+def unit_of_import(name: list[str]) -> str:
+    """Return the unit that a dotted import means; a name that pympi re-exports means pympi."""
+    if len(name) < 2:
+        return ""
+    places = (PACKAGE / name[1], PACKAGE / f"{name[1]}.py")
+    known = name[1] in PYTHON_LAYERS or name[1] in PRIVATE or any(map(Path.exists, places))
+    return name[1] if known else ""
+
+
+def forbidden_imports(unit: str, imported: set[str]) -> set[str]:
+    """Return those of the `imported` units that `unit` may not import."""
+    if unit in PYTHON_LAYERS:
+        return imported - PYTHON_LAYERS[unit] - {unit}
+    return imported & (PRIVATE if unit != "__init__" else {"_core"})
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_python_imports_point_down(path: Path) -> None:
+    package = ["pympi", *path.relative_to(PACKAGE).parts[:-1]]
+    imported = imported_units(path.read_text(encoding="utf-8"), package)
+    wrong = forbidden_imports(unit_of(path), imported)
+    names = ", ".join(sorted(f"pympi.{name}".rstrip(".") for name in wrong))
+    assert not wrong, f"{path.relative_to(ROOT)} may not import {names}"
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [("base", "pympi.h"), ("base", "sec/avc.h"), ("sec", "ipc/port.h"), ("ipc", "sys/kernel.h")],
+)
+def test_upward_include_is_found(layer: str, name: str) -> None:
+    assert forbidden_includes(layer, ["base/base.h", name]) == [name]
+
+
+@pytest.mark.parametrize(
+    ("unit", "source", "wrong"),
+    [
+        ("errors", "from pympi.kernel import Kernel", {"kernel"}),
+        ("errors", "def f():\n    import pympi.kernel", {"kernel"}),
+        ("errors", "from .kernel import Kernel", {"kernel"}),
+        ("errors", "from . import _core", {"_core"}),
+        (
+            "errors",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pympi.task",
+            set(),
+        ),
+        ("trace", "from pympi._ffi import lib", {"_ffi"}),
+        ("trace", "from pympi import Kernel, enums", set()),
+        ("kernel", "from pympi import Kernel", {""}),
+    ],
+)
+def test_upward_import_is_found(unit: str, source: str, wrong: set[str]) -> None:
+    assert forbidden_imports(unit, imported_units(source, ["pympi"])) == wrong
+
+
+def test_cycle_is_found() -> None:
+    assert cycle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
+    assert cycle({"a": ["b", "c"], "b": ["c"], "c": []}) == []
