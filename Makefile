@@ -7,8 +7,9 @@ CORE := $(shell find csrc -name '*.[ch]' -o -name '*.def' -o -name '*.py')
 PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/*)
 PROJECT := pyproject.toml setup.py tools/environment.py
 
-# Builds of their own kind live in environments of their own and are tested from build/, where the
+# Builds of other kinds live in environments of their own and are tested from build/, where the
 # package in the checkout does not hide them. conftest.py checks that the right one is tested.
+VARIANTS := asan tsan portable stock
 SWITCHES_asan := PYMPI_SANITIZE=address,undefined PYMPI_DEBUG=1
 SWITCHES_tsan := PYMPI_SANITIZE=thread PYMPI_DEBUG=1
 SWITCHES_portable := PYMPI_PORTABLE=1
@@ -49,7 +50,8 @@ asan: test-c check-asan ## C tests and Python tests against a core built with AS
 tsan: .venv/.tools check-tsan ## thread tests, in C and Python, against a core built with TSan
 	.venv/bin/python -m pytest tests/c -k threads
 
-portable: check-portable ## all tests against a core of pthreads and pipes, without futex and eventfd
+portable: .venv/.tools check-portable ## all tests against a core of pthreads and pipes, without futex and eventfd
+	PYMPI_PORTABLE=1 .venv/bin/python -m pytest tests/c
 
 stock: check-stock ## all tests against the binding as cffi makes it, which gives the GIL up in each call
 
@@ -84,7 +86,7 @@ clean: ## remove all that make has made
 
 # ---- environments, each with a stamp file so that a second run costs nothing ----
 
-.venv/.made .venv-%/.made: tools/environment.py
+.venv/.made $(VARIANTS:%=.venv-%/.made): tools/environment.py
 	@$(PYTHON) tools/environment.py --venv
 	$(PYTHON) -m venv --clear $(@D)
 	@touch $@
@@ -97,18 +99,15 @@ clean: ## remove all that make has made
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
 	@touch $@
 
-.venv-%/.built: .venv-%/.made $(PROJECT) $(CORE) $(PACKAGE)
+$(VARIANTS:%=.venv-%/.built): .venv-%/.built: .venv-%/.made $(PROJECT) $(CORE) $(PACKAGE)
 	rm -rf build/lib build/*/lib*
 	env $(SWITCHES_$*) .venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
 	    '.[test]'
 	@touch $@
 
-check-asan check-portable check-stock: check-%: .venv-%/.built
-	$(IN_BUILD) ../tests --ignore ../tests/c --ignore ../tests/lint
-
+.PHONY: $(VARIANTS:%=check-%)
+TESTS = ../tests --ignore ../tests/c --ignore ../tests/lint
 check-tsan: WRAPPER = $(FIXED_ADDRESSES)
-check-tsan: check-%: .venv-%/.built
-	$(IN_BUILD) ../tests/threads
-
-.PRECIOUS: .venv-%/.made .venv-%/.built
-.PHONY: check-asan check-tsan check-portable check-stock
+check-tsan: TESTS = ../tests/threads
+$(VARIANTS:%=check-%): check-%: .venv-%/.built
+	$(IN_BUILD) $(TESTS)
