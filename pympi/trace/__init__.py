@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """ipctrace: recorded paths as text, and recordings run again (SEDarwin ipctrace)."""
 
+from .labels import Labels, read_labels
 from .mangle import mangle, port_label, task_label, unmangle
+from .plan import Plan, make_plan
 from .text import (
     EVENTS,
     KOBJECTS,
@@ -19,11 +21,15 @@ __all__ = [
     "EVENTS",
     "KOBJECTS",
     "SEDARWIN_EVENTS",
+    "Labels",
+    "Plan",
     "TraceError",
     "TraceReader",
     "TraceRecord",
+    "make_plan",
     "mangle",
     "port_label",
+    "read_labels",
     "read_trace",
     "sedarwin_records",
     "task_label",

@@ -100,9 +100,12 @@ def make_plan(records: Iterable[TraceRecord]) -> Plan:
     """The plan that reproduces `records`; events that SEDarwin does not record are left out.
 
     Raises:
-        ValueError: more than MAX_EVENTS events.
+        ValueError: more than MAX_EVENTS events, or a port that is a task's own (number -1).
     """
     records = sedarwin_records(records)
+    for record in records:
+        if record.number < 0:
+            raise ValueError(f"expected port numbers from 0, found {record}")
     if (events := sum(record.count for record in records)) > MAX_EVENTS:
         raise ValueError(f"expected at most {MAX_EVENTS} events to replay, found {events}")
     tasks = _index(name for record in records for name in (record.task, record.owner))

@@ -72,13 +72,13 @@ KOBJECTS = (
     "unknown",
     "max_type",
 )
-_KOBJECT_NUMBERS = {name: number for number, name in enumerate(KOBJECTS)}
+KOBJECT_NUMBERS = {name: number for number, name in enumerate(KOBJECTS)}
 
 #: Owner of the kernel-object ports, which alone have a kind in SEDarwin's form.
 MACH_KERNEL = "mach_kernel"
 
 MAX_RECORDS = 1 << 20
-MAX_NAME = 1024  # bytes of UTF-8; SEDarwin itself keeps 123
+MAX_NAME = 1023  # bytes of UTF-8, as for a task; SEDarwin itself keeps 123
 MAX_LINE = 1 << 14  # a name of escapes only is 9 times its length
 MAX_NUMBER = (1 << 31) - 1
 MAX_COUNT = (1 << 63) - 1
@@ -198,9 +198,9 @@ def _owner_and_kind(field: bytes, column: int) -> tuple[str, int]:
     prefix, _, kobject = owner.partition(":")
     if prefix != MACH_KERNEL:
         return owner, 0
-    if kobject not in _KOBJECT_NUMBERS:
+    if kobject not in KOBJECT_NUMBERS:
         raise _BadLine(column, f"{MACH_KERNEL}:<kernel object kind>")
-    return MACH_KERNEL, _KOBJECT_NUMBERS[kobject]
+    return MACH_KERNEL, KOBJECT_NUMBERS[kobject]
 
 
 def _first_difference(a: bytes, b: bytes) -> int:
@@ -320,8 +320,8 @@ def _decode_text(field: bytes, column: int) -> str:
 
 def _kind(field: bytes, column: int) -> int:
     name = field.decode("ascii", "replace")
-    if name in _KOBJECT_NUMBERS:
-        return _KOBJECT_NUMBERS[name]
+    if name in KOBJECT_NUMBERS:
+        return KOBJECT_NUMBERS[name]
     return _integer(field, column, "a kernel object kind, or a number", len(KOBJECTS), MAX_NUMBER)
 
 

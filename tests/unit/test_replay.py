@@ -129,6 +129,11 @@ def test_a_plan_is_bounded() -> None:
         make_plan([record("send", "/a", "/b", 1, MAX_EVENTS + 1)])
 
 
+def test_a_task_port_cannot_be_rebuilt() -> None:
+    with pytest.raises(ValueError, match="port numbers from 0"):
+        make_plan([record("send", "/a", "/b", -1, 1)])
+
+
 def test_an_empty_recording_is_an_empty_plan() -> None:
     assert make_plan([]) == ([], [], [], [])
 

@@ -20,6 +20,7 @@ from pympi.trace import (
     TraceRecord,
     mangle,
     port_label,
+    read_labels,
     read_trace,
     sedarwin_records,
     task_label,
@@ -341,6 +342,56 @@ def test_labels_as_documented() -> None:
 def test_labels_of_different_names_differ(names: list[str]) -> None:
     labels = [task_label(name) for name in names] + [port_label(name) for name in names]
     assert len(set(labels)) == len(labels)
+
+
+TABLE = """# who is who
+task rules/first_t /sbin/init
+
+task rules/two_t,mls/5 /App Two.app/x
+port rules/names_t /srv/names
+port rules/host_t mach_kernel:host_priv
+task rules/odd_t a\\u{9}b
+"""
+
+
+def test_labels_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_text(TABLE)
+    labels = read_labels(path)
+    assert labels.task("/sbin/init") == "rules/first_t"
+    assert labels.task("/App Two.app/x") == "rules/two_t,mls/5"
+    assert labels.task("a\tb") == "rules/odd_t"
+    assert labels.port("/srv/names", 0) == "rules/names_t"
+    assert labels.port("mach_kernel", KOBJECTS.index("host_priv")) == "rules/host_t"
+
+
+def test_names_outside_the_table_keep_their_mangled_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_text(TABLE)
+    labels = read_labels(path)
+    assert labels.task("/srv/names") == "rules/task-srv-names"
+    assert labels.port("/sbin/init", 0) == "rules/port-sbin-init"
+    assert labels.port("mach_kernel", 2) == "rules/kobject_task"
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        (b"job a_t /a\n", 1),
+        (b"task a_t\n", 1),
+        (b"task a_t /a\nport a_t mach_kernel:tusk\n", 2),
+        (b"task a_t /a\n# again\ntask b_t /a\n", 3),
+        (b"task a_t \xff\n", 1),
+        (b"task a_t a\\n\n", 1),
+        (b"task a_t " + b"x" * text.MAX_LINE, 1),
+    ],
+)
+def test_broken_tables_of_labels(tmp_path: Path, table: bytes, line: int) -> None:
+    path = tmp_path / "labels"
+    path.write_bytes(table)
+    with pytest.raises(TraceError) as caught:
+        read_labels(path)
+    assert (caught.value.file, caught.value.line) == (str(path), line)
 
 
 def test_tables() -> None:
