@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cffi import FFI
 
-CSRC = Path(__file__).resolve().parent
+CSRC = Path(__file__).parent  # relative, as setuptools wants the paths of a project
 BEGIN, END = "/* cdef-begin */", "/* cdef-end */"
 
 SWITCHES = {"PYMPI_PORTABLE": "PM_PORTABLE", "PYMPI_DEBUG": "PM_DEBUG", "PYMPI_STOCK": "PM_STOCK"}
