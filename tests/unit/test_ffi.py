@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The binding: who holds the GIL when, and what a signal does to a thread that waits in the core."""
+"""The binding: who holds the GIL when, and what a signal does to a thread waiting in the core."""
 
 import importlib.util
 import os
