@@ -1,0 +1,1444 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The reference: Mach IPC in plain Python, slow and meant to be obviously right.
+
+Every call is one method of `Model`, under its Mach name, with the acting `Task` first. A refused
+call raises `Fault` with Mach's code and has changed nothing; `mach_msg` returns its code. Queues,
+rights and counts are plain attributes, so that a test can look at them.
+
+What is decided here, once:
+
+* Names, numbers and layouts are XNU's. The first names of a task are 0x103, 0x203, ...: index << 8
+  | generation. A generation starts at 3 and moves by 4 (mod 256) each time its index is used
+  again; a freed index is the next one used (last in, first out); index 0 is never used.
+* A user reference beyond 65535 is UREFS_OVERFLOW and the count stays; when a right is copied out,
+  the extra reference is dropped and the name delivered.
+* An error of a send changes nothing, rights in the body included. TIMED_OUT is not an error in
+  this sense: the message is pseudo-received, that is copied out again into the sender's space.
+* Names 0 and ~0 in deallocate and destroy succeed, sets may be deallocated, a port may be in
+  several sets (XNU); sets take their members in turn.
+* A message that would carry a receive right into its own queue is accepted and destroyed (Mach).
+* Dead names appear at once when a port dies. A real kernel may convert lazily; nobody can tell.
+* A call that fails leaves the rights it was given with the caller (Mach's in-process form).
+* Mandatory access control is a function `allows(subject, object, class, permission)`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import mach_numbers as m
+
+GIVE = {
+    m.MOVE_RECEIVE: "move_recv",
+    m.MOVE_SEND: "move_send",
+    m.MOVE_SEND_ONCE: "move_send_once",
+    m.COPY_SEND: "copy_send",
+    m.MAKE_SEND: "make_send",
+    m.MAKE_SEND_ONCE: "make_send_once",
+}
+TAKE = {
+    m.PORT_RECEIVE: "hold_recv",
+    m.PORT_SEND: "hold_send",
+    m.PORT_SEND_ONCE: "hold_send_once",
+}
+RECEIVED = {
+    m.MOVE_RECEIVE: m.PORT_RECEIVE,
+    m.MOVE_SEND: m.PORT_SEND,
+    m.MOVE_SEND_ONCE: m.PORT_SEND_ONCE,
+    m.COPY_SEND: m.PORT_SEND,
+    m.MAKE_SEND: m.PORT_SEND,
+    m.MAKE_SEND_ONCE: m.PORT_SEND_ONCE,
+    0: 0,
+}
+TYPE_OF_RIGHT = {right: 0x10000 << right for right in range(m.RIGHT_NUMBER)}
+LIVE = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
+KERNEL_TOKEN = (0, 1)
+
+
+class Fault(Exception):
+    """A call that Mach refuses; `code` is the number it returns."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"{code:#x}")
+        self.code = code
+
+
+def need(condition: object, code: int) -> None:
+    """Refuses the call with `code` unless `condition` holds."""
+    if not condition:
+        raise Fault(code)
+
+
+def valid(name: int) -> bool:
+    """MACH_PORT_VALID: neither null nor dead."""
+    return name not in (m.NULL, m.DEAD)
+
+
+class Right(NamedTuple):
+    """A right outside any space: in a message, or held by the kernel."""
+
+    kind: int  # PORT_RECEIVE, PORT_SEND, PORT_SEND_ONCE; 0 for no reply
+    port: Port | int  # or NULL, or DEAD
+
+
+@dataclass(eq=False)
+class Request:
+    """A dead-name or send-possible request of one entry."""
+
+    task: Task
+    name: int
+    notify: Port
+    possible: bool = False
+    armed: bool = False
+
+
+@dataclass(eq=False)
+class Port:
+    """A port. While its receive right is in a space, `task` and `name` say where."""
+
+    label: str
+    task: Task | None
+    name: int
+    alive: bool = True
+    transit: Port | None = None  # the port in whose queue the receive right waits
+    queue: list[Kmsg] = field(default_factory=list)
+    qlimit: int = m.QLIMIT_DEFAULT
+    seqno: int = 0
+    mscount: int = 0
+    srights: int = 0
+    sorights: int = 0
+    context: int = 0
+    guarded: bool = False
+    strict: bool = False
+    immovable: bool = False
+    flags: int = 0
+    no_senders: Port | None = None
+    destroyed: Port | None = None
+    requests: list[Request] = field(default_factory=list)
+    sets: list[PortSet] = field(default_factory=list)
+
+    def full(self) -> bool:
+        return len(self.queue) >= self.qlimit
+
+
+@dataclass(eq=False)
+class PortSet:
+    """A port set: its members in the order in which they are served."""
+
+    members: list[Port] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Entry:
+    """What one name of a task denotes."""
+
+    object: Port | PortSet | None
+    types: int
+    urefs: int = 0
+    request: Request | None = None
+
+
+@dataclass(eq=False)
+class Task:
+    """A task: its space, its identity and its memory."""
+
+    label: str
+    audit_token: tuple[int, ...] = (0,) * 8
+    security_token: tuple[int, int] = (0, 0)
+    alive: bool = True
+    table: dict[int, Entry] = field(default_factory=dict)
+    generations: dict[int, int] = field(default_factory=dict)
+    free: list[int] = field(default_factory=list)
+    memory: dict[int, bytes] = field(default_factory=dict)
+    special: dict[int, Port] = field(default_factory=dict)
+    registered: list[Right] = field(default_factory=list)
+
+    def indices(self) -> set[int]:
+        return {name >> 8 for name in self.table}
+
+    def fresh_name(self) -> int:
+        """The name the next right gets, taken off the free list."""
+        if self.free:
+            index = self.free.pop()
+        else:
+            index = len(self.generations) + 1
+        generation = (self.generations.get(index, 0xFF) + 4) & 0xFF
+        self.generations[index] = generation
+        return index << 8 | generation
+
+    def claim_name(self, name: int) -> None:
+        """Takes a chosen name off the free list; all indices below it come into being too."""
+        index = name >> 8
+        while len(self.generations) < index:
+            self.generations[len(self.generations) + 1] = 0xFF
+            self.free.insert(0, len(self.generations))
+        self.free.remove(index)
+        self.generations[index] = name & 0xFF
+
+    def check_free(self, name: int) -> None:
+        """Refuses a chosen name that cannot be made."""
+        need(valid(name) and name & 3 == 3, m.INVALID_VALUE)
+        need(name >> 8 != 0, m.FAILURE)
+        need(name >> 8 < m.TABLE_MAX, m.NO_SPACE)
+        need(name not in self.table, m.NAME_EXISTS)
+        need(name >> 8 not in self.indices(), m.FAILURE)
+
+    def name_of(self, port: Port) -> int | None:
+        """The one name under which this task holds send or receive rights of the port."""
+        for name, entry in self.table.items():
+            if entry.object is port and entry.types & (m.TYPE_SEND | m.TYPE_RECEIVE):
+                return name
+        return None
+
+
+class PortItem(NamedTuple):
+    right: Right
+    guard: tuple[int, int] | None = None  # context and flags of a guarded descriptor
+
+
+class MemoryItem(NamedTuple):
+    type: int
+    data: bytes
+
+
+class PortsItem(NamedTuple):
+    kind: int
+    rights: list[Right]
+
+
+Item = PortItem | MemoryItem | PortsItem
+
+
+@dataclass(eq=False)
+class Kmsg:
+    """A message in flight."""
+
+    dest: Right
+    reply: Right
+    id: int
+    size: int
+    complex: bool = False
+    voucher: int = 0
+    items: list[Item] = field(default_factory=list)
+    data: bytes = b""
+    sender: str | None = None  # label at the time of sending; None for the kernel
+    audit_token: tuple[int, ...] = (0,) * 8
+    security_token: tuple[int, int] = KERNEL_TOKEN
+
+    def body_rights(self) -> Iterator[Right]:
+        for item in self.items:
+            if isinstance(item, PortItem):
+                yield item.right
+            elif isinstance(item, PortsItem):
+                yield from item.rights
+
+    def carried_ports(self) -> list[Port]:
+        """Ports whose receive right is in this message."""
+        return [
+            right.port
+            for right in self.body_rights()
+            if right.kind == m.PORT_RECEIVE and isinstance(right.port, Port)
+        ]
+
+
+class Name(NamedTuple):
+    """A right as a descriptor of an outgoing message names it."""
+
+    name: int
+    disposition: int
+    guard: tuple[int, int] | None = None
+
+
+class Wire(NamedTuple):
+    """An outgoing message taken apart, nothing of it resolved."""
+
+    bits: int
+    remote: int
+    local: int
+    voucher: int
+    id: int
+    descriptors: list[Name | MemoryItem | tuple[int, list[Name]]]
+    regions: list[int]  # addresses to free once the message is on its way
+    data: bytes
+    size: int
+
+    def names(self) -> Iterator[Name]:
+        """The rights of the body, left to right."""
+        for descriptor in self.descriptors:
+            if isinstance(descriptor, Name):
+                yield descriptor
+            elif not isinstance(descriptor, MemoryItem):
+                yield from descriptor[1]
+
+
+class Model:
+    """A kernel."""
+
+    def __init__(self, allows: Callable[[str, str, str, str], bool] | None = None) -> None:
+        self.allows = allows or (lambda subject, object_, tclass, permission: True)
+        self.tasks: list[Task] = []
+        self.notes: list[Kmsg] = []
+        self.next_address = 0x10000
+
+    def call(self, name: str, task: Task, *arguments: Any, **options: Any) -> Any:
+        """The Mach call of this name; a dead task can make none."""
+        need(task.alive, m.INVALID_TASK)
+        return getattr(self, name)(task, *arguments, **options)
+
+    # ---- names and entries -------------------------------------------------------------
+
+    def add(self, task: Task, entry: Entry, name: int | None = None) -> int:
+        """Enters `entry` under a chosen or a fresh name."""
+        if name is None:
+            name = task.fresh_name()
+        else:
+            task.claim_name(name)
+        task.table[name] = entry
+        return name
+
+    def remove(self, task: Task, name: int) -> None:
+        """Frees a name. Whoever asked about it hears that it is gone."""
+        entry = task.table.pop(name)
+        task.free.append(name >> 8)
+        if entry.request:
+            self.forget(entry)
+            self.note_name(m.NOTIFY_PORT_DELETED, entry.request.notify, name)
+
+    def entry(self, task: Task, name: int, invalid: int = m.INVALID_NAME) -> Entry:
+        """What `name` denotes; `invalid` is the code for null and dead."""
+        need(valid(name), invalid)
+        need(name in task.table, m.INVALID_NAME)
+        return task.table[name]
+
+    def receive_right(self, task: Task, name: int, invalid: int = m.INVALID_RIGHT) -> Port:
+        entry = self.entry(task, name, invalid)
+        need(entry.types & m.TYPE_RECEIVE, m.INVALID_RIGHT)
+        assert isinstance(entry.object, Port)
+        return entry.object
+
+    def port_set(self, task: Task, name: int) -> PortSet:
+        entry = self.entry(task, name, m.INVALID_RIGHT)
+        need(entry.types & m.TYPE_PORT_SET, m.INVALID_RIGHT)
+        assert isinstance(entry.object, PortSet)
+        return entry.object
+
+    def forget(self, entry: Entry) -> None:
+        """Takes an entry's request off its port."""
+        if isinstance(entry.object, Port) and entry.request in entry.object.requests:
+            entry.object.requests.remove(entry.request)
+
+    def ask(self, task: Task, port: Port, permission: str, code: int = m.NO_ACCESS) -> None:
+        need(self.allows(task.label, port.label, "mach_port", permission), code)
+
+    # ---- notifications -----------------------------------------------------------------
+
+    def note(self, id_: int, notify: Port, body: bytes = b"", items: list[Item] | None = None) -> None:
+        """A message of the kernel, by the send-once right it holds to `notify`."""
+        size = m.HEADER_SIZE + len(body) + (16 if items else 0)
+        dest = Right(m.PORT_SEND_ONCE, notify)
+        kmsg = Kmsg(dest, Right(0, m.NULL), id_, size, bool(items), 0, items or [], body)
+        self.notes.append(kmsg)
+
+    def note_name(self, id_: int, notify: Port, word: int) -> None:
+        self.note(id_, notify, m.NDR_RECORD + struct.pack("<I", word))
+
+    def deliver_notes(self) -> None:
+        """Posts what this call gave rise to, and what that gives rise to."""
+        while self.notes:
+            kmsg = self.notes.pop(0)
+            port = kmsg.dest.port
+            assert isinstance(port, Port)
+            if port.alive and not self.circular(kmsg):
+                self.post(kmsg)
+            else:
+                self.destroy_kmsg(kmsg)
+
+    # ---- the death of rights and ports -------------------------------------------------
+
+    def drop_send(self, port: Port) -> None:
+        """One naked send right less."""
+        port.srights -= 1
+        if port.srights == 0 and port.no_senders:
+            notify, port.no_senders = port.no_senders, None
+            self.note_name(m.NOTIFY_NO_SENDERS, notify, port.mscount)
+
+    def drop_send_once(self, port: Port) -> None:
+        """A send-once right is destroyed instead of used; it sends its own notification."""
+        if port.alive:
+            self.note(m.NOTIFY_SEND_ONCE, port)
+
+    def destroy_right(self, right: Right) -> None:
+        port = right.port
+        if not isinstance(port, Port):
+            return
+        if right.kind == m.PORT_RECEIVE:
+            self.destroy_receive(port)
+        elif right.kind == m.PORT_SEND:
+            self.drop_send(port)
+        else:
+            self.drop_send_once(port)
+
+    def destroy_kmsg(self, kmsg: Kmsg) -> None:
+        for port in kmsg.carried_ports():
+            port.transit = None
+        for right in (kmsg.dest, kmsg.reply, *kmsg.body_rights()):
+            self.destroy_right(right)
+
+    def leave_space(self, port: Port) -> None:
+        """The receive right leaves a space, to move or to die."""
+        port.task = None
+        port.name = 0
+        port.seqno = port.mscount = port.context = 0
+        port.guarded = port.strict = False
+        for pset in port.sets:
+            pset.members.remove(port)
+        port.sets = []
+
+    def destroy_receive(self, port: Port) -> None:
+        """The receive right, no longer in any space, is destroyed."""
+        if port.destroyed:
+            notify, port.destroyed = port.destroyed, None
+            self.note(m.NOTIFY_PORT_DESTROYED, notify, b"", [PortItem(Right(m.PORT_RECEIVE, port))])
+            return
+        port.alive = False
+        if port.no_senders:
+            self.drop_send_once(port.no_senders)
+            port.no_senders = None
+        queue, port.queue = port.queue, []
+        for kmsg in queue:
+            self.destroy_kmsg(kmsg)
+        for request in port.requests:
+            self.note_name(m.NOTIFY_DEAD_NAME, request.notify, request.name)
+        port.requests = []
+        for task in self.tasks:
+            for entry in task.table.values():
+                if entry.object is port:
+                    self.bury(entry)
+
+    def bury(self, entry: Entry) -> None:
+        """The entry of a dead port becomes a dead name; its notification carries a reference."""
+        urefs = entry.urefs + (1 if entry.request else 0)
+        entry.object, entry.types, entry.request = None, m.TYPE_DEAD_NAME, None
+        entry.urefs = min(urefs, m.UREFS_MAX)
+
+    def drop_entry_receive(self, task: Task, name: int) -> None:
+        """Destroys the receive right of a name; sends that remain become dead names."""
+        entry = task.table[name]
+        port = entry.object
+        assert isinstance(port, Port)
+        entry.types &= ~m.TYPE_RECEIVE
+        self.leave_space(port)
+        if not entry.types:
+            self.remove(task, name)
+        self.destroy_receive(port)
+
+    def drop_entry_send(self, task: Task, name: int, count: int) -> None:
+        """Takes `count` user references off the send right of a name."""
+        entry = task.table[name]
+        port = entry.object
+        assert isinstance(port, Port)
+        entry.urefs -= count
+        if entry.urefs:
+            return
+        entry.types &= ~m.TYPE_SEND
+        if not entry.types:
+            self.remove(task, name)
+        self.drop_send(port)
+
+    def drop_entry_send_once(self, task: Task, name: int) -> None:
+        port = task.table[name].object
+        assert isinstance(port, Port)
+        self.remove(task, name)
+        self.drop_send_once(port)
+
+    def drop_entry_dead(self, task: Task, name: int, count: int) -> None:
+        entry = task.table[name]
+        entry.urefs -= count
+        if not entry.urefs:
+            self.remove(task, name)
+
+    def drop_entry_set(self, task: Task, name: int) -> None:
+        pset = task.table[name].object
+        assert isinstance(pset, PortSet)
+        for port in pset.members:
+            port.sets.remove(pset)
+        self.remove(task, name)
+
+    def drop_entry(self, task: Task, name: int) -> None:
+        """Destroys everything a name denotes, whatever it is."""
+        entry = task.table[name]
+        if entry.types & m.TYPE_PORT_SET:
+            self.drop_entry_set(task, name)
+        elif entry.types & m.TYPE_DEAD_NAME:
+            self.drop_entry_dead(task, name, entry.urefs)
+        elif entry.types & m.TYPE_SEND_ONCE:
+            self.drop_entry_send_once(task, name)
+        else:
+            if entry.types & m.TYPE_RECEIVE and entry.types & m.TYPE_SEND:
+                self.drop_entry_send(task, name, entry.urefs)
+            if entry.types & m.TYPE_RECEIVE:
+                self.drop_entry_receive(task, name)
+            else:
+                self.drop_entry_send(task, name, entry.urefs)
+
+    # ---- copyin: from a name to a right ------------------------------------------------
+
+    def try_copyin(
+        self, task: Task, name: int, disposition: int, held: dict[int, list[int]], dead_ok: bool
+    ) -> Port | int:
+        """What copyin would yield after the copyins already tried; `held` remembers those.
+
+        `held` maps a name to [types, urefs] as they would be by then.
+        """
+        need(name in task.table, m.INVALID_NAME)
+        entry = task.table[name]
+        state = held.setdefault(name, [entry.types, entry.urefs])
+        if disposition in (m.MAKE_SEND, m.MAKE_SEND_ONCE):
+            need(state[0] & m.TYPE_RECEIVE, m.INVALID_RIGHT)
+        elif disposition == m.MOVE_RECEIVE:
+            need(state[0] & m.TYPE_RECEIVE, m.INVALID_RIGHT)
+            assert isinstance(entry.object, Port)
+            need(not entry.object.immovable, m.INVALID_CAPABILITY)
+            state[0] &= ~m.TYPE_RECEIVE
+        elif state[0] & m.TYPE_DEAD_NAME:
+            need(dead_ok, m.INVALID_RIGHT)
+            if disposition != m.COPY_SEND:
+                self.try_drop(state, m.TYPE_DEAD_NAME)
+            return m.DEAD
+        elif disposition == m.MOVE_SEND_ONCE:
+            need(state[0] & m.TYPE_SEND_ONCE, m.INVALID_RIGHT)
+            state[0] = 0
+        else:
+            need(state[0] & m.TYPE_SEND, m.INVALID_RIGHT)
+            if disposition == m.MOVE_SEND:
+                self.try_drop(state, m.TYPE_SEND)
+        assert isinstance(entry.object, Port)
+        return entry.object
+
+    @staticmethod
+    def try_drop(state: list[int], type_: int) -> None:
+        state[1] -= 1
+        if state[1] == 0:
+            state[0] &= ~type_
+
+    def copyin(self, task: Task, name: int, disposition: int) -> Right:
+        """Takes the right out of the space. `try_copyin` has said that it can."""
+        kind = RECEIVED[disposition]
+        if not valid(name):
+            return Right(kind, name)
+        entry = task.table[name]
+        port = entry.object
+        if not isinstance(port, Port):
+            if disposition != m.COPY_SEND:
+                self.drop_entry_dead(task, name, 1)
+            return Right(kind, m.DEAD)
+        if disposition == m.MOVE_RECEIVE:
+            entry.types &= ~m.TYPE_RECEIVE
+            self.leave_space(port)
+        elif disposition == m.MAKE_SEND:
+            port.mscount = (port.mscount + 1) & 0xFFFFFFFF
+            port.srights += 1
+        elif disposition == m.MAKE_SEND_ONCE:
+            port.sorights += 1
+        elif disposition == m.COPY_SEND:
+            port.srights += 1
+        elif disposition == m.MOVE_SEND_ONCE:
+            entry.types = 0
+        elif entry.urefs > 1:
+            entry.urefs -= 1
+            port.srights += 1
+        else:
+            entry.urefs = 0
+            entry.types &= ~m.TYPE_SEND
+        if not entry.types:
+            self.remove(task, name)
+        return Right(kind, port)
+
+    # ---- copyout: from a right to a name -----------------------------------------------
+
+    def copyout(self, task: Task, right: Right, name: int | None = None) -> int:
+        """Gives the right to the task, under `name` if the task has none for the port yet."""
+        port = right.port
+        if not isinstance(port, Port):
+            return port
+        if not port.alive:
+            return m.DEAD
+        known = None if right.kind == m.PORT_SEND_ONCE else task.name_of(port)
+        if known is None:
+            known = self.add(task, Entry(port, 0), name)
+        entry = task.table[known]
+        if right.kind == m.PORT_RECEIVE:
+            entry.types |= m.TYPE_RECEIVE
+            port.task, port.name = task, known
+        elif right.kind == m.PORT_SEND_ONCE:
+            entry.types, entry.urefs = m.TYPE_SEND_ONCE, 1
+        else:
+            if entry.types & m.TYPE_SEND:
+                self.drop_send(port)
+            entry.types |= m.TYPE_SEND
+            entry.urefs = min(entry.urefs + 1, m.UREFS_MAX)
+        return known
+
+    # ---- tasks ---------------------------------------------------------------------------
+
+    def create_task(
+        self,
+        label: str,
+        parent: Task | None = None,
+        audit_token: tuple[int, ...] = (0,) * 8,
+        security_token: tuple[int, int] = (0, 0),
+    ) -> Task:
+        task = Task(label, audit_token, security_token)
+        if parent:
+            task.special = dict(parent.special)
+            task.registered = list(parent.registered)
+            for port in task.special.values():
+                port.srights += port.alive
+        self.tasks.append(task)
+        return task
+
+    def terminate(self, task: Task) -> None:
+        need(task.alive, m.INVALID_TASK)
+        task.alive = False
+        for port in task.special.values():
+            self.destroy_right(Right(m.PORT_SEND, port))
+        task.special = {}
+        for name in sorted(task.table):
+            self.drop_entry(task, name)
+        task.memory.clear()
+        self.tasks.remove(task)
+        self.deliver_notes()
+
+    # ---- mach_port_*: names ---------------------------------------------------------------
+
+    def mach_port_allocate(self, task: Task, right: int) -> int:
+        return self.mach_port_allocate_name(task, right, None)
+
+    def mach_port_allocate_name(self, task: Task, right: int, name: int | None) -> int:
+        need(right in (m.RIGHT_RECEIVE, m.RIGHT_PORT_SET, m.RIGHT_DEAD_NAME), m.INVALID_VALUE)
+        if name is not None:
+            task.check_free(name)
+        if right == m.RIGHT_PORT_SET:
+            return self.add(task, Entry(PortSet(), m.TYPE_PORT_SET), name)
+        if right == m.RIGHT_DEAD_NAME:
+            return self.add(task, Entry(None, m.TYPE_DEAD_NAME, 1), name)
+        port = Port(task.label, task, 0)
+        port.name = self.add(task, Entry(port, m.TYPE_RECEIVE), name)
+        return port.name
+
+    def mach_port_construct(self, task: Task, flags: int, qlimit: int, context: int) -> int:
+        need(not flags & m.MPO_QLIMIT or qlimit <= m.QLIMIT_MAX, m.INVALID_VALUE)
+        name = self.mach_port_allocate(task, m.RIGHT_RECEIVE)
+        entry = task.table[name]
+        port = entry.object
+        assert isinstance(port, Port)
+        port.context = context
+        port.qlimit = qlimit if flags & m.MPO_QLIMIT else m.QLIMIT_DEFAULT
+        port.guarded = bool(flags & m.MPO_CONTEXT_AS_GUARD)
+        port.strict = port.guarded and bool(flags & m.MPO_STRICT)
+        port.immovable = bool(flags & m.MPO_IMMOVABLE_RECEIVE)
+        port.flags |= m.STATUS_TEMPOWNER if flags & m.MPO_TEMPOWNER else 0
+        port.flags |= m.STATUS_IMP_DONATION if flags & m.MPO_IMPORTANCE_RECEIVER else 0
+        if flags & m.MPO_INSERT_SEND_RIGHT:
+            entry.types |= m.TYPE_SEND
+            entry.urefs = port.srights = port.mscount = 1
+        return name
+
+    def mach_port_type(self, task: Task, name: int) -> int:
+        if name == m.DEAD:
+            return m.TYPE_DEAD_NAME
+        entry = self.entry(task, name)
+        if not entry.request:
+            return entry.types
+        if not entry.request.possible:
+            return entry.types | m.TYPE_DNREQUEST
+        delayed = 0 if entry.request.armed else m.TYPE_SPREQUEST_DELAYED
+        return entry.types | m.TYPE_SPREQUEST | delayed
+
+    def mach_port_names(self, task: Task) -> list[tuple[int, int]]:
+        return [(name, self.mach_port_type(task, name)) for name in sorted(task.table)]
+
+    def mach_port_get_refs(self, task: Task, name: int, right: int) -> int:
+        need(0 <= right < m.RIGHT_NUMBER, m.INVALID_VALUE)
+        if not valid(name):
+            need(right in (m.RIGHT_SEND, m.RIGHT_SEND_ONCE), m.INVALID_NAME)
+            return 1
+        entry = self.entry(task, name)
+        if not entry.types & TYPE_OF_RIGHT[right]:
+            return 0
+        return entry.urefs if right in (m.RIGHT_SEND, m.RIGHT_DEAD_NAME) else 1
+
+    def mach_port_mod_refs(self, task: Task, name: int, right: int, delta: int) -> None:
+        need(0 <= right < m.RIGHT_NUMBER, m.INVALID_VALUE)
+        if not valid(name):
+            need(right in (m.RIGHT_SEND, m.RIGHT_SEND_ONCE), m.INVALID_NAME)
+            return
+        entry = self.entry(task, name)
+        need(entry.types & TYPE_OF_RIGHT[right], m.INVALID_RIGHT)
+        if right in (m.RIGHT_SEND, m.RIGHT_DEAD_NAME):
+            need(entry.urefs + delta >= 0, m.INVALID_VALUE)
+            need(entry.urefs + delta <= m.UREFS_MAX, m.UREFS_OVERFLOW)
+            drop = self.drop_entry_send if right == m.RIGHT_SEND else self.drop_entry_dead
+            drop(task, name, -delta)
+        else:
+            need(delta in (0, -1), m.INVALID_VALUE)
+            if delta:
+                self.drop_single(task, name, right)
+        self.deliver_notes()
+
+    def drop_single(self, task: Task, name: int, right: int) -> None:
+        if right == m.RIGHT_RECEIVE:
+            port = task.table[name].object
+            assert isinstance(port, Port)
+            need(not port.guarded, m.INVALID_RIGHT)
+            self.drop_entry_receive(task, name)
+        elif right == m.RIGHT_PORT_SET:
+            self.drop_entry_set(task, name)
+        else:
+            self.drop_entry_send_once(task, name)
+
+    def mach_port_deallocate(self, task: Task, name: int) -> None:
+        if not valid(name):
+            return
+        entry = self.entry(task, name)
+        need(entry.types != m.TYPE_RECEIVE, m.INVALID_RIGHT)
+        if entry.types & m.TYPE_SEND:
+            self.drop_entry_send(task, name, 1)
+        elif entry.types & m.TYPE_DEAD_NAME:
+            self.drop_entry_dead(task, name, 1)
+        else:
+            self.drop_entry(task, name)
+        self.deliver_notes()
+
+    def mach_port_destroy(self, task: Task, name: int) -> None:
+        if not valid(name):
+            return
+        entry = self.entry(task, name)
+        if entry.types & m.TYPE_RECEIVE:
+            assert isinstance(entry.object, Port)
+            need(not entry.object.guarded, m.INVALID_RIGHT)
+        self.drop_entry(task, name)
+        self.deliver_notes()
+
+    def mach_port_destruct(self, task: Task, name: int, srdelta: int, guard: int) -> None:
+        port = self.receive_right(task, name, m.INVALID_NAME)
+        entry = task.table[name]
+        if srdelta:
+            need(entry.types & m.TYPE_SEND, m.INVALID_RIGHT)
+            need(srdelta < 0 and entry.urefs + srdelta >= 0, m.INVALID_VALUE)
+        need(not port.guarded or port.context == guard, m.INVALID_ARGUMENT)
+        if srdelta:
+            self.drop_entry_send(task, name, -srdelta)
+        self.drop_entry_receive(task, name)
+        self.deliver_notes()
+
+    # ---- mach_port_*: rights between spaces -----------------------------------------------
+
+    def mach_port_insert_right(
+        self, task: Task, name: int, poly: int, disposition: int, caller: Task | None = None
+    ) -> None:
+        caller = caller or task
+        need(disposition in m.DISPOSITIONS and valid(name), m.INVALID_VALUE)
+        need(valid(poly), m.INVALID_CAPABILITY)
+        held: dict[int, list[int]] = {}
+        port = self.try_copyin(caller, poly, disposition, held, dead_ok=True)
+        need(isinstance(port, Port), m.INVALID_CAPABILITY)
+        assert isinstance(port, Port)
+        gone = caller is task and held[poly][0] == 0
+        self.check_place(task, name, RECEIVED[disposition], port, poly if gone else None)
+        if caller is not task:
+            need(self.allows(caller.label, task.label, "mach_task", "insert_right"), m.NO_ACCESS)
+        self.ask(caller, port, GIVE[disposition])
+        self.ask(task, port, TAKE[RECEIVED[disposition]])
+        self.copyout(task, self.copyin(caller, poly, disposition), name)
+        self.deliver_notes()
+
+    def check_place(self, task: Task, name: int, kind: int, port: Port, gone: int | None) -> None:
+        """Can a right of this kind be put under `name`? The name `gone` is free by then."""
+        known = task.name_of(port)
+        if known == gone:
+            known = None
+        if kind != m.PORT_SEND_ONCE and known is not None:
+            need(known == name, m.RIGHT_EXISTS)
+            overflow = kind == m.PORT_SEND and task.table[name].urefs == m.UREFS_MAX
+            need(not overflow, m.UREFS_OVERFLOW)
+        elif name != gone:
+            task.check_free(name)
+
+    def mach_port_extract_right(
+        self, task: Task, name: int, disposition: int, caller: Task | None = None
+    ) -> tuple[int, int]:
+        caller = caller or task
+        need(disposition in m.DISPOSITIONS, m.INVALID_VALUE)
+        need(valid(name), m.INVALID_RIGHT)
+        port = self.try_copyin(task, name, disposition, {}, dead_ok=False)
+        assert isinstance(port, Port)
+        if caller is not task:
+            need(self.allows(caller.label, task.label, "mach_task", "extract_right"), m.NO_ACCESS)
+        self.ask(caller, port, GIVE[disposition])
+        self.ask(caller, port, TAKE[RECEIVED[disposition]])
+        right = self.copyin(task, name, disposition)
+        result = self.copyout(caller, right), right.kind
+        self.deliver_notes()
+        return result
+
+    # ---- mach_port_*: sets ------------------------------------------------------------------
+
+    def mach_port_insert_member(self, task: Task, name: int, after: int) -> None:
+        port, pset = self.receive_right(task, name), self.port_set(task, after)
+        need(pset not in port.sets, m.ALREADY_IN_SET)
+        self.join(port, pset)
+
+    def mach_port_extract_member(self, task: Task, name: int, after: int) -> None:
+        port, pset = self.receive_right(task, name), self.port_set(task, after)
+        need(pset in port.sets, m.NOT_IN_SET)
+        port.sets.remove(pset)
+        pset.members.remove(port)
+
+    def mach_port_move_member(self, task: Task, name: int, after: int) -> None:
+        port = self.receive_right(task, name)
+        target = self.port_set(task, after) if after != m.NULL else None
+        need(target or port.sets, m.NOT_IN_SET)
+        for pset in [pset for pset in port.sets if pset is not target]:
+            port.sets.remove(pset)
+            pset.members.remove(port)
+        if target and target not in port.sets:
+            self.join(port, target)
+
+    @staticmethod
+    def join(port: Port, pset: PortSet) -> None:
+        port.sets.append(pset)
+        pset.members.append(port)
+
+    def mach_port_get_set_status(self, task: Task, name: int) -> list[int]:
+        return sorted(port.name for port in self.port_set(task, name).members)
+
+    # ---- mach_port_*: attributes, counts, guards -----------------------------------------
+
+    def mach_port_get_attributes(self, task: Task, name: int, flavor: int) -> tuple[int, ...]:
+        if flavor == m.LIMITS_INFO and not valid(name):
+            return ()
+        port = self.receive_right(task, name)
+        self.ask(task, port, "get_attributes")
+        if flavor == m.LIMITS_INFO:
+            return (port.qlimit,)
+        if flavor == m.RECEIVE_STATUS:
+            return self.receive_status(port)
+        need(flavor == m.DNREQUESTS_SIZE, m.INVALID_ARGUMENT)
+        return (len(port.requests),)
+
+    def receive_status(self, port: Port) -> tuple[int, ...]:
+        flags = port.flags
+        flags |= m.STATUS_GUARDED if port.guarded else 0
+        flags |= m.STATUS_STRICT_GUARD if port.strict else 0
+        flags |= m.STATUS_IMMOVABLE_RECEIVE if port.immovable else 0
+        return (
+            len(port.sets),
+            port.seqno,
+            port.mscount,
+            port.qlimit,
+            len(port.queue),
+            port.sorights,
+            int(port.srights > 0),
+            int(port.destroyed is not None),
+            int(port.no_senders is not None),
+            flags,
+        )
+
+    def mach_port_set_attributes(self, task: Task, name: int, flavor: int, info: list[int]) -> None:
+        port = self.receive_right(task, name)
+        need(flavor in (m.LIMITS_INFO, m.TEMPOWNER), m.INVALID_ARGUMENT)
+        if flavor == m.LIMITS_INFO:
+            need(info, m.FAILURE)
+            need(info[0] <= m.QLIMIT_MAX, m.INVALID_VALUE)
+        self.ask(task, port, "set_attributes")
+        if flavor == m.LIMITS_INFO:
+            port.qlimit = info[0]
+        else:
+            port.flags |= m.STATUS_TEMPOWNER
+        self.deliver_notes()
+
+    def changed_port(self, task: Task, name: int) -> Port:
+        """A port of which the task may change attributes."""
+        port = self.receive_right(task, name)
+        self.ask(task, port, "set_attributes")
+        return port
+
+    def mach_port_set_mscount(self, task: Task, name: int, mscount: int) -> None:
+        self.changed_port(task, name).mscount = mscount
+
+    def mach_port_set_seqno(self, task: Task, name: int, seqno: int) -> None:
+        self.changed_port(task, name).seqno = seqno
+
+    def mach_port_get_context(self, task: Task, name: int) -> int:
+        port = self.receive_right(task, name)
+        self.ask(task, port, "get_attributes")
+        return 0 if port.strict else port.context
+
+    def mach_port_set_context(self, task: Task, name: int, context: int) -> None:
+        port = self.changed_port(task, name)
+        need(not port.strict, m.INVALID_ARGUMENT)
+        port.context = context
+
+    def mach_port_guard(self, task: Task, name: int, guard: int, strict: bool) -> None:
+        self.mach_port_guard_with_flags(task, name, guard, m.MPG_STRICT if strict else 0)
+
+    def mach_port_guard_with_flags(self, task: Task, name: int, guard: int, flags: int) -> None:
+        port = self.changed_port(task, name)
+        need(not flags & ~(m.MPG_STRICT | m.MPG_IMMOVABLE_RECEIVE), m.INVALID_ARGUMENT)
+        need(port.context == 0, m.INVALID_ARGUMENT)
+        port.context, port.guarded, port.strict = guard, True, bool(flags & m.MPG_STRICT)
+        port.immovable |= bool(flags & m.MPG_IMMOVABLE_RECEIVE)
+
+    def mach_port_unguard(self, task: Task, name: int, guard: int) -> None:
+        port = self.changed_port(task, name)
+        need(port.guarded and port.context == guard, m.INVALID_ARGUMENT)
+        port.context, port.guarded, port.strict = 0, False, False
+
+    def mach_port_swap_guard(self, task: Task, name: int, old: int, new: int) -> None:
+        port = self.changed_port(task, name)
+        need(port.guarded and not port.strict and port.context == old, m.INVALID_ARGUMENT)
+        port.context = new
+
+    # ---- mach_port_request_notification ---------------------------------------------------
+
+    def mach_port_request_notification(
+        self, task: Task, name: int, id_: int, sync: int, notify: int, disposition: int
+    ) -> int:
+        register = {
+            m.NOTIFY_NO_SENDERS: self.request_no_senders,
+            m.NOTIFY_PORT_DESTROYED: self.request_destroyed,
+            m.NOTIFY_DEAD_NAME: self.request_name,
+            m.NOTIFY_SEND_POSSIBLE: self.request_name,
+        }.get(id_)
+        need(register, m.INVALID_VALUE)
+        assert register
+        target = self.try_notify(task, notify, disposition)
+        commit = register(task, name, sync, target, id_)
+        if target:
+            self.copyin(task, notify, disposition)
+        previous = commit()
+        result = self.copyout(task, Right(m.PORT_SEND_ONCE, previous)) if previous else m.NULL
+        self.deliver_notes()
+        return result
+
+    def try_notify(self, task: Task, notify: int, disposition: int) -> Port | None:
+        """The port to be told; None to cancel."""
+        if notify == m.NULL:
+            return None
+        need(disposition in (m.MAKE_SEND_ONCE, m.MOVE_SEND_ONCE), m.INVALID_VALUE)
+        need(notify != m.DEAD, m.INVALID_CAPABILITY)
+        port = self.try_copyin(task, notify, disposition, {}, dead_ok=True)
+        need(port != m.DEAD, m.INVALID_CAPABILITY)
+        assert isinstance(port, Port)
+        self.ask(task, port, GIVE[disposition])
+        return port
+
+    def request_no_senders(
+        self, task: Task, name: int, sync: int, notify: Port | None, _id: int
+    ) -> Callable[[], Port | None]:
+        port = self.receive_right(task, name, m.INVALID_NAME)
+        self.ask(task, port, "request_notification")
+
+        def commit() -> Port | None:
+            previous, port.no_senders = port.no_senders, notify
+            if notify and port.srights == 0 and sync <= port.mscount:
+                port.no_senders = None
+                self.note_name(m.NOTIFY_NO_SENDERS, notify, port.mscount)
+            return previous
+
+        return commit
+
+    def request_destroyed(
+        self, task: Task, name: int, sync: int, notify: Port | None, _id: int
+    ) -> Callable[[], Port | None]:
+        need(sync == 0, m.INVALID_VALUE)
+        port = self.receive_right(task, name, m.INVALID_NAME)
+        need(not (notify and port.destroyed), m.FAILURE)
+        self.ask(task, port, "request_notification")
+
+        def commit() -> Port | None:
+            previous, port.destroyed = port.destroyed, notify
+            return previous
+
+        return commit
+
+    def request_name(
+        self, task: Task, name: int, sync: int, notify: Port | None, id_: int
+    ) -> Callable[[], Port | None]:
+        entry = self.entry(task, name, m.INVALID_ARGUMENT)
+        need(entry.types != m.TYPE_PORT_SET, m.INVALID_RIGHT)
+        if entry.types & m.TYPE_DEAD_NAME:
+            need(notify and sync, m.INVALID_ARGUMENT)
+            need(entry.urefs < m.UREFS_MAX, m.UREFS_OVERFLOW)
+            assert notify
+            return lambda: self.fire_dead(entry, name, notify)
+        assert isinstance(entry.object, Port)
+        self.ask(task, entry.object, "request_notification")
+        possible = id_ == m.NOTIFY_SEND_POSSIBLE
+        return lambda: self.register_name(task, entry, name, notify, possible, bool(sync))
+
+    def fire_dead(self, entry: Entry, name: int, notify: Port) -> None:
+        entry.urefs += 1
+        self.note_name(m.NOTIFY_DEAD_NAME, notify, name)
+
+    def register_name(
+        self, task: Task, entry: Entry, name: int, notify: Port | None, possible: bool, sync: bool
+    ) -> Port | None:
+        port = entry.object
+        assert isinstance(port, Port)
+        previous = entry.request.notify if entry.request else None
+        self.forget(entry)
+        entry.request = None
+        if not notify:
+            return previous
+        if possible and sync and (not port.full() or entry.types & m.TYPE_SEND_ONCE):
+            self.note_name(m.NOTIFY_SEND_POSSIBLE, notify, name)
+            return previous
+        entry.request = Request(task, name, notify, possible, possible and sync)
+        port.requests.append(entry.request)
+        return previous
+
+    def fire_possible(self, port: Port) -> None:
+        """The queue has room: tells all who were waiting for that."""
+        if port.full():
+            return
+        for request in [request for request in port.requests if request.armed]:
+            port.requests.remove(request)
+            request.task.table[request.name].request = None
+            self.note_name(m.NOTIFY_SEND_POSSIBLE, request.notify, request.name)
+
+    # ---- mach_msg ---------------------------------------------------------------------------
+
+    def mach_msg(
+        self, task: Task, message: bytes, option: int, rcv_size: int = 0, rcv_name: int = 0
+    ) -> tuple[int, bytes]:
+        """The code, and the message received or handed back. Never waits."""
+        code, buffer = m.SUCCESS, b""
+        try:
+            if option & m.OPTION_SEND:
+                code, buffer = self.send(task, message, option)
+            if code == m.SUCCESS and option & m.OPTION_RCV:
+                code, buffer = self.receive(task, option, rcv_size, rcv_name)
+        except Fault as fault:
+            code, buffer = fault.code, b""
+        self.deliver_notes()
+        return code, buffer
+
+    def send(self, task: Task, message: bytes, option: int) -> tuple[int, bytes]:
+        wire = self.parse(task, message)
+        dest = self.check_rights(task, wire)
+        was_full = dest.full()
+        if option & m.OPTION_SEND_NOTIFY and was_full:
+            self.arm(task, wire.remote)
+        kmsg = self.build(task, wire)
+        for address in wire.regions:
+            task.memory.pop(address, None)
+        if self.circular(kmsg):
+            self.destroy_kmsg(kmsg)
+        elif was_full and kmsg.dest.kind == m.PORT_SEND:
+            return m.SEND_TIMED_OUT, self.pseudo_receive(task, kmsg)
+        else:
+            self.post(kmsg)
+        return m.SUCCESS, b""
+
+    @staticmethod
+    def arm(task: Task, name: int) -> None:
+        request = task.table[name].request
+        if request and request.possible:
+            request.armed = True
+
+    def post(self, kmsg: Kmsg) -> None:
+        port = kmsg.dest.port
+        assert isinstance(port, Port)
+        port.queue.append(kmsg)
+        for carried in kmsg.carried_ports():
+            carried.transit = port
+
+    def circular(self, kmsg: Kmsg) -> bool:
+        """Would a receive right travel, by way of others, in its own port's queue?"""
+        carried = kmsg.carried_ports()
+        port = kmsg.dest.port
+        while isinstance(port, Port):
+            if port in carried:
+                return True
+            port = port.transit
+        return False
+
+    # ---- sending: the checks, in Mach's order ------------------------------------------------
+
+    def parse(self, task: Task, message: bytes) -> Wire:
+        """Sizes and descriptors, before any right is looked at."""
+        need(len(message) >= m.HEADER_SIZE and len(message) % 4 == 0, m.SEND_MSG_TOO_SMALL)
+        bits, _, remote, local, voucher, id_ = struct.unpack_from("<IIIIIi", message)
+        offset = m.HEADER_SIZE
+        descriptors: list[Name | MemoryItem | tuple[int, list[Name]]] = []
+        regions: list[int] = []
+        if bits & m.BITS_COMPLEX:
+            need(len(message) >= offset + 4, m.SEND_MSG_TOO_SMALL)
+            (count,) = struct.unpack_from("<I", message, offset)
+            offset += 4
+            starts, end = self.descriptor_starts(message, offset, count)
+            for start in starts:
+                self.check_descriptor(message, start)
+            ports = sum(self.ports_in(message, start) for start in starts)
+            need(ports <= m.MESSAGE_PORTS_MAX, m.SEND_TOO_LARGE)
+            descriptors = [self.descriptor(task, message, start, regions) for start in starts]
+            offset = end
+        data = message[offset:]
+        return Wire(bits, remote, local, voucher, id_, descriptors, regions, data, len(message))
+
+    @staticmethod
+    def descriptor_starts(message: bytes, offset: int, count: int) -> tuple[list[int], int]:
+        starts = []
+        for _ in range(count):
+            need(offset + 12 <= len(message), m.SEND_MSG_TOO_SMALL)
+            starts.append(offset)
+            offset += m.DESCRIPTOR_SIZE.get(message[offset + 11], 12)
+            need(offset <= len(message), m.SEND_MSG_TOO_SMALL)
+        return starts, offset
+
+    @staticmethod
+    def check_descriptor(message: bytes, start: int) -> None:
+        type_ = message[start + 11]
+        need(type_ in m.DESCRIPTOR_SIZE, m.SEND_INVALID_TYPE)
+        if type_ in (m.DESCRIPTOR_OOL, m.DESCRIPTOR_OOL_PORTS, m.DESCRIPTOR_OOL_VOLATILE):
+            need(message[start + 9] in (0, 1), m.SEND_INVALID_TYPE)
+        if type_ != m.DESCRIPTOR_OOL and type_ != m.DESCRIPTOR_OOL_VOLATILE:
+            need(message[start + 10] in m.DISPOSITIONS, m.SEND_INVALID_TYPE)
+        if type_ == m.DESCRIPTOR_GUARDED:
+            (flags,) = struct.unpack_from("<H", message, start + 8)
+            need(message[start + 10] == m.MOVE_RECEIVE, m.SEND_INVALID_TYPE)
+            need(not flags & ~m.GUARD_FLAG_IMMOVABLE_RECEIVE, m.SEND_INVALID_TYPE)
+
+    @staticmethod
+    def ports_in(message: bytes, start: int) -> int:
+        type_ = message[start + 11]
+        if type_ == m.DESCRIPTOR_OOL_PORTS:
+            (count,) = struct.unpack_from("<I", message, start + 12)
+            return int(count)
+        return int(type_ in (m.DESCRIPTOR_PORT, m.DESCRIPTOR_GUARDED))
+
+    def descriptor(
+        self, task: Task, message: bytes, start: int, regions: list[int]
+    ) -> Name | MemoryItem | tuple[int, list[Name]]:
+        type_, disposition = message[start + 11], message[start + 10]
+        if type_ == m.DESCRIPTOR_PORT:
+            return Name(struct.unpack_from("<I", message, start)[0], disposition)
+        if type_ == m.DESCRIPTOR_GUARDED:
+            context, flags, _, _, name = struct.unpack_from("<QHBBI", message, start)
+            return Name(name, disposition, (context, flags))
+        address, deallocate, _, _, _, size = struct.unpack_from("<QBBBBI", message, start)
+        ports = type_ == m.DESCRIPTOR_OOL_PORTS
+        data = self.read(task, address, size * 4 if ports else size)
+        if deallocate and size:
+            regions.append(address)
+        if not ports:
+            return MemoryItem(type_, data)
+        names = struct.unpack(f"<{size}I", data)
+        return disposition, [Name(name, disposition) for name in names]
+
+    @staticmethod
+    def read(task: Task, address: int, size: int) -> bytes:
+        if size == 0:
+            return b""
+        need(len(task.memory.get(address, b"")) >= size, m.SEND_INVALID_MEMORY)
+        return task.memory[address][:size]
+
+    def check_rights(self, task: Task, wire: Wire) -> Port:
+        """Everything that can refuse a send, in order; nothing changes. The destination."""
+        dest_type, reply_type = wire.bits & 0x1F, wire.bits >> 8 & 0x1F
+        voucher_type = wire.bits >> 16 & 0x1F
+        need(not wire.bits & ~m.BITS_USER, m.SEND_INVALID_HEADER)
+        if reply_type == 0:
+            need(wire.local == m.NULL, m.SEND_INVALID_HEADER)
+        else:
+            need(reply_type in m.SEND_KINDS, m.SEND_INVALID_HEADER)
+        need(dest_type in m.SEND_KINDS, m.SEND_INVALID_HEADER)
+        need(voucher_type in (0, m.MOVE_SEND, m.COPY_SEND), m.SEND_INVALID_VOUCHER)
+        need(valid(wire.remote), m.SEND_INVALID_DEST)
+        if wire.remote == wire.local:
+            need(m.MOVE_SEND_ONCE not in (dest_type, reply_type), m.SEND_INVALID_DEST)
+        need(voucher_type == 0 or not valid(wire.voucher), m.SEND_INVALID_VOUCHER)
+        entry = task.table.get(wire.remote)
+        need(entry and entry.types & LIVE, m.SEND_INVALID_DEST)
+        held: dict[int, list[int]] = {}
+        reply = self.try_header(task, wire, dest_type, reply_type, held)
+        assert entry
+        dest = entry.object
+        assert isinstance(dest, Port)
+        body = [
+            (name, self.try_name(task, name, held)) for name in wire.names() if valid(name.name)
+        ]
+        self.ask_send(task, wire, dest, reply, body)
+        return dest
+
+    def try_header(
+        self, task: Task, wire: Wire, dest_type: int, reply_type: int, held: dict[int, list[int]]
+    ) -> Port | int:
+        """Reply and destination; of one name a copy is taken before a move."""
+        reply: Port | int = wire.local
+        if valid(wire.local):
+            self.attempt(task, wire.local, reply_type, {}, True, m.SEND_INVALID_REPLY)
+        copy_first = wire.local == wire.remote and reply_type == m.COPY_SEND
+        if copy_first:
+            reply = self.attempt(task, wire.local, reply_type, held, True, m.SEND_INVALID_REPLY)
+        self.attempt(task, wire.remote, dest_type, held, False, m.SEND_INVALID_DEST)
+        if valid(wire.local) and not copy_first:
+            same = wire.local == wire.remote
+            code = m.SEND_INVALID_DEST if same else m.SEND_INVALID_REPLY
+            reply = self.attempt(task, wire.local, reply_type, held, True, code)
+        return reply
+
+    def attempt(
+        self,
+        task: Task,
+        name: int,
+        disposition: int,
+        held: dict[int, list[int]],
+        dead_ok: bool,
+        code: int,
+    ) -> Port | int:
+        try:
+            return self.try_copyin(task, name, disposition, held, dead_ok)
+        except Fault:
+            raise Fault(code) from None
+
+    def try_name(self, task: Task, name: Name, held: dict[int, list[int]]) -> Port | int:
+        port = self.attempt(task, name.name, name.disposition, held, True, m.SEND_INVALID_RIGHT)
+        if name.guard and isinstance(port, Port) and port.guarded:
+            need(port.context == name.guard[0], m.SEND_INVALID_RIGHT)
+        return port
+
+    def ask_send(
+        self,
+        task: Task,
+        wire: Wire,
+        dest: Port,
+        reply: Port | int,
+        body: list[tuple[Name, Port | int]],
+    ) -> None:
+        """The mandatory checks of a send, with the code each refusal has."""
+        self.ask(task, dest, "send", m.SEND_INVALID_DEST)
+        self.ask(task, dest, GIVE[wire.bits & 0x1F], m.SEND_INVALID_DEST)
+        if isinstance(reply, Port):
+            self.ask(task, dest, "set_reply", m.SEND_INVALID_REPLY)
+            self.ask(task, reply, GIVE[wire.bits >> 8 & 0x1F], m.SEND_INVALID_REPLY)
+        if any(True for _ in wire.names()):
+            self.ask(task, dest, "carry_rights", m.SEND_NO_GRANT_DEST)
+        if any(isinstance(descriptor, MemoryItem) for descriptor in wire.descriptors):
+            self.ask(task, dest, "carry_memory", m.SEND_INVALID_MEMORY)
+        for name, port in body:
+            if isinstance(port, Port):
+                self.ask(task, port, GIVE[name.disposition], m.SEND_INVALID_RIGHT)
+
+    def build(self, task: Task, wire: Wire) -> Kmsg:
+        """Moves all rights out of the sender's space, the header's first."""
+        dest_type, reply_type = wire.bits & 0x1F, wire.bits >> 8 & 0x1F
+        if wire.local == wire.remote and reply_type == m.COPY_SEND:
+            reply = self.copyin(task, wire.local, reply_type)
+            dest = self.copyin(task, wire.remote, dest_type)
+        else:
+            dest = self.copyin(task, wire.remote, dest_type)
+            reply = self.copyin(task, wire.local, reply_type)
+        items = [self.build_item(task, descriptor) for descriptor in wire.descriptors]
+        voucher = 0 if wire.bits >> 16 & 0x1F else wire.voucher
+        complex_ = bool(wire.bits & m.BITS_COMPLEX)
+        kmsg = Kmsg(dest, reply, wire.id, wire.size, complex_, voucher, items, wire.data)
+        kmsg.sender = task.label
+        kmsg.audit_token, kmsg.security_token = task.audit_token, task.security_token
+        return kmsg
+
+    def build_item(
+        self, task: Task, descriptor: Name | MemoryItem | tuple[int, list[Name]]
+    ) -> Item:
+        if isinstance(descriptor, MemoryItem):
+            return descriptor
+        if isinstance(descriptor, Name):
+            right = self.copyin(task, descriptor.name, descriptor.disposition)
+            return PortItem(right, descriptor.guard)
+        disposition, names = descriptor
+        rights = [self.copyin(task, name.name, disposition) for name in names]
+        return PortsItem(RECEIVED[disposition], rights)
+
+    # ---- receiving ----------------------------------------------------------------------------
+
+    def receive(self, task: Task, option: int, rcv_size: int, name: int) -> tuple[int, bytes]:
+        port = self.next_port(task, name)
+        self.ask(task, port, "use_recv", m.RCV_INVALID_NAME)
+        need(port.queue, m.RCV_TIMED_OUT)
+        kmsg = port.queue[0]
+        if kmsg.sender and not self.allows(task.label, kmsg.sender, "mach_port", "recv"):
+            self.take(port)
+            self.destroy_kmsg(kmsg)
+            return m.RCV_INVALID_DATA, b""
+        trailer_size = m.TRAILER_SIZE.get(option >> 24 & 0xF, 68)
+        if kmsg.size + trailer_size > rcv_size:
+            return self.too_large(task, port, kmsg, option)
+        seqno = port.seqno
+        self.take(port)
+        denied = self.deny_takes(task, kmsg)
+        reply = self.copyout(task, kmsg.reply)
+        self.use_dest(kmsg)
+        message = self.encode(task, kmsg, reply, port.name, option, swapped=True)
+        code = m.RCV_BODY_ERROR | m.IPC_SPACE if denied else m.SUCCESS
+        return code, message + self.trailer(kmsg, seqno, port.context, trailer_size)
+
+    def next_port(self, task: Task, name: int) -> Port:
+        """The port to receive from: of a set, the first member in turn that has a message."""
+        entry = self.entry(task, name, m.RCV_INVALID_NAME) if name in task.table else None
+        need(entry and entry.types & (m.TYPE_RECEIVE | m.TYPE_PORT_SET), m.RCV_INVALID_NAME)
+        assert entry
+        if isinstance(entry.object, Port):
+            return entry.object
+        assert isinstance(entry.object, PortSet)
+        ready = [port for port in entry.object.members if port.queue]
+        need(ready, m.RCV_TIMED_OUT)
+        return ready[0]
+
+    def take(self, port: Port) -> None:
+        """Dequeues the first message; the port goes to the end of its sets."""
+        kmsg = port.queue.pop(0)
+        for carried in kmsg.carried_ports():
+            carried.transit = None
+        port.seqno = (port.seqno + 1) & 0xFFFFFFFF
+        for pset in port.sets:
+            pset.members.remove(port)
+            pset.members.append(port)
+        self.fire_possible(port)
+
+    def too_large(self, task: Task, port: Port, kmsg: Kmsg, option: int) -> tuple[int, bytes]:
+        """With RCV_LARGE the message stays; else it is destroyed and its header delivered."""
+        if option & m.OPTION_RCV_LARGE:
+            identity = port.name if option & m.OPTION_RCV_LARGE_IDENTITY else 0
+            return m.RCV_TOO_LARGE, struct.pack("<IIIIIi", 0, kmsg.size, 0, identity, 0, 0)
+        self.take(port)
+        self.use_dest(kmsg)
+        for right in (kmsg.reply, *kmsg.body_rights()):
+            self.destroy_right(right)
+        bits = kmsg.dest.kind << 8
+        header = struct.pack("<IIIIIi", bits, m.HEADER_SIZE, 0, port.name, 0, kmsg.id)
+        return m.RCV_TOO_LARGE, header
+
+    def use_dest(self, kmsg: Kmsg) -> None:
+        """The message has arrived: the right that brought it is used up."""
+        port = kmsg.dest.port
+        assert isinstance(port, Port)
+        if kmsg.dest.kind == m.PORT_SEND:
+            self.drop_send(port)
+        else:
+            port.sorights -= 1
+
+    def deny_takes(self, task: Task, kmsg: Kmsg) -> bool:
+        """Destroys the rights which the receiver may not hold; True if there were any."""
+        if kmsg.sender is None:
+            return False
+        denied = 0
+
+        def keep(right: Right) -> Right:
+            nonlocal denied
+            port = right.port
+            if not isinstance(port, Port) or not port.alive:
+                return right
+            if self.allows(task.label, port.label, "mach_port", TAKE[right.kind]):
+                return right
+            denied += 1
+            self.destroy_right(right)
+            return Right(right.kind, m.NULL)
+
+        kmsg.reply = keep(kmsg.reply)
+        for place, item in enumerate(kmsg.items):
+            if isinstance(item, PortItem):
+                kmsg.items[place] = item._replace(right=keep(item.right))
+            elif isinstance(item, PortsItem):
+                kmsg.items[place] = item._replace(rights=[keep(right) for right in item.rights])
+        return denied > 0
+
+    def pseudo_receive(self, task: Task, kmsg: Kmsg) -> bytes:
+        """The message goes back into the sender's space; destination and reply keep their places."""
+        dest = self.copyout(task, kmsg.dest)
+        reply = self.copyout(task, kmsg.reply)
+        return self.encode(task, kmsg, dest, reply, m.OPTION_RCV_GUARDED_DESC, swapped=False)
+
+    def encode(
+        self, task: Task, kmsg: Kmsg, remote: int, local: int, option: int, swapped: bool
+    ) -> bytes:
+        """The wire form for this task, whose space takes the rights of the body."""
+        first, second = (kmsg.reply, kmsg.dest) if swapped else (kmsg.dest, kmsg.reply)
+        bits = first.kind | second.kind << 8 | (m.BITS_COMPLEX if kmsg.complex else 0)
+        head = struct.pack("<IIIIIi", bits, kmsg.size, remote, local, kmsg.voucher, kmsg.id)
+        if kmsg.complex:
+            head += struct.pack("<I", len(kmsg.items))
+        body = b"".join(self.encode_item(task, item, option) for item in kmsg.items)
+        return head + body + kmsg.data
+
+    def encode_item(self, task: Task, item: Item, option: int) -> bytes:
+        if isinstance(item, MemoryItem):
+            address = self.vm_place(task, item.data)
+            return struct.pack("<QBBBBI", address, 1, 1, 0, item.type, len(item.data))
+        if isinstance(item, PortsItem):
+            names = [self.copyout(task, right) for right in item.rights]
+            address = self.vm_place(task, struct.pack(f"<{len(names)}I", *names))
+            kind = m.DESCRIPTOR_OOL_PORTS
+            return struct.pack("<QBBBBI", address, 1, 1, item.kind, kind, len(names))
+        name = self.copyout(task, item.right)
+        kind = item.right.kind
+        if item.guard is None:
+            return struct.pack("<IIHBB", name, 0, 0, kind, m.DESCRIPTOR_PORT)
+        return struct.pack("<QHBBI", *item.guard, kind, m.DESCRIPTOR_GUARDED, name)
+
+    @staticmethod
+    def trailer(kmsg: Kmsg, seqno: int, context: int, size: int) -> bytes:
+        """The trailer, cut to the size asked for; its own size field says which."""
+        whole = struct.pack("<III", 0, size, seqno)
+        whole += struct.pack("<2I", *kmsg.security_token)
+        whole += struct.pack("<8I", *kmsg.audit_token)
+        whole += struct.pack("<QiI", context, 1, 0)
+        return whole[:size]
+
+    # ---- memory ---------------------------------------------------------------------------------
+
+    def vm_place(self, task: Task, data: bytes) -> int:
+        """A new region of the task with these bytes; no region for none."""
+        if not data:
+            return 0
+        address = self.next_address
+        self.next_address += len(data) + 0x1000
+        task.memory[address] = data
+        return address
+
+    # ---- what a test may ask of the whole -------------------------------------------------------
+
+    def recount(self) -> None:
+        """Asserts that every port's counts are what spaces, messages and requests add up to."""
+        ports = {entry.object for task in self.tasks for entry in task.table.values()}
+        work = [port for port in ports if isinstance(port, Port)]
+        seen = set(work)
+        sends: dict[Port, int] = {}
+        while work:
+            port = work.pop()
+            assert port.alive
+            for kmsg in port.queue:
+                for right in (kmsg.dest, kmsg.reply, *kmsg.body_rights()):
+                    other = right.port
+                    if not isinstance(other, Port) or not other.alive:
+                        continue
+                    sends[other] = sends.get(other, 0) + (right.kind == m.PORT_SEND)
+                    if other not in seen:
+                        seen.add(other)
+                        work.append(other)
+        for task in self.tasks:
+            for name, entry in task.table.items():
+                assert bool(entry.urefs) == bool(
+                    entry.types & (m.TYPE_SEND | m.TYPE_DEAD_NAME | m.TYPE_SEND_ONCE)
+                ), hex(name)
+                if isinstance(entry.object, Port) and entry.types & m.TYPE_SEND:
+                    sends[entry.object] = sends.get(entry.object, 0) + 1
+        for task in self.tasks:
+            for port in task.special.values():
+                sends[port] = sends.get(port, 0) + 1
+        for port in seen:
+            assert port.srights == sends.get(port, 0)

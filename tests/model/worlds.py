@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Two kernels behind one face: the model and the core.
+
+Both answer `call(name, task, ...)` with plain values or `Refused`, and `mach_msg` with a code and
+an `Arrived` or None, so that a fact or a random step is written once and run on both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mach_numbers as m
+from model import Fault, Model, Task
+from wire import Arrived, Letter, decode
+
+TIMEOUTS = m.OPTION_SEND_TIMEOUT | m.OPTION_RCV_TIMEOUT
+MESSAGE_OF_CODE = (m.RCV_TOO_LARGE, m.SEND_TIMED_OUT, m.RCV_BODY_ERROR | m.IPC_SPACE)
+
+
+class Refused(Exception):
+    """A Mach call that failed."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code} ({code:#x})")
+        self.code = code
+
+
+class World:
+    """What a fact may do to a kernel. Tasks are opaque."""
+
+    def create_task(self, label: str = "", parent: Any = None) -> Any:
+        raise NotImplementedError
+
+    def terminate(self, task: Any) -> None:
+        raise NotImplementedError
+
+    def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def wire(
+        self, task: Any, message: bytes, option: int, rcv_size: int, rcv_name: int
+    ) -> tuple[int, bytes]:
+        raise NotImplementedError
+
+    def place(self, task: Any, data: bytes) -> int:
+        raise NotImplementedError
+
+    def fetch(self, task: Any, address: int, size: int) -> bytes:
+        """Reads a region and gives it back."""
+        raise NotImplementedError
+
+    def release(self, task: Any, address: int, size: int) -> None:
+        """Gives a region back, if it is still there."""
+        raise NotImplementedError
+
+    def verify(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends the kernel."""
+
+    def mach_msg(
+        self, task: Any, letter: Letter | bytes, option: int, rcv_size: int = 0, rcv_name: int = 0
+    ) -> tuple[int, Arrived | None]:
+        """One mach_msg that does not wait. What was placed for it and not moved is freed."""
+        placed: list[tuple[int, int]] = []
+
+        def place(data: bytes) -> int:
+            address = self.place(task, data) if data else 0
+            if data:
+                placed.append((address, len(data)))
+            return address
+
+        message = letter.encode(place) if isinstance(letter, Letter) else letter
+        code, buffer = self.wire(task, message, option | TIMEOUTS, rcv_size, rcv_name)
+        whole = code in MESSAGE_OF_CODE or (code == 0 and option & m.OPTION_RCV)
+        arrived = None
+        if whole:
+            arrived = decode(buffer, lambda address, size: self.fetch(task, address, size))
+        for address, size in placed:
+            self.release(task, address, size)
+        return code, arrived
+
+    def send(self, task: Any, letter: Letter | bytes, option: int = 0) -> int:
+        """The code of a send; a message handed back is dropped."""
+        return self.mach_msg(task, letter, option | m.OPTION_SEND)[0]
+
+    def receive(
+        self, task: Any, name: int, option: int = 0, size: int = 4096
+    ) -> tuple[int, Arrived | None]:
+        return self.mach_msg(task, b"", option | m.OPTION_RCV, size, name)
+
+
+class ModelWorld(World):
+    """The reference model."""
+
+    def __init__(self, allows: Any = None) -> None:
+        self.model = Model(allows)
+
+    def create_task(self, label: str = "", parent: Task | None = None) -> Task:
+        return self.model.create_task(label, parent)
+
+    def terminate(self, task: Task) -> None:
+        self.model.terminate(task)
+
+    def call(self, name: str, task: Task, *args: Any, **options: Any) -> Any:
+        try:
+            return self.model.call(name, task, *args, **options)
+        except Fault as fault:
+            raise Refused(fault.code) from None
+
+    def wire(
+        self, task: Task, message: bytes, option: int, rcv_size: int, rcv_name: int
+    ) -> tuple[int, bytes]:
+        return self.model.mach_msg(task, message, option, rcv_size, rcv_name)
+
+    def place(self, task: Task, data: bytes) -> int:
+        return self.model.vm_place(task, data)
+
+    def fetch(self, task: Task, address: int, size: int) -> bytes:
+        return task.memory.pop(address)[:size] if size else b""
+
+    def release(self, task: Task, address: int, size: int) -> None:
+        task.memory.pop(address, None)
+
+    def verify(self) -> None:
+        self.model.recount()
