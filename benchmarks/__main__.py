@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`python -m benchmarks`: measures, prints a table, keeps JSON under benchmarks/results/.
+
+Speed is never asserted: the exit code is 0 unless a case crashed. The table says which budgets are
+met (must, aim), missed in two runs (miss), or cannot be judged on this machine now (noisy).
+"""
+
+import argparse
+import datetime as dt
+import fnmatch
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import build
+from benchmarks.harness import NOISE, Result, Row, as_json, machine, run_row
+from benchmarks.rows import ROWS
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+ROUNDS, QUICK_ROUNDS = 102, 9
+HEADINGS = ("row", "what", "against", "ns", "ratio", "quartiles", "must", "aim", "verdict")
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures here")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="rounds of a run")
+    parser.add_argument("--quick", action="store_true", help="few rounds, to see that all runs")
+    parser.add_argument("--repeat", action="store_true", help="run every row twice")
+    parser.add_argument(
+        "--only", default="*", metavar="PATTERN", help="rows by number or case: 1, check*, ..."
+    )
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="show ratios of then")
+    parser.add_argument(
+        "--document", type=Path, metavar="FILE.md", help="put the table between the marks there"
+    )
+    options = parser.parse_args(argv)
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2 rounds make a median")
+    if options.quick:
+        options.rounds = QUICK_ROUNDS
+    return options
+
+
+def chosen(pattern: str) -> list[Row]:
+    """Return the rows whose number or case matches a shell pattern."""
+    return [r for r in ROWS if any(fnmatch.fnmatch(n, pattern) for n in (r.number, r.case))]
+
+
+def before(path: Path | None) -> dict[str, float]:
+    """Return the ratio of each case in an earlier run's file."""
+    if path is None:
+        return {}
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return {row["case"]: row["ratio"][1] for row in rows if row["ratio"]}
+
+
+def budget(value: float | None) -> str:
+    """Return a budget as the table shows it."""
+    return "" if value is None else f"{value:g}"
+
+
+def cells(result: Result) -> list[str]:
+    """Return a result as a line of the table."""
+    row = result.row
+    if not result.ratios:
+        reason = result.runs[0].skipped or result.runs[0].crashed.splitlines()[-1]
+        return [row.number, row.what, row.against, "", "", reason, "", "", result.verdict]
+    first, middle, third = result.quartiles
+    cost = sorted(result.runs[0].subject)[len(result.runs[0].subject) // 2]
+    return [
+        row.number,
+        row.what,
+        row.against,
+        f"{cost:.1f}" if result.runs[0].unit == "ns" else f"{cost:.0f} instr.",
+        f"{middle:.3f}",
+        f"{first:.3f}..{third:.3f}",
+        budget(row.must),
+        budget(row.aim),
+        result.verdict,
+    ]
+
+
+def markdown(headings: list[str], lines: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    rows = (headings, ["---"] * len(headings), *lines)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def show(headings: list[str], lines: list[list[str]]) -> None:
+    """Print the table: drawn on a terminal, in Markdown elsewhere."""
+    if not sys.stdout.isatty():
+        print(markdown(headings, lines))
+        return
+    table = Table()
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading not in ("what", "against"))
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+
+
+def document(path: Path, text: str) -> None:
+    """Put the figures between the marks of a document."""
+    old = path.read_text(encoding="utf-8")
+    begin, end = old.find(BEGIN), old.find(END)
+    if begin < 0 or end < begin:
+        raise SystemExit(f"{path}: must hold the lines '{BEGIN}' and '{END}', in order")
+    path.write_text(f"{old[:begin]}{BEGIN}\n{text}\n{old[end:]}", encoding="utf-8")
+
+
+def remarks(results: list[Result], where: dict[str, object]) -> list[str]:
+    """Return what the reader has to know beside the table."""
+    lines = [f"{key}: {value}" for key, value in where.items()]
+    for result in results:
+        notes = [f"{name} {value:.2g}" for name, value in result.runs[0].notes.items() if value]
+        if notes:
+            lines.append(f"row {result.row.number}, for each pair: {', '.join(notes)}")
+        if result.row.case == "control" and result.ratios:
+            first, _, third = result.quartiles
+            if max(abs(first - 1), abs(third - 1)) > NOISE:
+                lines.append(
+                    f"the machine was too noisy to conclude: the control, which is 1 by nature, "
+                    f"had quartiles of {first:.3f} and {third:.3f}"
+                )
+    return lines
+
+
+def keep(path: Path | None, text: str) -> Path:
+    """Write the figures to a file, of our naming unless one is given; return which."""
+    if path is None:
+        now = dt.datetime.now(dt.timezone.utc)
+        path = RESULTS / f"{now:%Y%m%dT%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmarks; return the exit code."""
+    options = arguments(argv)
+    old = before(options.compare)
+    results = []
+    for row in chosen(options.only):
+        print(f"row {row.number}: {row.what} / {row.against}", file=sys.stderr)
+        results.append(run_row(row, options.rounds, build.ROOT, repeat=options.repeat))
+    where = machine(build.ROOT, build.compiler())
+    headings = [*HEADINGS, *(["before"] if old else [])]
+    then = [
+        [f"{old[result.row.case]:.3f}" if result.row.case in old else ""] if old else []
+        for result in results
+    ]
+    lines = [[*cells(result), *more] for result, more in zip(results, then, strict=True)]
+    show(headings, lines)
+    print("\n".join(remarks(results, where)))
+    if options.document:
+        items = "\n".join(f"- {remark}" for remark in remarks(results, where))
+        document(options.document, f"{markdown(headings, lines)}\n\n{items}")
+    print("figures:", keep(options.json, json.dumps(as_json(results, where), indent=1)))
+    crashes = [result for result in results if result.verdict == "crashed"]
+    for result in crashes:
+        print(f"row {result.row.number} crashed:\n{result.runs[-1].crashed}", file=sys.stderr)
+    return 1 if crashes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

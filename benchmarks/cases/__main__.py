@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs one case: `python -m benchmarks.cases NAME ROUNDS`. Each case has a process of its own."""
+
+import sys
+
+from benchmarks.cases import api, core
+from benchmarks.harness import child
+
+name, rounds = sys.argv[1:]
+child((core.CASES | api.CASES)[name], int(rounds))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The Python rows: the public API beside the queues that Python has."""
+
+import itertools
+from collections.abc import Callable
+from time import thread_time_ns
+from typing import Any
+
+from benchmarks.harness import Pair, Skip, Timed
+from benchmarks.peers import BODY, containers, simulation, zeromq
+
+
+def rights(**options: Any) -> tuple[Any, Any]:
+    """Return a send right and the receive right it leads to, of two tasks of a new kernel.
+
+    Raises:
+        Skip: pympi is not built.
+    """
+    try:
+        import pympi
+    except ImportError as error:
+        raise Skip(str(error)) from error
+    kernel = pympi.Kernel(**options)
+    sender, receiver = (kernel.create_task(name, label=name) for name in ("sender", "receiver"))
+    inbox = receiver.allocate_port()
+    return inbox.make_send(sender), inbox
+
+
+def bound() -> Timed:
+    """Return the bound callables for inner loops: sender() and receiver(), bytes in and out."""
+    destination, inbox = rights()
+    send, receive = destination.sender(), inbox.receiver()
+
+    def run(pairs: int) -> float:
+        start = thread_time_ns()
+        for _ in itertools.repeat(None, pairs):
+            send(BODY)
+            receive()
+        return thread_time_ns() - start
+
+    return run
+
+
+def methods() -> Timed:
+    """Return the methods everybody uses: send, and receive which gives a Message."""
+    destination, inbox = rights()
+
+    def run(pairs: int) -> float:
+        send, receive = destination.send, inbox.receive
+        start = thread_time_ns()
+        for _ in itertools.repeat(None, pairs):
+            send(BODY)
+            receive()
+        return thread_time_ns() - start
+
+    return run
+
+
+CASES: dict[str, Callable[[], Pair]] = {
+    "bound_deque": lambda: Pair(bound(), containers.deque()),
+    "methods_deque": lambda: Pair(methods(), containers.deque()),
+    "bound_zeromq": lambda: Pair(bound(), zeromq.inproc()),
+    "bound_queue": lambda: Pair(bound(), containers.queue_queue()),
+    "bound_simpy": lambda: Pair(bound(), simulation.store()),
+}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The table: what is compared with what, and the budget. Ratios; below is better.
+
+`must` and `aim` are the budgets of the project. A row without them is there to explain another.
+"""
+
+from benchmarks.harness import Row
+
+PAIR = "C send + receive, 64 B"
+FLOOR = "two calls, two copies, two lock pairs"
+BOUND = "Python sender() + receiver()"
+
+ROWS = [
+    Row("0", "control", f"{PAIR}: control", "itself"),
+    Row("1", "checks", f"{PAIR}: all checks, one pair", "unchecked", 1.15, 1.08),
+    Row("1i", "checks_instructions", "the same in instructions", "unchecked"),
+    Row(
+        "2",
+        "checks_many",
+        f"{PAIR}: all checks, 1,024 ports x 16 tasks at random",
+        "unchecked, same pattern",
+        1.50,
+        1.25,
+    ),
+    Row("3", "audit_off", "audit built in, nothing selected", "no audit in the core", 1.02, 1.00),
+    Row(
+        "3i",
+        "audit_off_instructions",
+        "the same in instructions",
+        "no audit in the core",
+        1.02,
+        1.00,
+    ),
+    Row(
+        "4",
+        "audit_recording",
+        "audit of every operation, drained between timings",
+        "nothing selected",
+        2.3,
+        1.7,
+    ),
+    Row("4d", "audit_drained", "the same, draining included", "nothing selected"),
+    Row("4f", "audit_dropped", "the same, the ring full, dropped", "nothing selected"),
+    Row("5", "trace", "ipctrace on, all checks", "off", 1.10, 1.05),
+    Row("5u", "trace_unchecked", "ipctrace on, unchecked", "off"),
+    Row("6", "floor", f"{PAIR}: unchecked", FLOOR, 1.6, 1.2),
+    Row("6s", "floor_sized", f"{PAIR}: unchecked", f"{FLOOR}, sizes at run time"),
+    Row("6p", "slow_path", f"{PAIR}: without fast paths", "with"),
+    Row("7", "bound_deque", f"{BOUND} -> bytes", "deque append + popleft", 8, 5),
+    Row("8", "methods_deque", "Python send + receive -> Message", "deque append + popleft", 20, 12),
+    Row("9z", "bound_zeromq", BOUND, "pyzmq inproc", 0.6, 0.4),
+    Row("9q", "bound_queue", BOUND, "queue.Queue", 0.25, 0.15),
+    Row("9s", "bound_simpy", BOUND, "SimPy Store", 0.10, 0.05),
+]
