@@ -25,14 +25,16 @@ C_TOP = {"pympi.c", "pympi.h", "binding.h"}
 
 # A module or package of pympi, and the ones it may import at run time besides itself. Whatever is
 # not listed is built on the public API: see PRIVATE.
-BOTTOM = {"_version"}
-FFI = BOTTOM | {"_ffi"}
+BOTTOM = {"_version", "_values"}
+FFI = BOTTOM | {"_ffi", "_upcall"}
 VALUES = FFI | {"errors", "enums", "label"}
 MESSAGES = VALUES | {"message"}
 OBJECTS = MESSAGES | {"port", "task", "policy"}
 PYTHON_LAYERS = {
     "_version": set(),
-    "_ffi": {"_core"} | BOTTOM,
+    "_values": set(),
+    "_ffi": BOTTOM | {"_core"},
+    "_upcall": BOTTOM | {"_ffi"},
     "errors": VALUES,
     "enums": VALUES,
     "label": VALUES,
@@ -44,7 +46,7 @@ PYTHON_LAYERS = {
     "mach": OBJECTS | {"kernel"},
 }
 # What modules built on the public API may not import: they get by with what users have.
-PRIVATE = {"_core", "_ffi"}
+PRIVATE = {"_core", "_ffi", "_upcall", "_values"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
