@@ -47,12 +47,16 @@ extern "Python" void pm_python_release(void *context);
 """
 
 BLOCKING = """
-{signature}
+static {signature}
 {{
     struct pm_pause pause;
     {result}result;
 
-    {poll}
+    if (timeout_ns == 0 || !({unpolled})) {{
+        result = {name}({arguments}, NULL);
+        if (timeout_ns == 0 || !pm_timed_out(result))
+            return result;
+    }}
     pm_pause_begin(&pause, timeout_ns);
     result = {name}({arguments}, &pause.wait);
     pm_pause_end(&pause);
@@ -60,14 +64,13 @@ BLOCKING = """
 }}
 """
 
-# Mostly there is nothing to wait for: so ask first without a wait, and keep the GIL. A poll that
-# times out has changed nothing, except in a call of two halves, of which the first may be done.
-POLL = """result = {name}({arguments}, NULL);
-    if (timeout_ns == 0 || !pm_timed_out(result))
-        return result;"""
-NO_POLL = """if (timeout_ns == 0)
-        return {name}({arguments}, NULL);"""
-TWO_HALVES = {"pm_call", "pm_mach_msg"}
+# Mostly there is nothing to wait for, so the wrapper asks first without a wait and keeps the GIL.
+# Not where these hold: a poll that times out would have changed something already.
+UNPOLLED = {
+    "pm_call": "1",
+    "pm_mach_msg": "option & MACH_SEND_MSG",
+    "pm_send_message": "spec->option & MACH_SEND_NOTIFY",
+}
 
 
 def public_declarations(header: str) -> str:
@@ -92,15 +95,12 @@ def blocking_signature(match: re.Match[str]) -> str:
 
 def blocking_source(match: re.Match[str]) -> str:
     """Return the C definition of the wrapper of a function that may wait."""
-    name = match["name"]
-    arguments = ", ".join(map(argument_name, match["parameters"].split(",")))
-    poll = (NO_POLL if name in TWO_HALVES else POLL).format(name=name, arguments=arguments)
     return BLOCKING.format(
-        signature=f"static {blocking_signature(match)}",
+        signature=blocking_signature(match),
         result=match["result"],
-        poll=poll,
-        name=name,
-        arguments=arguments,
+        name=match["name"],
+        arguments=", ".join(map(argument_name, match["parameters"].split(","))),
+        unpolled=UNPOLLED.get(match["name"], "0"),
     )
 
 
