@@ -18,27 +18,28 @@ C_LAYERS = {
     "ipc": {"base", "sec"},
     "sys": {"base", "sec", "ipc"},
 }
-# The public header is known to all but the lowest layer, which knows nothing of us.
+# What lies in csrc itself puts the core together and binds it. Only the public header is known to
+# the layers, and not to the lowest, which knows nothing of us.
 PUBLIC_HEADER = "pympi.h"
-# pympi.c puts the core together, binding.h and the public header stand outside the layers.
-C_TOP = {"pympi.c", "pympi.h", "binding.h"}
 
 # A module or package of pympi, and the ones it may import at run time besides itself. Whatever is
 # not listed is built on the public API: see PRIVATE.
 BOTTOM = {"_version", "_values"}
-FFI = BOTTOM | {"_ffi", "_upcall"}
+FFI = BOTTOM | {"_ffi", "_upcall", "_binding"}
 VALUES = FFI | {"errors", "enums", "label"}
-MESSAGES = VALUES | {"message"}
+MESSAGES = VALUES | {"_aio", "message"}
 OBJECTS = MESSAGES | {"port", "task", "policy"}
 PYTHON_LAYERS = {
     "_version": set(),
     "_values": set(),
     "_ffi": BOTTOM | {"_core"},
     "_upcall": BOTTOM | {"_ffi"},
+    "_binding": BOTTOM | {"_ffi"},
     "errors": VALUES,
     "enums": VALUES,
     "label": VALUES,
     "policy": VALUES,
+    "_aio": VALUES,
     "message": MESSAGES,
     "port": MESSAGES | {"task"},
     "task": MESSAGES | {"port"},
@@ -46,20 +47,21 @@ PYTHON_LAYERS = {
     "mach": OBJECTS | {"kernel"},
 }
 # What modules built on the public API may not import: they get by with what users have.
-PRIVATE = {"_core", "_ffi", "_upcall", "_values"}
+PRIVATE = {"_core", "_ffi", "_upcall", "_binding", "_values", "_aio"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 
 def c_files() -> list[Path]:
     """Return the C files of the layers."""
-    return sorted(p for p in CSRC.rglob("*.[ch]") if p.relative_to(CSRC).parts[0] not in C_TOP)
+    return sorted(CSRC.glob("*/**/*.[ch]"))
 
 
 def includes(path: Path) -> list[str]:
     """Return the quoted includes of a C file, relative to csrc."""
     names = INCLUDE.findall(path.read_text(encoding="utf-8"))
-    return [name if "/" in name or name in C_TOP else f"{layer_of(path)}/{name}" for name in names]
+    beside = {name: path.parent / name for name in names}
+    return [str(p.relative_to(CSRC)) if p.is_file() else name for name, p in beside.items()]
 
 
 def layer_of(path: Path) -> str:
