@@ -126,4 +126,4 @@ QLIMIT_DEFAULT = 5
 QLIMIT_MAX = 1024
 QUEUE_MAX = 65534
 UREFS_MAX = 65535
-TABLE_MAX = 1 << 20  # names of a task
+TABLE_MAX = 1 << 16  # indices of names that may be chosen

@@ -126,9 +126,10 @@ class Port:
 
 @dataclass(eq=False)
 class PortSet:
-    """A port set: its members in the order in which they are served."""
+    """A port set."""
 
     members: list[Port] = field(default_factory=list)
+    ready: list[Port] = field(default_factory=list)  # members with messages, the next one first
 
 
 @dataclass(eq=False)
@@ -170,11 +171,12 @@ class Task:
         return index << 8 | generation
 
     def claim_name(self, name: int) -> None:
-        """Takes a chosen name off the free list; all indices below it come into being too."""
+        """Takes a chosen name; the unused indices below it are free, the lowest the next one."""
         index = name >> 8
-        while len(self.generations) < index:
-            self.generations[len(self.generations) + 1] = 0xFF
-            self.free.insert(0, len(self.generations))
+        first = len(self.generations) + 1
+        for unused in range(index, first - 1, -1):
+            self.generations[unused] = 0xFF
+            self.free.append(unused)
         self.free.remove(index)
         self.generations[index] = name & 0xFF
 
@@ -280,8 +282,9 @@ class Model:
     def __init__(self, allows: Callable[[str, str, str, str], bool] | None = None) -> None:
         self.allows = allows or (lambda subject, object_, tclass, permission: True)
         self.tasks: list[Task] = []
-        self.notes: list[Kmsg] = []
+        self.doomed: list[Kmsg] = []
         self.next_address = 0x10000
+        self.added: list[tuple[Task, int]] = []  # names that came into being
 
     def call(self, name: str, task: Task, *arguments: Any, **options: Any) -> Any:
         """The Mach call of this name; a dead task can make none."""
@@ -297,15 +300,22 @@ class Model:
         else:
             task.claim_name(name)
         task.table[name] = entry
+        self.added.append((task, name))
         return name
 
     def remove(self, task: Task, name: int) -> None:
-        """Frees a name. Whoever asked about it hears that it is gone."""
-        entry = task.table.pop(name)
+        """Frees a name."""
+        self.tell_deleted(task, name)
+        del task.table[name]
         task.free.append(name >> 8)
+
+    def tell_deleted(self, task: Task, name: int) -> None:
+        """Whoever asked about this name hears that it is gone."""
+        entry = task.table[name]
         if entry.request:
             self.forget(entry)
             self.note_name(m.NOTIFY_PORT_DELETED, entry.request.notify, name)
+            entry.request = None
 
     def entry(self, task: Task, name: int, invalid: int = m.INVALID_NAME) -> Entry:
         """What `name` denotes; `invalid` is the code for null and dead."""
@@ -335,40 +345,47 @@ class Model:
 
     # ---- notifications -----------------------------------------------------------------
 
-    def note(self, id_: int, notify: Port, body: bytes = b"", items: list[Item] | None = None) -> None:
+    def note(
+        self, id_: int, notify: Port, body: bytes = b"", items: list[Item] | None = None
+    ) -> None:
         """A message of the kernel, by the send-once right it holds to `notify`."""
         size = m.HEADER_SIZE + len(body) + (16 if items else 0)
         dest = Right(m.PORT_SEND_ONCE, notify)
         kmsg = Kmsg(dest, Right(0, m.NULL), id_, size, bool(items), 0, items or [], body)
-        self.notes.append(kmsg)
+        if notify.alive:
+            self.post(kmsg)
+        else:
+            notify.sorights -= 1
 
     def note_name(self, id_: int, notify: Port, word: int) -> None:
         self.note(id_, notify, m.NDR_RECORD + struct.pack("<I", word))
 
-    def deliver_notes(self) -> None:
-        """Posts what this call gave rise to, and what that gives rise to."""
-        while self.notes:
-            kmsg = self.notes.pop(0)
-            port = kmsg.dest.port
-            assert isinstance(port, Port)
-            if port.alive and not self.circular(kmsg):
-                self.post(kmsg)
-            else:
-                self.destroy_kmsg(kmsg)
+    def note_destroyed(self, notify: Port, port: Port) -> None:
+        """The receive right goes to whom it was promised; else the port dies."""
+        if notify.alive and not self.circular(notify, [port]):
+            item = PortItem(Right(m.PORT_RECEIVE, port))
+            self.note(m.NOTIFY_PORT_DESTROYED, notify, b"", [item])
+        else:
+            self.note(m.NOTIFY_SEND_ONCE, notify)
+            self.die(port)
+
+    def settle(self) -> None:
+        """Destroys the messages of ports that died in this call, and what follows from that."""
+        while self.doomed:
+            self.destroy_kmsg(self.doomed.pop(0))
 
     # ---- the death of rights and ports -------------------------------------------------
 
     def drop_send(self, port: Port) -> None:
         """One naked send right less."""
         port.srights -= 1
-        if port.srights == 0 and port.no_senders:
+        if port.alive and port.srights == 0 and port.no_senders:
             notify, port.no_senders = port.no_senders, None
             self.note_name(m.NOTIFY_NO_SENDERS, notify, port.mscount)
 
     def drop_send_once(self, port: Port) -> None:
         """A send-once right is destroyed instead of used; it sends its own notification."""
-        if port.alive:
-            self.note(m.NOTIFY_SEND_ONCE, port)
+        self.note(m.NOTIFY_SEND_ONCE, port)
 
     def destroy_right(self, right: Right) -> None:
         port = right.port
@@ -382,9 +399,10 @@ class Model:
             self.drop_send_once(port)
 
     def destroy_kmsg(self, kmsg: Kmsg) -> None:
+        self.use_dest(kmsg)
         for port in kmsg.carried_ports():
             port.transit = None
-        for right in (kmsg.dest, kmsg.reply, *kmsg.body_rights()):
+        for right in (kmsg.reply, *kmsg.body_rights()):
             self.destroy_right(right)
 
     def leave_space(self, port: Port) -> None:
@@ -392,31 +410,33 @@ class Model:
         port.task = None
         port.name = 0
         port.seqno = port.mscount = port.context = 0
-        port.guarded = port.strict = False
-        for pset in port.sets:
-            pset.members.remove(port)
-        port.sets = []
+        port.guarded = port.strict = port.immovable = False
+        for pset in list(port.sets):
+            self.part(port, pset)
 
     def destroy_receive(self, port: Port) -> None:
         """The receive right, no longer in any space, is destroyed."""
         if port.destroyed:
             notify, port.destroyed = port.destroyed, None
-            self.note(m.NOTIFY_PORT_DESTROYED, notify, b"", [PortItem(Right(m.PORT_RECEIVE, port))])
-            return
+            self.note_destroyed(notify, port)
+        else:
+            self.die(port)
+
+    def die(self, port: Port) -> None:
+        """Tells who asked, and buries what names there are; the queue is destroyed after that."""
         port.alive = False
         if port.no_senders:
             self.drop_send_once(port.no_senders)
             port.no_senders = None
-        queue, port.queue = port.queue, []
-        for kmsg in queue:
-            self.destroy_kmsg(kmsg)
-        for request in port.requests:
-            self.note_name(m.NOTIFY_DEAD_NAME, request.notify, request.name)
-        port.requests = []
+        self.doomed += port.queue
+        port.queue = []
+        requests, port.requests = port.requests, []
         for task in self.tasks:
             for entry in task.table.values():
                 if entry.object is port:
                     self.bury(entry)
+        for request in reversed(requests):
+            self.note_name(m.NOTIFY_DEAD_NAME, request.notify, request.name)
 
     def bury(self, entry: Entry) -> None:
         """The entry of a dead port becomes a dead name; its notification carries a reference."""
@@ -463,13 +483,14 @@ class Model:
     def drop_entry_set(self, task: Task, name: int) -> None:
         pset = task.table[name].object
         assert isinstance(pset, PortSet)
-        for port in pset.members:
-            port.sets.remove(pset)
+        for port in list(pset.members):
+            self.part(port, pset)
         self.remove(task, name)
 
     def drop_entry(self, task: Task, name: int) -> None:
         """Destroys everything a name denotes, whatever it is."""
         entry = task.table[name]
+        self.tell_deleted(task, name)
         if entry.types & m.TYPE_PORT_SET:
             self.drop_entry_set(task, name)
         elif entry.types & m.TYPE_DEAD_NAME:
@@ -610,7 +631,7 @@ class Model:
             self.drop_entry(task, name)
         task.memory.clear()
         self.tasks.remove(task)
-        self.deliver_notes()
+        self.settle()
 
     # ---- mach_port_*: names ---------------------------------------------------------------
 
@@ -687,7 +708,7 @@ class Model:
             need(delta in (0, -1), m.INVALID_VALUE)
             if delta:
                 self.drop_single(task, name, right)
-        self.deliver_notes()
+        self.settle()
 
     def drop_single(self, task: Task, name: int, right: int) -> None:
         if right == m.RIGHT_RECEIVE:
@@ -711,7 +732,7 @@ class Model:
             self.drop_entry_dead(task, name, 1)
         else:
             self.drop_entry(task, name)
-        self.deliver_notes()
+        self.settle()
 
     def mach_port_destroy(self, task: Task, name: int) -> None:
         if not valid(name):
@@ -721,7 +742,7 @@ class Model:
             assert isinstance(entry.object, Port)
             need(not entry.object.guarded, m.INVALID_RIGHT)
         self.drop_entry(task, name)
-        self.deliver_notes()
+        self.settle()
 
     def mach_port_destruct(self, task: Task, name: int, srdelta: int, guard: int) -> None:
         port = self.receive_right(task, name, m.INVALID_NAME)
@@ -733,7 +754,7 @@ class Model:
         if srdelta:
             self.drop_entry_send(task, name, -srdelta)
         self.drop_entry_receive(task, name)
-        self.deliver_notes()
+        self.settle()
 
     # ---- mach_port_*: rights between spaces -----------------------------------------------
 
@@ -754,7 +775,7 @@ class Model:
         self.ask(caller, port, GIVE[disposition])
         self.ask(task, port, TAKE[RECEIVED[disposition]])
         self.copyout(task, self.copyin(caller, poly, disposition), name)
-        self.deliver_notes()
+        self.settle()
 
     def check_place(self, task: Task, name: int, kind: int, port: Port, gone: int | None) -> None:
         """Can a right of this kind be put under `name`? The name `gone` is free by then."""
@@ -782,7 +803,7 @@ class Model:
         self.ask(caller, port, TAKE[RECEIVED[disposition]])
         right = self.copyin(task, name, disposition)
         result = self.copyout(caller, right), right.kind
-        self.deliver_notes()
+        self.settle()
         return result
 
     # ---- mach_port_*: sets ------------------------------------------------------------------
@@ -795,16 +816,14 @@ class Model:
     def mach_port_extract_member(self, task: Task, name: int, after: int) -> None:
         port, pset = self.receive_right(task, name), self.port_set(task, after)
         need(pset in port.sets, m.NOT_IN_SET)
-        port.sets.remove(pset)
-        pset.members.remove(port)
+        self.part(port, pset)
 
     def mach_port_move_member(self, task: Task, name: int, after: int) -> None:
         port = self.receive_right(task, name)
         target = self.port_set(task, after) if after != m.NULL else None
         need(target or port.sets, m.NOT_IN_SET)
         for pset in [pset for pset in port.sets if pset is not target]:
-            port.sets.remove(pset)
-            pset.members.remove(port)
+            self.part(port, pset)
         if target and target not in port.sets:
             self.join(port, target)
 
@@ -812,6 +831,15 @@ class Model:
     def join(port: Port, pset: PortSet) -> None:
         port.sets.append(pset)
         pset.members.append(port)
+        if port.queue:
+            pset.ready.append(port)
+
+    @staticmethod
+    def part(port: Port, pset: PortSet) -> None:
+        port.sets.remove(pset)
+        pset.members.remove(port)
+        if port in pset.ready:
+            pset.ready.remove(port)
 
     def mach_port_get_set_status(self, task: Task, name: int) -> list[int]:
         return sorted(port.name for port in self.port_set(task, name).members)
@@ -859,7 +887,7 @@ class Model:
             port.qlimit = info[0]
         else:
             port.flags |= m.STATUS_TEMPOWNER
-        self.deliver_notes()
+        self.settle()
 
     def changed_port(self, task: Task, name: int) -> Port:
         """A port of which the task may change attributes."""
@@ -922,7 +950,7 @@ class Model:
             self.copyin(task, notify, disposition)
         previous = commit()
         result = self.copyout(task, Right(m.PORT_SEND_ONCE, previous)) if previous else m.NULL
-        self.deliver_notes()
+        self.settle()
         return result
 
     def try_notify(self, task: Task, notify: int, disposition: int) -> Port | None:
@@ -1006,7 +1034,7 @@ class Model:
         """The queue has room: tells all who were waiting for that."""
         if port.full():
             return
-        for request in [request for request in port.requests if request.armed]:
+        for request in [request for request in reversed(port.requests) if request.armed]:
             port.requests.remove(request)
             request.task.table[request.name].request = None
             self.note_name(m.NOTIFY_SEND_POSSIBLE, request.notify, request.name)
@@ -1021,11 +1049,12 @@ class Model:
         try:
             if option & m.OPTION_SEND:
                 code, buffer = self.send(task, message, option)
+                self.settle()
             if code == m.SUCCESS and option & m.OPTION_RCV:
                 code, buffer = self.receive(task, option, rcv_size, rcv_name)
         except Fault as fault:
             code, buffer = fault.code, b""
-        self.deliver_notes()
+        self.settle()
         return code, buffer
 
     def send(self, task: Task, message: bytes, option: int) -> tuple[int, bytes]:
@@ -1037,7 +1066,7 @@ class Model:
         kmsg = self.build(task, wire)
         for address in wire.regions:
             task.memory.pop(address, None)
-        if self.circular(kmsg):
+        if self.circular(dest, kmsg.carried_ports()):
             self.destroy_kmsg(kmsg)
         elif was_full and kmsg.dest.kind == m.PORT_SEND:
             return m.SEND_TIMED_OUT, self.pseudo_receive(task, kmsg)
@@ -1055,17 +1084,19 @@ class Model:
         port = kmsg.dest.port
         assert isinstance(port, Port)
         port.queue.append(kmsg)
+        for pset in port.sets:
+            if port not in pset.ready:
+                pset.ready.append(port)
         for carried in kmsg.carried_ports():
             carried.transit = port
 
-    def circular(self, kmsg: Kmsg) -> bool:
+    @staticmethod
+    def circular(dest: Port | None, carried: list[Port]) -> bool:
         """Would a receive right travel, by way of others, in its own port's queue?"""
-        carried = kmsg.carried_ports()
-        port = kmsg.dest.port
-        while isinstance(port, Port):
-            if port in carried:
+        while dest:
+            if dest in carried:
                 return True
-            port = port.transit
+            dest = dest.transit
         return False
 
     # ---- sending: the checks, in Mach's order ------------------------------------------------
@@ -1295,9 +1326,8 @@ class Model:
         if isinstance(entry.object, Port):
             return entry.object
         assert isinstance(entry.object, PortSet)
-        ready = [port for port in entry.object.members if port.queue]
-        need(ready, m.RCV_TIMED_OUT)
-        return ready[0]
+        need(entry.object.ready, m.RCV_TIMED_OUT)
+        return entry.object.ready[0]
 
     def take(self, port: Port) -> None:
         """Dequeues the first message; the port goes to the end of its sets."""
@@ -1306,8 +1336,9 @@ class Model:
             carried.transit = None
         port.seqno = (port.seqno + 1) & 0xFFFFFFFF
         for pset in port.sets:
-            pset.members.remove(port)
-            pset.members.append(port)
+            pset.ready.remove(port)
+            if port.queue:
+                pset.ready.append(port)
         self.fire_possible(port)
 
     def too_large(self, task: Task, port: Port, kmsg: Kmsg, option: int) -> tuple[int, bytes]:

@@ -1,0 +1,332 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Drives the core and the model through the same random calls and compares them.
+
+    python tests/model/drive.py --steps 1000000 --seed 7
+
+Every step's code and result are compared; every so often the whole visible state is, and the core
+recounts itself. A difference ends the run: the steps are shrunk, printed as calls, and the command
+that repeats the run is shown. Runs take place in a child process, so that a crash of the core is a
+finding like any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import mmap
+import os
+import pickle
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import mach_numbers as m
+from operations import LABELS, Scene, Seeded, Step, draw_step
+from worlds import ModelWorld, Refused, World
+
+SHRINK_SECONDS = 60.0
+
+
+class Settings(NamedTuple):
+    """What a run is made of."""
+
+    seed: int = 1
+    steps: int = 20_000
+    fast_path: bool = True
+    policy: str = "none"
+    compare_every: int = 500
+    against: str = "core"
+
+
+class Difference(Exception):
+    """The two worlds disagree, or one of them does not add up."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(f"step {number}: {text}")
+        self.number = number
+
+
+class Policy:
+    """A random table of what is denied: about one question in thirty."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, subject: str, object_: str, tclass: str, permission: str) -> bool:
+        return Seeded(f"{self.seed}/{subject}/{object_}/{tclass}/{permission}").below(30) > 0
+
+
+def make_scene(settings: Settings, alone: bool = False) -> Scene:
+    """The model, and beside it (unless alone) what it is compared with."""
+    allows = None if settings.policy == "none" else Table(Policy(settings.seed))
+    if alone:
+        return Scene(ModelWorld(allows))
+    return Scene(ModelWorld(allows), make_other(settings, allows))
+
+
+class Table:
+    """A policy asked once about everything it can be asked."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.known: dict[tuple[str, str, str, str], bool] = {}
+        self.policy = policy
+
+    def __call__(self, subject: str, object_: str, tclass: str, permission: str) -> bool:
+        key = subject, object_, tclass, permission
+        if key not in self.known:
+            self.known[key] = self.policy(*key)
+        return self.known[key]
+
+
+def make_other(settings: Settings, allows: Table | None) -> World:
+    if settings.against == "model":
+        return ModelWorld(allows)
+    from worlds import CoreWorld
+
+    return CoreWorld(allows, LABELS, fast_path=settings.fast_path)
+
+
+# ---- comparing ---------------------------------------------------------------------------------
+
+
+def state_of(world: World, task: Any) -> dict[int, tuple[Any, ...]]:
+    """Everything a task can see of its own space."""
+    state = {}
+    for name, bits in world.call("mach_port_names", task):
+        refs = [world.call("mach_port_get_refs", task, name, right) for right in range(5)]
+        extra: Any = None
+        if bits & m.TYPE_RECEIVE:
+            extra = attempt(world, "mach_port_get_attributes", task, name, m.RECEIVE_STATUS)
+            extra = extra, attempt(world, "mach_port_get_context", task, name)
+        elif bits & m.TYPE_PORT_SET:
+            extra = world.call("mach_port_get_set_status", task, name)
+        state[name] = bits, refs, extra
+    return state
+
+
+def attempt(world: World, call: str, task: Any, *arguments: Any) -> Any:
+    """The result of a call that a policy may refuse."""
+    try:
+        return world.call(call, task, *arguments)
+    except Refused as refusal:
+        return "refused", refusal.code
+
+
+def compare_state(scene: Scene, number: int) -> None:
+    """Raises `Difference` where the worlds' tasks see different things."""
+    for key, handles in scene.tasks.items():
+        states = [
+            state_of(world, task) for world, task in zip(scene.worlds, handles, strict=True)
+        ]
+        for name in sorted(set().union(*states)):
+            seen = [state.get(name) for state in states]
+            if any(each != seen[0] for each in seen):
+                text = f"task {key}, name {name:#x}: model {seen[0]}, core {seen[1:]}"
+                raise Difference(number, text)
+    for world in scene.worlds:
+        try:
+            world.verify()
+        except Exception as error:
+            raise Difference(number, f"{type(world).__name__}.verify: {error!r}") from error
+
+
+def perform(scene: Scene, step: Step) -> None:
+    """Does the step; raises `Difference` where the outcomes differ."""
+    outcomes = scene.perform(step)
+    if any(outcome != outcomes[0] for outcome in outcomes):
+        text = f"{describe(scene, step)}\n  model {show(outcomes[0])}\n  core  {show(outcomes[1])}"
+        raise Difference(step.number, text)
+
+
+def describe(scene: Scene, step: Step) -> str:
+    """The step as a call."""
+    arguments = ", ".join(show(scene.resolve(argument)) for argument in step.arguments)
+    return f"{step.operation}(task {step.task}, {arguments})"
+
+
+def show(value: Any) -> str:
+    """Numbers that are names or codes are easier to read in hexadecimal."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 99:
+        return f"{value:#x}"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        shown = (f"{key}={show(each)}" for key, each in value._asdict().items() if each)
+        return f"{type(value).__name__}({', '.join(shown)})"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(show(each) for each in value)})"
+    return repr(value)
+
+
+# ---- running ---------------------------------------------------------------------------------
+
+
+def random_steps(scene: Scene, settings: Settings) -> Iterator[Step]:
+    """The steps of a seed. Drawn one by one, because they look at the model."""
+    draw = Seeded(settings.seed)
+    for number in range(settings.steps):
+        yield draw_step(scene, draw, number)
+
+
+def run(scene: Scene, steps: Iterable[Step], every: int, mark: Callable[[int], None]) -> None:
+    """Performs the steps, compares after each and, every so often, the whole state."""
+    number = -1
+    for number, step in enumerate(steps):
+        mark(number)
+        perform(scene, step)
+        if (number + 1) % every == 0:
+            compare_state(scene, step.number)
+    compare_state(scene, number)
+    for world in scene.worlds:
+        world.close()
+
+
+class Finding(NamedTuple):
+    """How a run ended: the place of the last step begun, and what was wrong ("" for nothing)."""
+
+    place: int
+    text: str
+
+
+def in_child(job: Callable[[Callable[[int], None]], None]) -> Finding:
+    """Runs the job in a child process, which may crash. `mark` says how far it is."""
+    shared = mmap.mmap(-1, 8)
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        faulthandler.enable()
+        text = ""
+        try:
+            job(lambda place: struct.pack_into("<q", shared, 0, place))
+        except BaseException as error:
+            text = f"{error}" if isinstance(error, Difference) else f"raised {error!r}"
+        with os.fdopen(writer, "wb") as pipe:
+            pickle.dump(text, pipe)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child, 0)
+    place = struct.unpack_from("<q", shared)[0]
+    text = pickle.loads(told) if told else f"the process died with status {status}"  # noqa: S301
+    return Finding(place, text)
+
+
+def steps_of(settings: Settings, count: int) -> list[Step]:
+    """The first steps of a seed; the model alone decides them."""
+    scene = make_scene(settings, alone=True)
+    steps = []
+    for step in random_steps(scene, settings._replace(steps=count)):
+        steps.append(step)
+        scene.perform(step)
+    return steps
+
+
+def shrink(settings: Settings, steps: list[Step]) -> tuple[list[Step], Finding]:
+    """Takes steps away, in ever smaller runs, as long as the rest still fails."""
+
+    def trial(chosen: list[Step]) -> Finding:
+        every = 1 if len(chosen) < 400 else settings.compare_every
+        return in_child(lambda mark: run(make_scene(settings), chosen, every, mark))
+
+    finding = trial(steps)
+    end = time.monotonic() + SHRINK_SECONDS
+    size = max(1, len(steps) // 2)
+    while finding.text and time.monotonic() < end:
+        steps = steps[: finding.place + 1]
+        place, before = 0, len(steps)
+        while place < len(steps) and time.monotonic() < end:
+            fewer = steps[:place] + steps[place + size :]
+            found = trial(fewer)
+            if found.text:
+                steps, finding = fewer[: found.place + 1], found
+            else:
+                place += size
+        if size == 1 and len(steps) == before:
+            break
+        size = max(1, size // 2)
+    return steps, finding
+
+
+def script(settings: Settings, steps: list[Step]) -> str:
+    """The steps as calls, with the names they come to."""
+    scene = make_scene(settings, alone=True)
+    lines = []
+    for step in steps:
+        line = describe(scene, step)
+        outcomes = scene.perform(step)
+        lines.append(f"  {step.number}: {line}" + (f" -> {show(outcomes[0])}" if outcomes else ""))
+    return "\n".join(lines)
+
+
+# ---- the command -----------------------------------------------------------------------------
+
+
+def progress(steps: Iterable[Step], total: int, out: Any) -> Iterator[Step]:
+    """Passes the steps on; on a terminal, says how many are done."""
+    started = time.monotonic()
+    for number, step in enumerate(steps):
+        if out.isatty() and number % 2000 == 0:
+            rate = number / max(time.monotonic() - started, 0.001)
+            out.write(f"\r{number:>10,} of {total:,} steps, {rate:,.0f}/s ")
+            out.flush()
+        yield step
+    if out.isatty():
+        out.write("\r" + " " * 60 + "\r")
+
+
+def explore(settings: Settings) -> Finding:
+    """One random run in a child process."""
+
+    def job(mark: Callable[[int], None]) -> None:
+        scene = make_scene(settings)
+        steps = progress(random_steps(scene, settings), settings.steps, sys.stderr)
+        run(scene, steps, settings.compare_every, mark)
+
+    return in_child(job)
+
+
+def report(settings: Settings, finding: Finding) -> str:
+    """A failure with its shrunk steps and the command that repeats it."""
+    steps, last = shrink(settings, steps_of(settings, finding.place + 1))
+    again = f"python tests/model/drive.py --seed {settings.seed} --steps {settings.steps}"
+    again += "" if settings.fast_path else " --no-fastpath"
+    again += f" --policy {settings.policy} --every {settings.compare_every}"
+    lines = [finding.text, "", f"shrunk to {len(steps)} steps:", script(settings, steps)]
+    return "\n".join([*lines, last.text or "(does not fail when repeated)", "", f"again: {again}"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    default = Settings()
+    parser.add_argument("--steps", type=int, default=default.steps)
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--every", type=int, default=default.compare_every, metavar="STEPS",
+                        help="compare the whole state this often")
+    parser.add_argument("--no-fastpath", action="store_true", help="only the defining path")
+    parser.add_argument("--policy", choices=("none", "random"), default="none")
+    parser.add_argument("--against", choices=("core", "model"), default="core",
+                        help="the model against itself tests the driver")
+    given = parser.parse_args(arguments)
+    settings = Settings(given.seed, given.steps, not given.no_fastpath, given.policy,
+                        given.every, given.against)
+    started = time.monotonic()
+    finding = explore(settings)
+    seconds = time.monotonic() - started
+    if finding.text:
+        print(f"seed {settings.seed}: {report(settings, finding)}")
+        return 1
+    rate = settings.steps / max(seconds, 1e-9)
+    print(f"seed {settings.seed}: {settings.steps:,} steps without a difference, {rate:,.0f}/s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

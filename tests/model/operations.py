@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The operation table: what a random run may do, and how arguments for it are drawn.
+
+An operation is drawn looking at the model only, so a seed gives the same steps whatever the core
+answers. Names appear in steps as `Ref`, the n-th name that came to a task in some earlier step;
+a step therefore means the same after other steps have been taken away.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import mach_numbers as m
+from model import Entry, Model, Port, Task
+from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter
+from worlds import Refused, World
+
+T = TypeVar("T")
+
+TASKS_MAX = 5
+NAMES_MAX = 48
+GARBAGE = (0x4203, 0xFFFF03, 0x7FFFFFFF, 0x80000003, 1, 3, 0x100)
+PORT_TYPES = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
+ANY_TYPE = PORT_TYPES | m.TYPE_PORT_SET | m.TYPE_DEAD_NAME
+LABELS = ("a", "b", "c", "d")
+
+
+class Draw(Protocol):
+    """Where choices come from: a seeded generator, or Hypothesis."""
+
+    def below(self, bound: int) -> int:
+        """An integer from 0 to bound - 1."""
+        ...
+
+
+class Seeded:
+    """Choices of a seeded generator."""
+
+    def __init__(self, seed: int | str) -> None:
+        self.random = random.Random(seed)
+
+    def below(self, bound: int) -> int:
+        return int(self.random.random() * bound)
+
+
+class Ref(NamedTuple):
+    """The name that came to `task` as the `place`-th new name of step `step`."""
+
+    task: int
+    step: int
+    place: int
+
+
+class Step(NamedTuple):
+    """One thing to do. `task` is the number of the step that created the acting task."""
+
+    number: int
+    operation: str
+    task: int
+    arguments: tuple[Any, ...]
+
+
+class Scene:
+    """A model and a world that go through the same steps."""
+
+    def __init__(self, model: World, other: World | None = None) -> None:
+        self.worlds = [model] if other is None else [model, other]
+        self.tasks: dict[int, list[Any]] = {}
+        self.names: dict[Ref, int] = {}
+        self.refs: dict[tuple[int, int], Ref] = {}
+        self.dead_refs: list[Ref] = []
+        self.arrivals: list[tuple[Task, int]] = []
+        self.model: Model = model.model  # type: ignore[attr-defined]
+        self.model.added = self.arrivals
+
+    # ---- drawing ----------------------------------------------------------------------
+
+    def table(self, task: int) -> dict[int, Entry]:
+        """The names of a task, as the model sees them."""
+        table: dict[int, Entry] = self.tasks[task][0].table
+        return table
+
+    def names_of(self, task: int, types: int) -> list[int]:
+        return [name for name, entry in self.table(task).items() if entry.types & types]
+
+    def ref(self, task: int, name: int) -> Ref | int:
+        return self.refs.get((task, name), name)
+
+    # ---- doing ------------------------------------------------------------------------
+
+    def resolve(self, argument: Any) -> Any:
+        """The argument with every `Ref` replaced by the name it stands for."""
+        if isinstance(argument, Ref):
+            return self.names.get(argument, GARBAGE[0])
+        if isinstance(argument, Letter):
+            return Letter(*(self.resolve(each) for each in argument))
+        if isinstance(argument, tuple):
+            return tuple(self.resolve(each) for each in argument)
+        return argument
+
+    def perform(self, step: Step) -> list[Any]:
+        """Does the step in every world; the outcomes, which ought to be equal.
+
+        None at all if the acting task is gone, as it may be after other steps were taken away.
+        """
+        if step.task not in self.tasks and step.operation != "create_task":
+            return []
+        operation = OPERATIONS[step.operation]
+        arguments = self.resolve(step.arguments)
+        outcomes = []
+        for place in range(len(self.worlds)):
+            try:
+                outcomes.append(operation.run(self, place, step, arguments))
+            except Refused as refusal:
+                outcomes.append(("refused", refusal.code))
+        self.note_arrivals(step.number)
+        return outcomes
+
+    def note_arrivals(self, number: int) -> None:
+        """Gives a `Ref` to every name that came into being in this step."""
+        if not self.arrivals:
+            return
+        keys = {id(handles[0]): key for key, handles in self.tasks.items()}
+        for place, (task, name) in enumerate(self.arrivals):
+            key = keys.get(id(task))
+            if key is not None:
+                ref = Ref(key, number, place)
+                self.names[ref] = name
+                self.refs[key, name] = ref
+                self.dead_refs = [*self.dead_refs[-40:], ref]
+        self.arrivals.clear()
+
+
+# ---- generators ------------------------------------------------------------------------------
+
+
+class Chooser:
+    """Draws the arguments of one step."""
+
+    def __init__(self, scene: Scene, draw: Draw, task: int) -> None:
+        self.scene, self.draw, self.task = scene, draw, task
+
+    def chance(self, percent: int) -> bool:
+        return self.draw.below(100) < percent
+
+    def pick(self, choices: Sequence[T]) -> T:
+        return choices[self.draw.below(len(choices))]
+
+    def held(self, types: int) -> int | Ref:
+        """A name the task holds, of one of these types if there is one."""
+        scene = self.scene
+        names = scene.names_of(self.task, types) or scene.names_of(self.task, ANY_TYPE)
+        return scene.ref(self.task, self.pick(names)) if names else GARBAGE[0]
+
+    def name(self, types: int) -> int | Ref:
+        """Mostly a name of these types; else of other types, stale, null, dead or garbage."""
+        kind = self.draw.below(100)
+        if kind < 82:
+            return self.held(types)
+        if kind < 90:
+            return self.held(ANY_TYPE)
+        if kind < 95:
+            return self.pick(self.scene.dead_refs) if self.scene.dead_refs else m.NULL
+        return self.pick((m.NULL, m.DEAD, self.pick(GARBAGE)))
+
+    def value(self, name: int | Ref) -> Entry | None:
+        resolved = self.scene.resolve(name)
+        return self.scene.table(self.task).get(resolved)
+
+    def disposition(self, name: int | Ref, moves: int = 25) -> int:
+        """A disposition that fits the name, usually."""
+        entry = self.value(name)
+        types = entry.types if entry and not self.chance(6) else 0
+        fits = [m.MAKE_SEND, m.MAKE_SEND_ONCE] * bool(types & m.TYPE_RECEIVE)
+        fits += [m.COPY_SEND, m.MOVE_SEND] * bool(types & (m.TYPE_SEND | m.TYPE_DEAD_NAME))
+        fits += [m.MOVE_SEND_ONCE] * bool(types & m.TYPE_SEND_ONCE)
+        if types & m.TYPE_RECEIVE and self.chance(moves):
+            fits.append(m.MOVE_RECEIVE)
+        return self.pick(fits or [*m.DISPOSITIONS, 0, 15, 22])
+
+    def word(self) -> int:
+        return self.pick((0, 1, 2, 5, 7, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF))
+
+    def guard(self) -> int:
+        return self.pick((0, 1, 2, 0xDEAD_BEEF_0000_0001))
+
+    def right(self) -> int:
+        return self.pick((0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 17))
+
+    def right_of(self, name: int | Ref) -> int:
+        """A right the name holds, usually."""
+        entry = self.value(name)
+        if not entry or self.chance(10):
+            return self.right()
+        return self.pick([right for right in range(5) if entry.types & 0x10000 << right])
+
+    def delta(self, right: int) -> int:
+        if right in (m.RIGHT_SEND, m.RIGHT_DEAD_NAME):
+            return self.pick((-1, 1, 1, -2, 3, 0, -65535, 65534, -(2**31), 2**31 - 1))
+        return self.pick((-1, -1, -1, -1, 0, 1, -2))
+
+    def other_task(self) -> int:
+        return self.pick(list(self.scene.tasks))
+
+    def as_task(self, task: int) -> Chooser:
+        return Chooser(self.scene, self.draw, task)
+
+    def bytes(self, length: int) -> bytes:
+        return bytes(self.draw.below(256) for _ in range(length))
+
+    def letter(self) -> Letter:
+        """A message, now and then a broken one."""
+        dest = self.name(PORT_TYPES)
+        reply: int | Ref = 0
+        reply_type = 0
+        if self.chance(35):
+            reply = dest if self.chance(10) else self.name(PORT_TYPES)
+            reply_type = self.disposition(reply, moves=1)
+        items = tuple(self.item() for _ in range(self.pick((0, 0, 0, 1, 1, 2, 3))))
+        letter = Letter(
+            dest,  # type: ignore[arg-type]
+            self.disposition(dest, moves=1),
+            reply,  # type: ignore[arg-type]
+            reply_type,
+            self.pick((0, 1, 100, -1, 2**31 - 1, -(2**31))),
+            items,
+            self.bytes(4 * self.draw.below(5)),
+        )
+        return self.broken(letter) if self.chance(4) else letter
+
+    def broken(self, letter: Letter) -> Letter:
+        how = self.draw.below(5)
+        if how == 0:
+            return letter._replace(cut=1 + self.draw.below(30))
+        if how == 1:
+            return letter._replace(count=self.draw.below(6))
+        if how == 2:
+            return letter._replace(more_bits=1 << self.draw.below(32))
+        if how == 3:
+            return letter._replace(voucher=self.word())
+        return letter._replace(voucher=self.word(), more_bits=self.pick((17, 19, 18)) << 16)
+
+    def item(self) -> tuple[Any, ...]:
+        kind = self.draw.below(100)
+        if kind < 60:
+            name = self.name(PORT_TYPES | m.TYPE_DEAD_NAME)
+            return PORT, name, self.disposition(name)
+        if kind < 75:
+            return MEMORY, self.bytes(self.draw.below(9)), self.chance(50)
+        if kind < 90:
+            return self.ports()
+        if kind < 98:
+            context, flags = self.guard(), self.pick((0, 0, 1, 2))
+            return GUARDED, self.name(m.TYPE_RECEIVE), m.MOVE_RECEIVE, context, flags
+        return RAW, self.bytes(12)
+
+    def ports(self) -> tuple[Any, ...]:
+        """An array of port rights, all with the disposition of the first."""
+        names = tuple(self.name(PORT_TYPES) for _ in range(self.draw.below(4)))
+        disposition = self.disposition(names[0]) if names else m.COPY_SEND
+        return PORTS, names, disposition, self.chance(50)
+
+    def waiting(self) -> int | Ref:
+        """A name to receive from, one with messages if there is one."""
+        busy = [
+            name
+            for name, entry in self.scene.table(self.task).items()
+            if isinstance(entry.object, Port)
+            and entry.types & m.TYPE_RECEIVE
+            and entry.object.queue
+        ]
+        sets = self.scene.names_of(self.task, m.TYPE_PORT_SET)
+        if busy and self.chance(75):
+            return self.scene.ref(self.task, self.pick(busy))
+        if sets and self.chance(60):
+            return self.scene.ref(self.task, self.pick(sets))
+        return self.name(m.TYPE_RECEIVE | m.TYPE_PORT_SET)
+
+    def receive_option(self) -> int:
+        option = self.pick((0, 1, 2, 3, 4, 7)) << 24 | m.OPTION_RCV_GUARDED_DESC
+        if self.chance(30):
+            option |= m.OPTION_RCV_LARGE
+        if self.chance(30):
+            option |= m.OPTION_RCV_LARGE_IDENTITY
+        return option
+
+    def receive_size(self) -> int:
+        return 4096 if self.chance(90) else self.draw.below(80)
+
+
+Drawer = Callable[[Chooser], tuple[Any, ...]]
+Runner = Callable[[Scene, int, Step, tuple[Any, ...]], Any]
+
+
+class Operation(NamedTuple):
+    """A line of the table."""
+
+    weight: int
+    draw: Drawer
+    run: Runner
+
+
+def mach_call(name: str) -> Runner:
+    """An operation that is one Mach call of the acting task."""
+
+    def run(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
+        world, task = scene.worlds[place], scene.tasks[step.task][place]
+        return world.call(name, task, *arguments)
+
+    return run
+
+
+def mach_call_between(name: str) -> Runner:
+    """A Mach call whose last argument is the number of the calling task."""
+
+    def run(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
+        world, task = scene.worlds[place], scene.tasks[step.task][place]
+        *rest, caller = arguments
+        if caller not in scene.tasks:
+            return None
+        return world.call(name, task, *rest, caller=scene.tasks[caller][place])
+
+    return run
+
+
+def run_mach_msg(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
+    world, task = scene.worlds[place], scene.tasks[step.task][place]
+    return world.mach_msg(task, *arguments)
+
+
+def run_create_task(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
+    handle = scene.worlds[place].create_task(arguments[0])
+    scene.tasks.setdefault(step.number, []).append(handle)
+
+
+def run_terminate(scene: Scene, place: int, step: Step, _arguments: tuple[Any, ...]) -> Any:
+    scene.worlds[place].terminate(scene.tasks[step.task][place])
+    if place + 1 == len(scene.worlds):
+        del scene.tasks[step.task]
+
+
+def draw_allocate(c: Chooser) -> tuple[Any, ...]:
+    return (c.pick((1, 1, 1, 1, 1, 1, 3, 3, 4, 0, 2, 9)),)
+
+
+def draw_allocate_name(c: Chooser) -> tuple[Any, ...]:
+    index = c.pick((0, 5, 9, 20, 30, 31, 0xFFFFFF))
+    low = c.pick((3, 7, 0x1B, 0xFF, 0, 1))
+    return c.pick((1, 3, 4, 0)), c.name(ANY_TYPE) if c.chance(15) else index << 8 | low
+
+
+def draw_construct(c: Chooser) -> tuple[Any, ...]:
+    flags = c.pick((0, m.MPO_INSERT_SEND_RIGHT)) | c.pick((0, m.MPO_QLIMIT))
+    flags |= c.pick((0, 0, m.MPO_CONTEXT_AS_GUARD, m.MPO_CONTEXT_AS_GUARD | m.MPO_STRICT))
+    flags |= c.pick((0, 0, 0, m.MPO_IMMOVABLE_RECEIVE, m.MPO_TEMPOWNER))
+    return flags, c.pick((0, 1, 2, 1024, 1025)), c.guard()
+
+
+def draw_mod_refs(c: Chooser) -> tuple[Any, ...]:
+    name = c.name(ANY_TYPE)
+    right = c.right_of(name)
+    return name, right, c.delta(right)
+
+
+def draw_destruct(c: Chooser) -> tuple[Any, ...]:
+    return c.name(m.TYPE_RECEIVE), c.pick((0, 0, -1, -1, -2, 1, -(2**31))), c.guard()
+
+
+def draw_insert_right(c: Chooser) -> tuple[Any, ...]:
+    caller = c.task if c.chance(60) else c.other_task()
+    giver = c.as_task(caller)
+    poly = giver.name(PORT_TYPES)
+    own = caller == c.task and c.chance(60)
+    name = poly if own else c.name(PORT_TYPES) if c.chance(50) else c.draw.below(40) << 8 | 3
+    return name, poly, giver.disposition(poly), caller
+
+
+def draw_extract_right(c: Chooser) -> tuple[Any, ...]:
+    name = c.name(PORT_TYPES)
+    return name, c.disposition(name), c.task if c.chance(30) else c.other_task()
+
+
+def draw_member(c: Chooser) -> tuple[Any, ...]:
+    return c.name(m.TYPE_RECEIVE), c.name(m.TYPE_PORT_SET)
+
+
+def draw_get_attributes(c: Chooser) -> tuple[Any, ...]:
+    return c.name(m.TYPE_RECEIVE), c.pick((m.LIMITS_INFO, m.RECEIVE_STATUS, 99))
+
+
+def draw_set_attributes(c: Chooser) -> tuple[Any, ...]:
+    limits = [(qlimit,) for qlimit in (0, 1, 2, 3, 5, 9, 1024, 1025, 0xFFFFFFFF)]
+    flavor, info = c.pick([(m.LIMITS_INFO, info) for info in (*limits, ())] + [(99, (1,))])
+    return c.name(m.TYPE_RECEIVE), flavor, info
+
+
+def draw_request(c: Chooser) -> tuple[Any, ...]:
+    id_ = c.pick((70, 70, 72, 72, 72, 66, 66, 69, 65, 71))
+    receive = id_ in (m.NOTIFY_NO_SENDERS, m.NOTIFY_PORT_DESTROYED)
+    name = c.name(m.TYPE_RECEIVE if receive else PORT_TYPES | m.TYPE_DEAD_NAME)
+    notify = m.NULL if c.chance(10) else c.name(m.TYPE_RECEIVE | m.TYPE_SEND_ONCE)
+    entry = c.value(notify)
+    once = entry is not None and entry.types & m.TYPE_SEND_ONCE
+    disposition = m.MOVE_SEND_ONCE if once else m.MAKE_SEND_ONCE
+    return name, id_, c.pick((0, 0, 1, 2)), notify, c.pick((disposition,) * 20 + (17, 19, 0))
+
+
+def draw_send(c: Chooser) -> tuple[Any, ...]:
+    option = m.OPTION_SEND | (m.OPTION_SEND_NOTIFY if c.chance(15) else 0)
+    return c.letter(), option
+
+
+def draw_receive(c: Chooser) -> tuple[Any, ...]:
+    return b"", m.OPTION_RCV | c.receive_option(), c.receive_size(), c.waiting()
+
+
+def draw_send_receive(c: Chooser) -> tuple[Any, ...]:
+    option = m.OPTION_SEND | m.OPTION_RCV | c.receive_option()
+    return c.letter(), option, c.receive_size(), c.waiting()
+
+
+def draw_bytes(c: Chooser) -> tuple[Any, ...]:
+    return c.bytes(c.draw.below(90)), m.OPTION_SEND
+
+
+def by_name(types: int) -> Drawer:
+    return lambda c: (c.name(types),)
+
+
+def by_receive(value: Callable[[Chooser], Any]) -> Drawer:
+    return lambda c: (c.name(m.TYPE_RECEIVE), value(c))
+
+
+def mach(weight: int, call: str, draw: Drawer) -> tuple[str, Operation]:
+    return call, Operation(weight, draw, mach_call(f"mach_port_{call}"))
+
+
+OPERATIONS: dict[str, Operation] = dict(
+    [
+        ("create_task", Operation(1, lambda c: (c.pick(LABELS),), run_create_task)),
+        ("terminate", Operation(1, lambda c: (), run_terminate)),
+        mach(30, "allocate", draw_allocate),
+        mach(6, "allocate_name", draw_allocate_name),
+        mach(6, "construct", draw_construct),
+        mach(6, "type", by_name(ANY_TYPE)),
+        mach(6, "get_refs", lambda c: (c.name(ANY_TYPE), c.right())),
+        mach(20, "mod_refs", draw_mod_refs),
+        mach(12, "deallocate", by_name(ANY_TYPE)),
+        mach(10, "destroy", by_name(ANY_TYPE)),
+        mach(6, "destruct", draw_destruct),
+        mach(6, "insert_member", draw_member),
+        mach(4, "extract_member", draw_member),
+        mach(4, "move_member", draw_member),
+        mach(3, "get_set_status", by_name(m.TYPE_PORT_SET)),
+        mach(3, "get_attributes", draw_get_attributes),
+        mach(8, "set_attributes", draw_set_attributes),
+        mach(2, "set_mscount", by_receive(Chooser.word)),
+        mach(2, "set_seqno", by_receive(Chooser.word)),
+        mach(2, "get_context", by_name(m.TYPE_RECEIVE)),
+        mach(2, "set_context", by_receive(Chooser.guard)),
+        mach(3, "guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.chance(50))),
+        mach(
+            3,
+            "guard_with_flags",
+            lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.pick((0, 1, 1, 2, 3, 4))),
+        ),
+        mach(4, "unguard", by_receive(Chooser.guard)),
+        mach(2, "swap_guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.guard())),
+        mach(20, "request_notification", draw_request),
+        (
+            "insert_right",
+            Operation(25, draw_insert_right, mach_call_between("mach_port_insert_right")),
+        ),
+        (
+            "extract_right",
+            Operation(15, draw_extract_right, mach_call_between("mach_port_extract_right")),
+        ),
+        ("send", Operation(70, draw_send, run_mach_msg)),
+        ("receive", Operation(60, draw_receive, run_mach_msg)),
+        ("send_receive", Operation(6, draw_send_receive, run_mach_msg)),
+        ("send_bytes", Operation(2, draw_bytes, run_mach_msg)),
+    ]
+)
+WHEEL = [name for name, operation in OPERATIONS.items() for _ in range(operation.weight)]
+CROWDED = ("destroy", "deallocate", "mod_refs", "receive", "destruct")
+
+
+def draw_step(scene: Scene, draw: Draw, number: int, operation: str | None = None) -> Step:
+    """The next step: any, or one of this operation."""
+    if not scene.tasks:
+        return Step(number, "create_task", number, (LABELS[draw.below(len(LABELS))],))
+    tasks = list(scene.tasks)
+    task = tasks[draw.below(len(tasks))]
+    chosen = operation or WHEEL[draw.below(len(WHEEL))]
+    if operation is None and len(scene.table(task)) > NAMES_MAX and draw.below(2):
+        chosen = CROWDED[draw.below(len(CROWDED))]
+    if chosen == "create_task" and len(tasks) >= TASKS_MAX:
+        chosen = "terminate"
+    arguments = OPERATIONS[chosen].draw(Chooser(scene, draw, task))
+    return Step(number, chosen, task, arguments)
