@@ -17,7 +17,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         made: World = ModelWorld()
     else:
         pytest.importorskip("pympi.mach", reason="the core is not built", exc_type=ImportError)
-        from worlds import CoreWorld
+        from core_world import CoreWorld
 
         made = CoreWorld()
     yield made

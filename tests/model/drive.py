@@ -28,7 +28,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import mach_numbers as m
-from operations import LABELS, Scene, Seeded, Step, draw_step
+from operations import Scene, Seeded, Step, draw_step
 from worlds import ModelWorld, Refused, World
 
 SHRINK_SECONDS = 60.0
@@ -88,9 +88,9 @@ class Table:
 def make_other(settings: Settings, allows: Table | None) -> World:
     if settings.against == "model":
         return ModelWorld(allows)
-    from worlds import CoreWorld
+    from core_world import CoreWorld
 
-    return CoreWorld(allows, LABELS, fast_path=settings.fast_path)
+    return CoreWorld(allows, settings.fast_path)
 
 
 # ---- comparing ---------------------------------------------------------------------------------
@@ -122,9 +122,7 @@ def attempt(world: World, call: str, task: Any, *arguments: Any) -> Any:
 def compare_state(scene: Scene, number: int) -> None:
     """Raises `Difference` where the worlds' tasks see different things."""
     for key, handles in scene.tasks.items():
-        states = [
-            state_of(world, task) for world, task in zip(scene.worlds, handles, strict=True)
-        ]
+        states = [state_of(world, task) for world, task in zip(scene.worlds, handles, strict=True)]
         for name in sorted(set().union(*states)):
             seen = [state.get(name) for state in states]
             if any(each != seen[0] for each in seen):
@@ -308,15 +306,25 @@ def main(arguments: list[str] | None = None) -> int:
     default = Settings()
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--every", type=int, default=default.compare_every, metavar="STEPS",
-                        help="compare the whole state this often")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=default.compare_every,
+        metavar="STEPS",
+        help="compare the whole state this often",
+    )
     parser.add_argument("--no-fastpath", action="store_true", help="only the defining path")
     parser.add_argument("--policy", choices=("none", "random"), default="none")
-    parser.add_argument("--against", choices=("core", "model"), default="core",
-                        help="the model against itself tests the driver")
+    parser.add_argument(
+        "--against",
+        choices=("core", "model"),
+        default="core",
+        help="the model against itself tests the driver",
+    )
     given = parser.parse_args(arguments)
-    settings = Settings(given.seed, given.steps, not given.no_fastpath, given.policy,
-                        given.every, given.against)
+    settings = Settings(
+        given.seed, given.steps, not given.no_fastpath, given.policy, given.every, given.against
+    )
     started = time.monotonic()
     finding = explore(settings)
     seconds = time.monotonic() - started

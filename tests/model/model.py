@@ -162,10 +162,7 @@ class Task:
 
     def fresh_name(self) -> int:
         """The name the next right gets, taken off the free list."""
-        if self.free:
-            index = self.free.pop()
-        else:
-            index = len(self.generations) + 1
+        index = self.free.pop() if self.free else len(self.generations) + 1
         generation = (self.generations.get(index, 0xFF) + 4) & 0xFF
         self.generations[index] = generation
         return index << 8 | generation
@@ -1389,7 +1386,7 @@ class Model:
         return denied > 0
 
     def pseudo_receive(self, task: Task, kmsg: Kmsg) -> bytes:
-        """The message goes back into the sender's space; destination and reply keep their places."""
+        """The message goes back into the sender's space; nothing is swapped."""
         dest = self.copyout(task, kmsg.dest)
         reply = self.copyout(task, kmsg.reply)
         return self.encode(task, kmsg, dest, reply, m.OPTION_RCV_GUARDED_DESC, swapped=False)

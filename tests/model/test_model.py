@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import drive
 import pytest
-from drive import Policy, Settings, Table, compare_state, explore, make_scene, perform, shrink, steps_of
+from drive import Policy, Settings, Table, explore, shrink, steps_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from model import Model, Task
@@ -31,18 +31,18 @@ class Compared(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scene = make_scene(self.settings_of_run)
+        self.scene = drive.make_scene(self.settings_of_run)
         self.number = 0
 
     def do(self, operation: str, data: st.DataObject) -> None:
         step = draw_step(self.scene, Drawn(data), self.number, operation)
         self.number += 1
-        perform(self.scene, step)
+        drive.perform(self.scene, step)
 
     @invariant()
     @precondition(lambda self: self.number)
     def worlds_agree(self) -> None:
-        compare_state(self.scene, self.number)
+        drive.compare_state(self.scene, self.number)
 
     def teardown(self) -> None:
         for world in self.scene.worlds:

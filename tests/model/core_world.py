@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The core behind the face of `World`: pympi.mach and the Kernel object."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from worlds import Refused, World
+
+from pympi import Kernel, MachError, mach
+from pympi.policy import Decision, PolicyModule
+
+Allows = Callable[[str, str, str, str], bool]
+MODULE = "table"
+
+# Results that Mach gives as arrays, as the model gives them.
+PLAIN: dict[str, Callable[[Any], Any]] = {
+    "mach_port_names": lambda result: sorted(zip(*map(list, result), strict=True)),
+    "mach_port_get_attributes": tuple,
+    "mach_port_get_set_status": list,
+    "mach_port_extract_right": tuple,
+}
+
+
+class TableModule(PolicyModule):
+    """The model's `allows`, as a policy module."""
+
+    name = MODULE
+
+    def __init__(self, allows: Allows) -> None:
+        self.allows = allows
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        allowed = 0
+        for permission in tclass.permissions:
+            if self.allows(source, target, tclass.name, permission):
+                allowed |= tclass.mask(permission)
+        return Decision(allowed=allowed)
+
+
+class CoreWorld(World):
+    """A kernel of pympi."""
+
+    def __init__(self, allows: Allows | None = None, fast_path: bool = True) -> None:
+        self.checked = allows is not None
+        modules = [TableModule(allows)] if allows else []
+        self.kernel = Kernel(policies=modules, fast_path=fast_path, seed=1)
+
+    def create_task(self, label: str = "", parent: Any = None) -> Any:
+        text = f"{MODULE}/{label}" if self.checked else None
+        return self.kernel.create_task("task", text, parent=parent)
+
+    def terminate(self, task: Any) -> None:
+        task.terminate()
+
+    def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
+        try:
+            result = getattr(mach, name)(task, *args, **options)
+        except MachError as error:
+            raise Refused(error.code) from error
+        return PLAIN[name](result) if name in PLAIN else result
+
+    def wire(
+        self, task: Any, message: bytes, option: int, rcv_size: int, rcv_name: int
+    ) -> tuple[int, bytes]:
+        code, buffer = mach.mach_msg(task, message, option, rcv_size, rcv_name)
+        return code, bytes(buffer)
+
+    def place(self, task: Any, data: bytes) -> int:
+        address: int = mach.vm_allocate(task, len(data))
+        mach.vm_write(task, address, data)
+        return address
+
+    def fetch(self, task: Any, address: int, size: int) -> bytes:
+        if not size:
+            return b""
+        data: bytes = mach.vm_read(task, address, size)
+        mach.vm_deallocate(task, address, size)
+        return data
+
+    def release(self, task: Any, address: int, size: int) -> None:
+        with contextlib.suppress(MachError):  # the message may have taken it along
+            mach.vm_deallocate(task, address, size)
+
+    def verify(self) -> None:
+        self.kernel.verify()
+
+    def close(self) -> None:
+        self.kernel.close()
