@@ -10,6 +10,7 @@ from typing import Any
 from worlds import Refused, World
 
 from pympi import Kernel, MachError, mach
+from pympi._ffi import ffi, lib
 from pympi.policy import Decision, PolicyModule
 
 Allows = Callable[[str, str, str, str], bool]
@@ -55,7 +56,23 @@ class CoreWorld(World):
     def terminate(self, task: Any) -> None:
         task.terminate()
 
+    def short_send(self, task: Any, dest: int, body: bytes, msgh_id: int) -> None:
+        """pm_send, without waiting."""
+        code = lib.pm_send(task._pointer, dest, body, len(body), msgh_id, ffi.NULL)
+        if code:
+            raise Refused(code)
+
+    def short_receive(self, task: Any, name: int, capacity: int) -> bytes:
+        """pm_receive, without waiting."""
+        room = ffi.new("char[]", max(capacity, 1))
+        size = lib.pm_receive(task._pointer, name, room, capacity, ffi.NULL)
+        if size < 0:
+            raise Refused(-size)
+        return bytes(ffi.buffer(room, size))
+
     def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
+        if hasattr(self, name):
+            return getattr(self, name)(task, *args, **options)
         try:
             result = getattr(mach, name)(task, *args, **options)
         except MachError as error:

@@ -54,6 +54,11 @@ RECEIVED = {
     0: 0,
 }
 TYPE_OF_RIGHT = {right: 0x10000 << right for right in range(m.RIGHT_NUMBER)}
+RIGHT_OF_KIND = {
+    m.PORT_RECEIVE: m.RIGHT_RECEIVE,
+    m.PORT_SEND: m.RIGHT_SEND,
+    m.PORT_SEND_ONCE: m.RIGHT_SEND_ONCE,
+}
 LIVE = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
 KERNEL_TOKEN = (0, 1)
 
@@ -82,6 +87,7 @@ class Right(NamedTuple):
 
     kind: int  # PORT_RECEIVE, PORT_SEND, PORT_SEND_ONCE; 0 for no reply
     port: Port | int  # or NULL, or DEAD
+    denied: bool = False  # the receiver may not hold it
 
 
 @dataclass(eq=False)
@@ -582,7 +588,11 @@ class Model:
         port = right.port
         if not isinstance(port, Port):
             return port
+        if right.denied:
+            self.destroy_right(right)
+            return m.NULL
         if not port.alive:
+            self.destroy_right(right)
             return m.DEAD
         known = None if right.kind == m.PORT_SEND_ONCE else task.name_of(port)
         if known is None:
@@ -1054,6 +1064,37 @@ class Model:
         self.settle()
         return code, buffer
 
+    def short_send(self, task: Task, dest: int, body: bytes, id_: int) -> None:
+        """pm_send: inline bytes. Here a full queue changes nothing either."""
+        need(valid(dest) and dest in task.table, m.SEND_INVALID_DEST)
+        once = task.table[dest].types & m.TYPE_SEND_ONCE
+        how = m.MOVE_SEND_ONCE if once else m.COPY_SEND
+        wire = Wire(how, dest, 0, 0, id_, [], [], body, m.HEADER_SIZE + len(body))
+        port = self.check_rights(task, wire)
+        need(once or not port.full(), m.SEND_TIMED_OUT)
+        self.post(self.build(task, wire))
+        self.settle()
+
+    def short_receive(self, task: Task, name: int, capacity: int) -> bytes:
+        """pm_receive: only the inline bytes; the rights that came along are dropped."""
+        try:
+            port = self.next_port(task, name)
+            kmsg = self.first_message(task, port)
+        finally:
+            self.settle()
+        need(len(kmsg.data) <= capacity, m.RCV_TOO_LARGE)
+        self.take(port)
+        self.deny_takes(task, kmsg)
+        self.use_dest(kmsg)
+        came = [
+            (self.copyout(task, right), right.kind) for right in (kmsg.reply, *kmsg.body_rights())
+        ]
+        self.settle()
+        for dropped, kind in came:
+            if valid(dropped):
+                self.mach_port_mod_refs(task, dropped, RIGHT_OF_KIND[kind], -1)
+        return kmsg.data
+
     def send(self, task: Task, message: bytes, option: int) -> tuple[int, bytes]:
         wire = self.parse(task, message)
         dest = self.check_rights(task, wire)
@@ -1252,21 +1293,21 @@ class Model:
         """The mandatory checks of a send, with the code each refusal has."""
         self.ask(task, dest, "send", m.SEND_INVALID_DEST)
         self.ask(task, dest, GIVE[wire.bits & 0x1F], m.SEND_INVALID_DEST)
-        if isinstance(reply, Port):
-            self.ask(task, dest, "set_reply", m.SEND_INVALID_REPLY)
-            self.ask(task, reply, GIVE[wire.bits >> 8 & 0x1F], m.SEND_INVALID_REPLY)
         if any(True for _ in wire.names()):
             self.ask(task, dest, "carry_rights", m.SEND_NO_GRANT_DEST)
         if any(isinstance(descriptor, MemoryItem) for descriptor in wire.descriptors):
             self.ask(task, dest, "carry_memory", m.SEND_INVALID_MEMORY)
+        if isinstance(reply, Port):
+            self.ask(task, reply, "set_reply", m.SEND_INVALID_REPLY)
+            self.ask(task, reply, GIVE[wire.bits >> 8 & 0x1F], m.SEND_INVALID_REPLY)
         for name, port in body:
             if isinstance(port, Port):
                 self.ask(task, port, GIVE[name.disposition], m.SEND_INVALID_RIGHT)
 
     def build(self, task: Task, wire: Wire) -> Kmsg:
-        """Moves all rights out of the sender's space, the header's first."""
+        """Takes all rights out of the sender's space, the header's first, copies before moves."""
         dest_type, reply_type = wire.bits & 0x1F, wire.bits >> 8 & 0x1F
-        if wire.local == wire.remote and reply_type == m.COPY_SEND:
+        if dest_type in (m.MOVE_SEND, m.MOVE_SEND_ONCE):
             reply = self.copyin(task, wire.local, reply_type)
             dest = self.copyin(task, wire.remote, dest_type)
         else:
@@ -1296,35 +1337,43 @@ class Model:
 
     def receive(self, task: Task, option: int, rcv_size: int, name: int) -> tuple[int, bytes]:
         port = self.next_port(task, name)
-        self.ask(task, port, "use_recv", m.RCV_INVALID_NAME)
-        need(port.queue, m.RCV_TIMED_OUT)
-        kmsg = port.queue[0]
-        if kmsg.sender and not self.allows(task.label, kmsg.sender, "mach_port", "recv"):
-            self.take(port)
-            self.destroy_kmsg(kmsg)
-            return m.RCV_INVALID_DATA, b""
+        kmsg = self.first_message(task, port)
         trailer_size = m.TRAILER_SIZE.get(option >> 24 & 0xF, 68)
         if kmsg.size + trailer_size > rcv_size:
-            return self.too_large(task, port, kmsg, option)
+            return self.too_large(port, kmsg, option)
         seqno = port.seqno
         self.take(port)
         denied = self.deny_takes(task, kmsg)
-        reply = self.copyout(task, kmsg.reply)
         self.use_dest(kmsg)
+        reply = self.copyout(task, kmsg.reply)
         message = self.encode(task, kmsg, reply, port.name, option, swapped=True)
         code = m.RCV_BODY_ERROR | m.IPC_SPACE if denied else m.SUCCESS
-        return code, message + self.trailer(kmsg, seqno, port.context, trailer_size)
+        return code, message + self.trailer(kmsg, seqno, port, trailer_size)
+
+    def first_message(self, task: Task, port: Port) -> Kmsg:
+        """The message to receive. One whose sender the task may not hear is destroyed."""
+        kmsg = port.queue[0]
+        if kmsg.sender and not self.allows(task.label, kmsg.sender, "mach_port", "recv"):
+            self.take(port)
+            self.doomed.append(kmsg)
+            raise Fault(m.RCV_INVALID_DATA)
+        return kmsg
 
     def next_port(self, task: Task, name: int) -> Port:
-        """The port to receive from: of a set, the first member in turn that has a message."""
-        entry = self.entry(task, name, m.RCV_INVALID_NAME) if name in task.table else None
+        """The port to receive from: of a set, the first in turn that the task may use."""
+        entry = task.table.get(name)
         need(entry and entry.types & (m.TYPE_RECEIVE | m.TYPE_PORT_SET), m.RCV_INVALID_NAME)
         assert entry
         if isinstance(entry.object, Port):
+            self.ask(task, entry.object, "use_recv", m.RCV_INVALID_NAME)
+            need(entry.object.queue, m.RCV_TIMED_OUT)
             return entry.object
         assert isinstance(entry.object, PortSet)
         need(entry.object.ready, m.RCV_TIMED_OUT)
-        return entry.object.ready[0]
+        for port in entry.object.ready:
+            if self.allows(task.label, port.label, "mach_port", "use_recv"):
+                return port
+        raise Fault(m.RCV_INVALID_NAME)
 
     def take(self, port: Port) -> None:
         """Dequeues the first message; the port goes to the end of its sets."""
@@ -1338,15 +1387,13 @@ class Model:
                 pset.ready.append(port)
         self.fire_possible(port)
 
-    def too_large(self, task: Task, port: Port, kmsg: Kmsg, option: int) -> tuple[int, bytes]:
+    def too_large(self, port: Port, kmsg: Kmsg, option: int) -> tuple[int, bytes]:
         """With RCV_LARGE the message stays; else it is destroyed and its header delivered."""
         if option & m.OPTION_RCV_LARGE:
             identity = port.name if option & m.OPTION_RCV_LARGE_IDENTITY else 0
             return m.RCV_TOO_LARGE, struct.pack("<IIIIIi", 0, kmsg.size, 0, identity, 0, 0)
         self.take(port)
-        self.use_dest(kmsg)
-        for right in (kmsg.reply, *kmsg.body_rights()):
-            self.destroy_right(right)
+        self.doomed.append(kmsg)
         bits = kmsg.dest.kind << 8
         header = struct.pack("<IIIIIi", bits, m.HEADER_SIZE, 0, port.name, 0, kmsg.id)
         return m.RCV_TOO_LARGE, header
@@ -1361,9 +1408,7 @@ class Model:
             port.sorights -= 1
 
     def deny_takes(self, task: Task, kmsg: Kmsg) -> bool:
-        """Destroys the rights which the receiver may not hold; True if there were any."""
-        if kmsg.sender is None:
-            return False
+        """Marks the rights which the receiver may not hold; True if there are any."""
         denied = 0
 
         def keep(right: Right) -> Right:
@@ -1374,8 +1419,7 @@ class Model:
             if self.allows(task.label, port.label, "mach_port", TAKE[right.kind]):
                 return right
             denied += 1
-            self.destroy_right(right)
-            return Right(right.kind, m.NULL)
+            return right._replace(denied=True)
 
         kmsg.reply = keep(kmsg.reply)
         for place, item in enumerate(kmsg.items):
@@ -1419,12 +1463,12 @@ class Model:
         return struct.pack("<QHBBI", *item.guard, kind, m.DESCRIPTOR_GUARDED, name)
 
     @staticmethod
-    def trailer(kmsg: Kmsg, seqno: int, context: int, size: int) -> bytes:
+    def trailer(kmsg: Kmsg, seqno: int, port: Port, size: int) -> bytes:
         """The trailer, cut to the size asked for; its own size field says which."""
         whole = struct.pack("<III", 0, size, seqno)
         whole += struct.pack("<2I", *kmsg.security_token)
         whole += struct.pack("<8I", *kmsg.audit_token)
-        whole += struct.pack("<QiI", context, 1, 0)
+        whole += struct.pack("<QiI", 0 if port.strict else port.context, 1, 0)
         return whole[:size]
 
     # ---- memory ---------------------------------------------------------------------------------

@@ -421,6 +421,14 @@ def draw_send_receive(c: Chooser) -> tuple[Any, ...]:
     return c.letter(), option, c.receive_size(), c.waiting()
 
 
+def draw_short_send(c: Chooser) -> tuple[Any, ...]:
+    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.bytes(c.draw.below(9)), c.word() & 0x7FFF
+
+
+def draw_short_receive(c: Chooser) -> tuple[Any, ...]:
+    return c.waiting(), c.pick((0, 4, 8, 16, 100, 100, 100))
+
+
 def draw_bytes(c: Chooser) -> tuple[Any, ...]:
     return c.bytes(c.draw.below(90)), m.OPTION_SEND
 
@@ -480,6 +488,8 @@ OPERATIONS: dict[str, Operation] = dict(
         ("send", Operation(70, draw_send, run_mach_msg)),
         ("receive", Operation(60, draw_receive, run_mach_msg)),
         ("send_receive", Operation(6, draw_send_receive, run_mach_msg)),
+        ("short_send", Operation(40, draw_short_send, mach_call("short_send"))),
+        ("short_receive", Operation(30, draw_short_receive, mach_call("short_receive"))),
         ("send_bytes", Operation(2, draw_bytes, run_mach_msg)),
     ]
 )
