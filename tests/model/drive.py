@@ -29,6 +29,7 @@ if __name__ == "__main__":
 
 import mach_numbers as m
 from operations import Scene, Seeded, Step, draw_step
+from wire import Arrived, Letter
 from worlds import ModelWorld, Refused, World
 
 SHRINK_SECONDS = 60.0
@@ -153,7 +154,7 @@ def show(value: Any) -> str:
     """Numbers that are names or codes are easier to read in hexadecimal."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 99:
         return f"{value:#x}"
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
+    if isinstance(value, (Letter, Arrived)):
         shown = (f"{key}={show(each)}" for key, each in value._asdict().items() if each)
         return f"{type(value).__name__}({', '.join(shown)})"
     if isinstance(value, (tuple, list)):

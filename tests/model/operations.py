@@ -192,9 +192,9 @@ class Chooser:
     def right_of(self, name: int | Ref) -> int:
         """A right the name holds, usually."""
         entry = self.value(name)
-        if not entry or self.chance(10):
-            return self.right()
-        return self.pick([right for right in range(5) if entry.types & 0x10000 << right])
+        types = entry.types if entry and not self.chance(10) else 0
+        held = [right for right in range(5) if types & 0x10000 << right]
+        return self.pick(held) if held else self.right()
 
     def delta(self, right: int) -> int:
         if right in (m.RIGHT_SEND, m.RIGHT_DEAD_NAME):
@@ -235,7 +235,7 @@ class Chooser:
         if how == 0:
             return letter._replace(cut=1 + self.draw.below(30))
         if how == 1:
-            return letter._replace(count=self.draw.below(6))
+            return letter._replace(claimed=self.draw.below(6))
         if how == 2:
             return letter._replace(more_bits=1 << self.draw.below(32))
         if how == 3:

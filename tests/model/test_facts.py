@@ -1101,7 +1101,7 @@ def test_b1_complex_without_room_for_the_count(a: Party) -> None:
 @pytest.mark.parametrize("count", [1, 2, 0x10000, 0xFFFFFFFF])
 def test_b1_descriptor_count_beyond_the_message(a: Party, count: int) -> None:
     name = a.port(sends=1)
-    assert a.send(name, count=count) == m.SEND_MSG_TOO_SMALL
+    assert a.send(name, claimed=count) == m.SEND_MSG_TOO_SMALL
     assert a.status(name)["msgcount"] == 0
 
 

@@ -37,16 +37,16 @@ class Letter(NamedTuple):
     data: bytes = b""
     voucher: int = 0
     more_bits: int = 0  # or-ed into msgh_bits
-    count: int | None = None  # of descriptors, where it shall lie
+    claimed: int | None = None  # how many descriptors it says it has, where that is not true
     cut: int = 0  # bytes taken off the end
 
     def encode(self, place: Place) -> bytes:
         """The wire form; `place` puts bytes into the sender's memory."""
         bits = self.dest_type | self.reply_type << 8 | self.more_bits
         body = b""
-        if self.items or self.count is not None:
+        if self.items or self.claimed is not None:
             bits |= m.BITS_COMPLEX
-            count = len(self.items) if self.count is None else self.count
+            count = len(self.items) if self.claimed is None else self.claimed
             body = struct.pack("<I", count)
             body += b"".join(encode_item(item, place) for item in self.items)
         size = m.HEADER_SIZE + len(body) + len(self.data)
