@@ -73,11 +73,11 @@ UNPOLLED = {
 }
 
 
-def public_declarations(header: str) -> str:
-    """Return the marked part of the public header, without comments."""
+def public_declarations(header: str, name: str = "pympi.h") -> str:
+    """Return the marked part of a header, without comments."""
     begin, end = header.find(BEGIN), header.find(END)
     if begin < 0 or end < begin:
-        raise SystemExit(f"pympi: csrc/pympi.h must hold the lines '{BEGIN}' and '{END}', in order")
+        raise SystemExit(f"pympi: csrc/{name} must hold the lines '{BEGIN}' and '{END}', in order")
     return COMMENT.sub("", header[begin:end])
 
 
@@ -117,7 +117,8 @@ def declarations(public: str) -> str:
 def source(public: str) -> str:
     """Return the preamble of the module: core, binding, and a wrapper per waiting function."""
     wrappers = [blocking_source(match) for match in WAITER.finditer(public)]
-    return "\n".join(['#include "pympi.c"', '#include "binding.h"', *wrappers])
+    parts = ['#include "pympi.c"', '#include "binding.h"', *wrappers, '#include "callables.h"']
+    return "\n".join(parts)
 
 
 def sanitizers() -> str:
@@ -146,17 +147,25 @@ def limited_api() -> bool:
     return not (sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"))
 
 
+def python_macros() -> list[tuple[str, str | None]]:
+    """Return the macros that say what of CPython's C API is used: as much as 3.10's stable part."""
+    return [("Py_LIMITED_API", "0x030a0000")] if limited_api() else []
+
+
 def ffibuilder() -> FFI:
     """Return the description of `pympi._core` that cffi builds from."""
-    public = public_declarations((CSRC / "pympi.h").read_text(encoding="utf-8"))
+    public, callables = (
+        public_declarations((CSRC / name).read_text(encoding="utf-8"), name)
+        for name in ("pympi.h", "callables.h")
+    )
     ffi = FFI()
-    ffi.cdef(declarations(public))
+    ffi.cdef(declarations(public) + callables)
     ffi.set_source(
         "pympi._core",
         source(public),
         include_dirs=[str(CSRC)],
         depends=sorted(str(path) for path in CSRC.rglob("*.[chd]*") if path.is_file()),
-        define_macros=macros(),
+        define_macros=[*macros(), *python_macros()],
         extra_compile_args=compile_flags(),
         extra_link_args=["-pthread", *([f"-fsanitize={sanitizers()}"] if sanitizers() else [])],
         py_limited_api=limited_api(),
