@@ -56,6 +56,10 @@ class CoreWorld(World):
     def terminate(self, task: Any) -> None:
         task.terminate()
 
+    def mach_port_construct(self, task: Any, flags: int, qlimit: int, context: int) -> int:
+        name: int = mach.mach_port_construct(task, mach.PortOptions(flags, qlimit), context)
+        return name
+
     def short_send(self, task: Any, dest: int, body: bytes, msgh_id: int) -> None:
         """pm_send, without waiting."""
         code = lib.pm_send(task._pointer, dest, body, len(body), msgh_id, ffi.NULL)
@@ -71,10 +75,9 @@ class CoreWorld(World):
         return bytes(ffi.buffer(room, size))
 
     def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
-        if hasattr(self, name):
-            return getattr(self, name)(task, *args, **options)
+        function = getattr(self, name, None) or getattr(mach, name)
         try:
-            result = getattr(mach, name)(task, *args, **options)
+            result = function(task, *args, **options)
         except MachError as error:
             raise Refused(error.code) from error
         return PLAIN[name](result) if name in PLAIN else result

@@ -414,8 +414,7 @@ class Model:
         port.name = 0
         port.seqno = port.mscount = port.context = 0
         port.guarded = port.strict = port.immovable = False
-        for pset in list(port.sets):
-            self.part(port, pset)
+        self.leave_sets(port)
 
     def destroy_receive(self, port: Port) -> None:
         """The receive right, no longer in any space, is destroyed."""
@@ -525,7 +524,7 @@ class Model:
         elif disposition == m.MOVE_RECEIVE:
             need(state[0] & m.TYPE_RECEIVE, m.INVALID_RIGHT)
             assert isinstance(entry.object, Port)
-            need(not entry.object.immovable, m.INVALID_CAPABILITY)
+            need(not entry.object.immovable, m.INVALID_RIGHT)
             state[0] &= ~m.TYPE_RECEIVE
         elif state[0] & m.TYPE_DEAD_NAME:
             need(dead_ok, m.INVALID_RIGHT)
@@ -643,9 +642,12 @@ class Model:
     # ---- mach_port_*: names ---------------------------------------------------------------
 
     def mach_port_allocate(self, task: Task, right: int) -> int:
-        return self.mach_port_allocate_name(task, right, None)
+        return self.allocate(task, right, None)
 
-    def mach_port_allocate_name(self, task: Task, right: int, name: int | None) -> int:
+    def mach_port_allocate_name(self, task: Task, right: int, name: int) -> None:
+        self.allocate(task, right, name)
+
+    def allocate(self, task: Task, right: int, name: int | None) -> int:
         need(right in (m.RIGHT_RECEIVE, m.RIGHT_PORT_SET, m.RIGHT_DEAD_NAME), m.INVALID_VALUE)
         if name is not None:
             task.check_free(name)
@@ -667,7 +669,7 @@ class Model:
         port.qlimit = qlimit if flags & m.MPO_QLIMIT else m.QLIMIT_DEFAULT
         port.guarded = bool(flags & m.MPO_CONTEXT_AS_GUARD)
         port.strict = port.guarded and bool(flags & m.MPO_STRICT)
-        port.immovable = bool(flags & m.MPO_IMMOVABLE_RECEIVE)
+        port.immovable = port.guarded and bool(flags & m.MPO_IMMOVABLE_RECEIVE)
         port.flags |= m.STATUS_TEMPOWNER if flags & m.MPO_TEMPOWNER else 0
         port.flags |= m.STATUS_IMP_DONATION if flags & m.MPO_IMPORTANCE_RECEIVER else 0
         if flags & m.MPO_INSERT_SEND_RIGHT:
@@ -681,10 +683,7 @@ class Model:
         entry = self.entry(task, name)
         if not entry.request:
             return entry.types
-        if not entry.request.possible:
-            return entry.types | m.TYPE_DNREQUEST
-        delayed = 0 if entry.request.armed else m.TYPE_SPREQUEST_DELAYED
-        return entry.types | m.TYPE_SPREQUEST | delayed
+        return entry.types | (m.TYPE_SPREQUEST if entry.request.possible else m.TYPE_DNREQUEST)
 
     def mach_port_names(self, task: Task) -> list[tuple[int, int]]:
         return [(name, self.mach_port_type(task, name)) for name in sorted(task.table)]
@@ -757,7 +756,7 @@ class Model:
         if srdelta:
             need(entry.types & m.TYPE_SEND, m.INVALID_RIGHT)
             need(srdelta < 0 and entry.urefs + srdelta >= 0, m.INVALID_VALUE)
-        need(not port.guarded or port.context == guard, m.INVALID_ARGUMENT)
+        need((port.context if port.guarded else 0) == guard, m.INVALID_ARGUMENT)
         if srdelta:
             self.drop_entry_send(task, name, -srdelta)
         self.drop_entry_receive(task, name)
@@ -771,30 +770,38 @@ class Model:
         caller = caller or task
         need(disposition in m.DISPOSITIONS and valid(name), m.INVALID_VALUE)
         need(valid(poly), m.INVALID_CAPABILITY)
-        held: dict[int, list[int]] = {}
-        port = self.try_copyin(caller, poly, disposition, held, dead_ok=True)
+        self.ask_task(caller, task, "insert_right")
+        port = self.try_copyin(caller, poly, disposition, {}, dead_ok=True)
         need(isinstance(port, Port), m.INVALID_CAPABILITY)
         assert isinstance(port, Port)
-        gone = caller is task and held[poly][0] == 0
-        self.check_place(task, name, RECEIVED[disposition], port, poly if gone else None)
-        if caller is not task:
-            need(self.allows(caller.label, task.label, "mach_task", "insert_right"), m.NO_ACCESS)
         self.ask(caller, port, GIVE[disposition])
         self.ask(task, port, TAKE[RECEIVED[disposition]])
+        self.check_place(task, name, RECEIVED[disposition], port)
+        own_move = caller is task and disposition == m.MOVE_SEND
+        self.check_overflow(task, RECEIVED[disposition], port, own_move)
         self.copyout(task, self.copyin(caller, poly, disposition), name)
         self.settle()
 
-    def check_place(self, task: Task, name: int, kind: int, port: Port, gone: int | None) -> None:
-        """Can a right of this kind be put under `name`? The name `gone` is free by then."""
-        known = task.name_of(port)
-        if known == gone:
-            known = None
-        if kind != m.PORT_SEND_ONCE and known is not None:
-            need(known == name, m.RIGHT_EXISTS)
-            overflow = kind == m.PORT_SEND and task.table[name].urefs == m.UREFS_MAX
-            need(not overflow, m.UREFS_OVERFLOW)
-        elif name != gone:
+    def check_place(self, task: Task, name: int, kind: int, port: Port) -> None:
+        """Can a right of this kind be put under `name`? Decided before anything moves."""
+        need(name & 3 == 3, m.INVALID_VALUE)
+        known = None if kind == m.PORT_SEND_ONCE else task.name_of(port)
+        if known is None:
             task.check_free(name)
+        else:
+            need(known == name, m.RIGHT_EXISTS)
+
+    @staticmethod
+    def check_overflow(task: Task, kind: int, port: Port, own_move: bool) -> None:
+        """One more user reference must fit, unless one of the same name goes away for it."""
+        name = task.name_of(port)
+        if name is not None and kind == m.PORT_SEND and not own_move:
+            need(task.table[name].urefs < m.UREFS_MAX, m.UREFS_OVERFLOW)
+
+    def ask_task(self, caller: Task, task: Task, permission: str) -> None:
+        """What a task does to another's space is asked, too."""
+        if caller is not task:
+            need(self.allows(caller.label, task.label, "mach_task", permission), m.NO_ACCESS)
 
     def mach_port_extract_right(
         self, task: Task, name: int, disposition: int, caller: Task | None = None
@@ -802,12 +809,13 @@ class Model:
         caller = caller or task
         need(disposition in m.DISPOSITIONS, m.INVALID_VALUE)
         need(valid(name), m.INVALID_RIGHT)
-        port = self.try_copyin(task, name, disposition, {}, dead_ok=False)
-        assert isinstance(port, Port)
-        if caller is not task:
-            need(self.allows(caller.label, task.label, "mach_task", "extract_right"), m.NO_ACCESS)
-        self.ask(caller, port, GIVE[disposition])
-        self.ask(caller, port, TAKE[RECEIVED[disposition]])
+        self.ask_task(caller, task, "extract_right")
+        port = self.try_copyin(task, name, disposition, {}, dead_ok=True)
+        if isinstance(port, Port):
+            self.ask(caller, port, GIVE[disposition])
+            self.ask(caller, port, TAKE[RECEIVED[disposition]])
+            own_move = caller is task and disposition == m.MOVE_SEND
+            self.check_overflow(caller, RECEIVED[disposition], port, own_move)
         right = self.copyin(task, name, disposition)
         result = self.copyout(caller, right), right.kind
         self.settle()
@@ -815,24 +823,35 @@ class Model:
 
     # ---- mach_port_*: sets ------------------------------------------------------------------
 
+    def member_and_set(self, task: Task, name: int, after: int) -> tuple[Port, PortSet]:
+        """Both names must be names before either is looked at closer."""
+        need(valid(name) and valid(after), m.INVALID_RIGHT)
+        need(name in task.table and after in task.table, m.INVALID_NAME)
+        return self.receive_right(task, name), self.port_set(task, after)
+
     def mach_port_insert_member(self, task: Task, name: int, after: int) -> None:
-        port, pset = self.receive_right(task, name), self.port_set(task, after)
+        port, pset = self.member_and_set(task, name, after)
         need(pset not in port.sets, m.ALREADY_IN_SET)
         self.join(port, pset)
 
     def mach_port_extract_member(self, task: Task, name: int, after: int) -> None:
-        port, pset = self.receive_right(task, name), self.port_set(task, after)
+        port, pset = self.member_and_set(task, name, after)
         need(pset in port.sets, m.NOT_IN_SET)
         self.part(port, pset)
 
     def mach_port_move_member(self, task: Task, name: int, after: int) -> None:
-        port = self.receive_right(task, name)
-        target = self.port_set(task, after) if after != m.NULL else None
-        need(target or port.sets, m.NOT_IN_SET)
-        for pset in [pset for pset in port.sets if pset is not target]:
+        if after == m.NULL:
+            port = self.receive_right(task, name)
+            need(port.sets, m.NOT_IN_SET)
+            self.leave_sets(port)
+        else:
+            port, pset = self.member_and_set(task, name, after)
+            self.leave_sets(port)
+            self.join(port, pset)
+
+    def leave_sets(self, port: Port) -> None:
+        for pset in list(port.sets):
             self.part(port, pset)
-        if target and target not in port.sets:
-            self.join(port, target)
 
     @staticmethod
     def join(port: Port, pset: PortSet) -> None:

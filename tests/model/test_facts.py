@@ -273,7 +273,8 @@ def test_a1_chosen_name_far_outside(a: Party) -> None:
 
 
 def test_a1_chosen_name_and_its_successor(a: Party) -> None:
-    assert a.allocate_name(m.RIGHT_RECEIVE, 0x30B) == 0x30B
+    a.allocate_name(m.RIGHT_RECEIVE, 0x30B)
+    assert a.kind(0x30B) == m.TYPE_RECEIVE
     a.destroy(0x30B)
     assert a.port() == 0x30F
 
@@ -620,13 +621,46 @@ def test_a3_extract_send_once_is_a_fresh_name(a: Party) -> None:
 
 
 def test_a3_extract_right_refusals(a: Party) -> None:
-    port, dead = a.port(), a.dead_name()
+    port = a.port()
     refused(m.INVALID_VALUE, a.extract_right, port, 15)
     refused(m.INVALID_RIGHT, a.extract_right, port, m.COPY_SEND)
     refused(m.INVALID_NAME, a.extract_right, 0x4203, m.COPY_SEND)
     refused(m.INVALID_RIGHT, a.extract_right, m.NULL, m.COPY_SEND)
     refused(m.INVALID_RIGHT, a.extract_right, m.DEAD, m.COPY_SEND)
-    refused(m.INVALID_RIGHT, a.extract_right, dead, m.COPY_SEND)
+
+
+def test_a3_extract_right_of_a_dead_name(a: Party) -> None:
+    dead = a.dead_name(2)
+    assert a.extract_right(dead, m.MOVE_SEND) == (m.DEAD, m.PORT_SEND)
+    assert a.refs(dead, m.RIGHT_DEAD_NAME) == 1
+    refused(m.INVALID_RIGHT, a.extract_right, dead, m.MAKE_SEND)
+
+
+@pytest.mark.parametrize("disposition", [m.MOVE_SEND, m.MOVE_RECEIVE])
+def test_a3_insert_right_moves_a_right_onto_its_own_name(a: Party, disposition: int) -> None:
+    name = a.port(sends=1)
+    send = disposition == m.MOVE_SEND
+    a.mod_refs(name, m.RIGHT_SEND, 0 if send else -1)
+    a.insert_right(name, name, disposition)
+    assert a.kind(name) == SEND_RECEIVE if send else m.TYPE_RECEIVE
+    assert a.port() == 0x203
+
+
+def test_a3_insert_right_of_the_last_send_onto_its_own_name(a: Party, b: Party) -> None:
+    port = b.port()
+    name = a.take(b, port, m.MAKE_SEND)
+    a.insert_right(name, name, m.MOVE_SEND)
+    assert a.refs(name) == 1
+    assert a.port() != name
+    assert b.status(port)["srights"] == 1
+
+
+def test_a3_insert_right_move_overflows_too(a: Party, b: Party) -> None:
+    port = a.port(sends=1)
+    send = b.take(a, port, m.COPY_SEND)
+    a.mod_refs(port, m.RIGHT_SEND, m.UREFS_MAX - 1)
+    refused(m.UREFS_OVERFLOW, a.insert_right, port, send, m.MOVE_SEND, caller=b.task)
+    assert b.refs(send) == 1
 
 
 # ---- A3: sets -------------------------------------------------------------------------------
@@ -808,7 +842,7 @@ def test_a3_immovable_receive_is_sticky(a: Party, b: Party) -> None:
     name, carrier = a.port(), a.port()
     a.guard_with_flags(name, 4, m.MPG_IMMOVABLE_RECEIVE)
     a.unguard(name, 4)
-    refused(m.INVALID_CAPABILITY, a.extract_right, name, m.MOVE_RECEIVE, caller=b.task)
+    refused(m.INVALID_RIGHT, a.extract_right, name, m.MOVE_RECEIVE, caller=b.task)
     code = a.send(carrier, m.MAKE_SEND, items=((PORT, name, m.MOVE_RECEIVE),))
     assert code == m.SEND_INVALID_RIGHT
 
