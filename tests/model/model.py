@@ -59,6 +59,11 @@ RIGHT_OF_KIND = {
     m.PORT_SEND: m.RIGHT_SEND,
     m.PORT_SEND_ONCE: m.RIGHT_SEND_ONCE,
 }
+STATUS_FLAG = {
+    m.TEMPOWNER: m.STATUS_TEMPOWNER,
+    m.IMPORTANCE_RECEIVER: m.STATUS_IMP_DONATION,
+    m.DENAP_RECEIVER: 0,
+}
 LIVE = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
 KERNEL_TOKEN = (0, 1)
 
@@ -879,8 +884,8 @@ class Model:
         self.ask(task, port, "get_attributes")
         if flavor == m.LIMITS_INFO:
             return (port.qlimit,)
-        if flavor == m.RECEIVE_STATUS:
-            return self.receive_status(port)
+        if flavor in (m.RECEIVE_STATUS, m.INFO_EXT):
+            return self.receive_status(port) + (0,) * (7 if flavor == m.INFO_EXT else 0)
         need(flavor == m.DNREQUESTS_SIZE, m.INVALID_ARGUMENT)
         return (len(port.requests),)
 
@@ -903,17 +908,15 @@ class Model:
         )
 
     def mach_port_set_attributes(self, task: Task, name: int, flavor: int, info: list[int]) -> None:
-        port = self.receive_right(task, name)
-        need(flavor in (m.LIMITS_INFO, m.TEMPOWNER), m.INVALID_ARGUMENT)
+        port = self.changed_port(task, name)
         if flavor == m.LIMITS_INFO:
             need(info, m.FAILURE)
             need(info[0] <= m.QLIMIT_MAX, m.INVALID_VALUE)
-        self.ask(task, port, "set_attributes")
-        if flavor == m.LIMITS_INFO:
             port.qlimit = info[0]
+            self.fire_possible(port)
         else:
-            port.flags |= m.STATUS_TEMPOWNER
-        self.settle()
+            need(flavor in STATUS_FLAG, m.INVALID_ARGUMENT)
+            port.flags |= STATUS_FLAG[flavor]
 
     def changed_port(self, task: Task, name: int) -> Port:
         """A port of which the task may change attributes."""
@@ -942,8 +945,7 @@ class Model:
 
     def mach_port_guard_with_flags(self, task: Task, name: int, guard: int, flags: int) -> None:
         port = self.changed_port(task, name)
-        need(not flags & ~(m.MPG_STRICT | m.MPG_IMMOVABLE_RECEIVE), m.INVALID_ARGUMENT)
-        need(port.context == 0, m.INVALID_ARGUMENT)
+        need(not port.guarded and port.context == 0, m.INVALID_ARGUMENT)
         port.context, port.guarded, port.strict = guard, True, bool(flags & m.MPG_STRICT)
         port.immovable |= bool(flags & m.MPG_IMMOVABLE_RECEIVE)
 
@@ -970,7 +972,11 @@ class Model:
         }.get(id_)
         need(register, m.INVALID_VALUE)
         assert register
+        entry = self.entry(task, name, m.INVALID_ARGUMENT)
         target = self.try_notify(task, notify, disposition)
+        need(not target or name != notify or disposition == m.MAKE_SEND_ONCE, m.INVALID_NAME)
+        if isinstance(entry.object, Port):
+            self.ask(task, entry.object, "request_notification")
         commit = register(task, name, sync, target, id_)
         if target:
             self.copyin(task, notify, disposition)
@@ -983,10 +989,9 @@ class Model:
         """The port to be told; None to cancel."""
         if notify == m.NULL:
             return None
-        need(disposition in (m.MAKE_SEND_ONCE, m.MOVE_SEND_ONCE), m.INVALID_VALUE)
         need(notify != m.DEAD, m.INVALID_CAPABILITY)
-        port = self.try_copyin(task, notify, disposition, {}, dead_ok=True)
-        need(port != m.DEAD, m.INVALID_CAPABILITY)
+        need(disposition in (m.MAKE_SEND_ONCE, m.MOVE_SEND_ONCE), m.INVALID_VALUE)
+        port = self.attempt(task, notify, disposition, {}, False, m.INVALID_CAPABILITY)
         assert isinstance(port, Port)
         self.ask(task, port, GIVE[disposition])
         return port
@@ -994,8 +999,7 @@ class Model:
     def request_no_senders(
         self, task: Task, name: int, sync: int, notify: Port | None, _id: int
     ) -> Callable[[], Port | None]:
-        port = self.receive_right(task, name, m.INVALID_NAME)
-        self.ask(task, port, "request_notification")
+        port = self.receive_right(task, name)
 
         def commit() -> Port | None:
             previous, port.no_senders = port.no_senders, notify
@@ -1010,9 +1014,8 @@ class Model:
         self, task: Task, name: int, sync: int, notify: Port | None, _id: int
     ) -> Callable[[], Port | None]:
         need(sync == 0, m.INVALID_VALUE)
-        port = self.receive_right(task, name, m.INVALID_NAME)
+        port = self.receive_right(task, name)
         need(not (notify and port.destroyed), m.FAILURE)
-        self.ask(task, port, "request_notification")
 
         def commit() -> Port | None:
             previous, port.destroyed = port.destroyed, notify
@@ -1023,21 +1026,19 @@ class Model:
     def request_name(
         self, task: Task, name: int, sync: int, notify: Port | None, id_: int
     ) -> Callable[[], Port | None]:
-        entry = self.entry(task, name, m.INVALID_ARGUMENT)
+        entry = task.table[name]
         need(entry.types != m.TYPE_PORT_SET, m.INVALID_RIGHT)
         if entry.types & m.TYPE_DEAD_NAME:
-            need(notify and sync, m.INVALID_ARGUMENT)
-            need(entry.urefs < m.UREFS_MAX, m.UREFS_OVERFLOW)
-            assert notify
+            need(sync, m.INVALID_ARGUMENT)
+            need(not notify or entry.urefs < m.UREFS_MAX, m.UREFS_OVERFLOW)
             return lambda: self.fire_dead(entry, name, notify)
-        assert isinstance(entry.object, Port)
-        self.ask(task, entry.object, "request_notification")
         possible = id_ == m.NOTIFY_SEND_POSSIBLE
         return lambda: self.register_name(task, entry, name, notify, possible, bool(sync))
 
-    def fire_dead(self, entry: Entry, name: int, notify: Port) -> None:
-        entry.urefs += 1
-        self.note_name(m.NOTIFY_DEAD_NAME, notify, name)
+    def fire_dead(self, entry: Entry, name: int, notify: Port | None) -> None:
+        if notify:
+            entry.urefs += 1
+            self.note_name(m.NOTIFY_DEAD_NAME, notify, name)
 
     def register_name(
         self, task: Task, entry: Entry, name: int, notify: Port | None, possible: bool, sync: bool

@@ -387,12 +387,12 @@ def draw_member(c: Chooser) -> tuple[Any, ...]:
 
 
 def draw_get_attributes(c: Chooser) -> tuple[Any, ...]:
-    return c.name(m.TYPE_RECEIVE), c.pick((m.LIMITS_INFO, m.RECEIVE_STATUS, 99))
+    return c.name(m.TYPE_RECEIVE), c.pick((1, 2, 3, 7, 99))
 
 
 def draw_set_attributes(c: Chooser) -> tuple[Any, ...]:
     limits = [(qlimit,) for qlimit in (0, 1, 2, 3, 5, 9, 1024, 1025, 0xFFFFFFFF)]
-    flavor, info = c.pick([(m.LIMITS_INFO, info) for info in (*limits, ())] + [(99, (1,))])
+    flavor, info = c.pick([(m.LIMITS_INFO, info) for info in (*limits, ())] + [(99, (1,)), (4, ()), (5, ())])
     return c.name(m.TYPE_RECEIVE), flavor, info
 
 

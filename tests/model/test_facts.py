@@ -1084,6 +1084,24 @@ def test_a4_failed_request_leaves_the_notify_right(a: Party) -> None:
     assert a.empty(notify)
 
 
+def test_a4_notify_right_cannot_be_the_name_it_is_about(a: Party) -> None:
+    once = a.once(a.port())
+    request = a.request_notification
+    for id_, sync in ((m.NOTIFY_DEAD_NAME, 0), (m.NOTIFY_SEND_POSSIBLE, 1)):
+        refused(m.INVALID_NAME, request, once, id_, sync, once, m.MOVE_SEND_ONCE)
+    assert a.kind(once) == m.TYPE_SEND_ONCE
+
+
+def test_a4_cancel_when_the_table_is_full(a: Party) -> None:
+    name, notify = a.port(sends=1), a.port()
+    a.notify(name, m.NOTIFY_DEAD_NAME, 0, notify)
+    for _ in range(60):
+        previous = a.request_notification(name, m.NOTIFY_DEAD_NAME, 0, 0, m.MAKE_SEND_ONCE)
+        assert a.kind(previous) == m.TYPE_SEND_ONCE
+        a.request_notification(name, m.NOTIFY_DEAD_NAME, 0, previous, m.MOVE_SEND_ONCE)
+        a.port()
+
+
 def test_a4_notify_right_moves(a: Party) -> None:
     name, notify = a.port(sends=1), a.port()
     once = a.once(notify)
