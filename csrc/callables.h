@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What Python's inner loops call without a layer of Python in between: builtin functions bound to one right, and the base of the
+ * Message class, which is the structure the core filled in. Written for CPython's limited API. It stands at the end of the
+ * preamble that cffi generates, after the pm_block_ wrappers (build_ffi.py).
+ *
+ * The constructors borrow Python objects as `void *` and return a new reference as `void *`, NULL with no memory left. What does
+ * not succeed is put into words, or waited for, by the Python callable `slow(code, name)` given at creation: it raises.
+ *
+ * cdef-begin and cdef-end mark what cffi reads.
+ */
+#ifndef PM_CALLABLES_H
+#define PM_CALLABLES_H
+
+#include <structmember.h>
+
+#define PM_RECEIVER_INLINE 4096         /* bytes of a message that receiver() takes without asking for memory */
+#define PM_DELIVERED_IN_PART (MACH_RCV_BODY_ERROR | MACH_MSG_IPC_SPACE)
+
+#if 0 /* for cffi */
+/* cdef-begin */
+void *pm_received_type(void);
+void *pm_received_wrap(void *type, void *task, const struct pm_received *received);
+void *pm_received_lend(void *type, void *task, const struct pm_received *received);
+int pm_received_settle(void *object, struct pm_received *received, int keep);
+void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns);
+void *pm_callable_receiver(void *owner, void *slow, struct pm_task *task, uint32_t name, int64_t timeout_ns);
+void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *task, uint32_t name);
+void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions);
+/* cdef-end */
+#endif
+
+/* ---- a message as an object ---------------------------------------------------------------------------------------- */
+
+struct pm_received_object {
+    PyObject_HEAD
+    struct pm_received received;        /* owns received.message, if any */
+    PyObject *task;
+    PyObject *body;                     /* made when first asked for */
+    PyObject *rights, *memory;          /* for Message: what it made of them */
+    char replied;
+};
+
+#define PM_FIELD(name, type, field) { name, type, offsetof(struct pm_received_object, received.field), READONLY, NULL }
+static PyMemberDef pm_received_members[] = {
+    PM_FIELD("msgh_id", T_INT, msgh_id),
+    PM_FIELD("seqno", T_UINT, seqno),
+    PM_FIELD("size", T_UINT, size),
+    PM_FIELD("local_name", T_UINT, local),
+    PM_FIELD("reply_name", T_UINT, reply),
+    PM_FIELD("reply_disposition", T_UINT, reply_disposition),
+    PM_FIELD("sender_sid", T_UINT, sender_sid),
+    PM_FIELD("real_sid", T_UINT, real_sid),
+    PM_FIELD("sender_task", T_UINT, sender_task),
+    PM_FIELD("access", T_UINT, access),
+    PM_FIELD("method", T_UINT, method),
+    PM_FIELD("denied", T_UINT, denied),
+    PM_FIELD("voucher", T_UINT, voucher),
+    PM_FIELD("transfer", T_ULONGLONG, transfer),
+    PM_FIELD("context", T_ULONGLONG, context),
+    { "task", T_OBJECT, offsetof(struct pm_received_object, task), READONLY, NULL },
+    { "_rights", T_OBJECT, offsetof(struct pm_received_object, rights), 0, NULL },
+    { "_memory", T_OBJECT, offsetof(struct pm_received_object, memory), 0, NULL },
+    { "_replied", T_BOOL, offsetof(struct pm_received_object, replied), 0, NULL },
+    { NULL, 0, 0, 0, NULL },
+};
+
+static PyObject *pm_received_body(PyObject *self, void *closure)
+{
+    struct pm_received_object *object = (struct pm_received_object *)self;
+
+    (void)closure;
+    if (object->body == NULL)
+        object->body = PyBytes_FromStringAndSize(object->received.body, object->received.size);
+    Py_XINCREF(object->body);
+    return object->body;
+}
+
+/* A tuple of what `item` makes of 0 .. count-1. */
+static PyObject *pm_tuple(const struct pm_received *received, uint32_t count,
+                          PyObject *(*item)(const struct pm_received *received, uint32_t index))
+{
+    PyObject *tuple = PyTuple_New(count);
+
+    for (uint32_t i = 0; tuple != NULL && i < count; i++) {
+        PyObject *value = item(received, i);
+        if (value == NULL) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+        PyTuple_SetItem(tuple, i, value);
+    }
+    return tuple;
+}
+
+static PyObject *pm_right_pair(const struct pm_received *received, uint32_t index)
+{
+    return Py_BuildValue("(II)", received->rights[index].name, received->rights[index].disposition);
+}
+
+static PyObject *pm_memory_pair(const struct pm_received *received, uint32_t index)
+{
+    const struct pm_memory *memory = &received->memory[index];
+    return Py_BuildValue("(KK)", (unsigned long long)(uintptr_t)memory->address, (unsigned long long)memory->size);
+}
+
+static PyObject *pm_audit_word(const struct pm_received *received, uint32_t index)
+{
+    return PyLong_FromUnsignedLong(received->identity.audit_token[index]);
+}
+
+static PyObject *pm_security_word(const struct pm_received *received, uint32_t index)
+{
+    return PyLong_FromUnsignedLong(received->identity.security_token[index]);
+}
+
+static PyObject *pm_received_rights(PyObject *self, void *closure)
+{
+    const struct pm_received *received = &((struct pm_received_object *)self)->received;
+
+    (void)closure;
+    return pm_tuple(received, received->rights_count, pm_right_pair);
+}
+
+static PyObject *pm_received_memory(PyObject *self, void *closure)
+{
+    const struct pm_received *received = &((struct pm_received_object *)self)->received;
+
+    (void)closure;
+    return pm_tuple(received, received->memory_count, pm_memory_pair);
+}
+
+static PyObject *pm_received_identity(PyObject *self, void *closure)
+{
+    const struct pm_received *received = &((struct pm_received_object *)self)->received;
+
+    (void)closure;
+    return Py_BuildValue("(NN)", pm_tuple(received, 8, pm_audit_word), pm_tuple(received, 2, pm_security_word));
+}
+
+static PyGetSetDef pm_received_getset[] = {
+    { "body", pm_received_body, NULL, NULL, NULL },
+    { "carried_rights", pm_received_rights, NULL, NULL, NULL },
+    { "carried_memory", pm_received_memory, NULL, NULL, NULL },
+    { "identity", pm_received_identity, NULL, NULL, NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static void pm_received_release(struct pm_received_object *object)
+{
+    struct pm_message *message = object->received.message;
+
+    object->received.message = NULL;
+    object->received.rights_count = object->received.memory_count = 0;
+    if (message != NULL)
+        pm_message_free(message);
+}
+
+/* Gives the core's part back; the body is kept. */
+static PyObject *pm_received_free(PyObject *self, PyObject *unused)
+{
+    PyObject *body = pm_received_body(self, NULL);
+
+    (void)unused;
+    if (body == NULL)
+        return NULL;
+    Py_DECREF(body);
+    pm_received_release((struct pm_received_object *)self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef pm_received_methods[] = {
+    { "free", pm_received_free, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static int pm_received_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct pm_received_object *object = (struct pm_received_object *)self;
+
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(object->task);
+    Py_VISIT(object->rights);
+    Py_VISIT(object->memory);
+    return 0;
+}
+
+static int pm_received_clear(PyObject *self)
+{
+    struct pm_received_object *object = (struct pm_received_object *)self;
+
+    Py_CLEAR(object->rights);
+    Py_CLEAR(object->memory);
+    return 0;
+}
+
+static void pm_received_dealloc(PyObject *self)
+{
+    struct pm_received_object *object = (struct pm_received_object *)self;
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    pm_received_clear(self);
+    pm_received_release(object);
+    Py_CLEAR(object->body);
+    Py_CLEAR(object->task);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *pm_received_refuse(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)type, (void)args, (void)kwargs;
+    PyErr_SetString(PyExc_TypeError, "messages are made by receiving");
+    return NULL;
+}
+
+static PyType_Slot pm_received_slots[] = {
+    { Py_tp_members, pm_received_members },
+    { Py_tp_getset, pm_received_getset },
+    { Py_tp_methods, pm_received_methods },
+    { Py_tp_new, pm_received_refuse },
+    { Py_tp_traverse, pm_received_traverse },
+    { Py_tp_clear, pm_received_clear },
+    { Py_tp_dealloc, pm_received_dealloc },
+    { 0, NULL },
+};
+
+static PyType_Spec pm_received_spec = {
+    .name = "pympi._core.Received",
+    .basicsize = sizeof(struct pm_received_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = pm_received_slots,
+};
+
+static void *pm_received_type(void)
+{
+    return PyType_FromSpec(&pm_received_spec);
+}
+
+/* An empty message of a subclass of Received: a new reference or NULL with an exception set. */
+static struct pm_received_object *pm_received_new(PyObject *type, PyObject *task)
+{
+    struct pm_received_object *object;
+
+    object = (struct pm_received_object *)PyType_GenericAlloc((PyTypeObject *)type, 0);
+    if (object != NULL) {
+        Py_INCREF(task);
+        object->task = task;
+    }
+    return object;
+}
+
+/* Takes received->message over. */
+static void *pm_received_wrap(void *type, void *task, const struct pm_received *received)
+{
+    struct pm_received_object *object = pm_received_new(type, task);
+
+    if (object == NULL)
+        PyErr_Clear();
+    else
+        object->received = *received;
+    return object;
+}
+
+/* As pm_received_wrap(), for a handler: the message stays the core's until it is settled what becomes of it. */
+static void *pm_received_lend(void *type, void *task, const struct pm_received *received)
+{
+    struct pm_received_object *object = pm_received_wrap(type, task, received);
+
+    if (object != NULL)
+        object->received.message = NULL;
+    return object;
+}
+
+/* What a handler was lent is now the object's own; or, without `keep`, the core's alone, and the object keeps the body. */
+static int pm_received_settle(void *object, struct pm_received *received, int keep)
+{
+    struct pm_received_object *message = object;
+    PyObject *body = pm_received_body(object, NULL);
+
+    if (body == NULL)
+        PyErr_Clear();
+    Py_XDECREF(body);
+    if (keep) {
+        message->received.message = received->message;
+        received->message = NULL;
+    } else {
+        message->received.rights_count = message->received.memory_count = message->received.size = 0;
+    }
+    return body == NULL;
+}
+
+/* ---- functions bound to a right ------------------------------------------------------------------------------------ */
+
+struct pm_bound {
+    PyObject_HEAD
+    PyObject *owner;                    /* keeps task or kernel alive */
+    PyObject *slow;
+    PyObject *type;                     /* of messages, for taker() */
+    struct pm_task *task;
+    struct pm_kernel **kernel;          /* NULL in there: closed */
+    uint32_t name, tclass, permissions;
+    int32_t msgh_id;
+    int64_t timeout_ns;
+};
+
+static int pm_bound_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(bound->owner);
+    Py_VISIT(bound->slow);
+    Py_VISIT(bound->type);
+    return 0;
+}
+
+static void pm_bound_dealloc(PyObject *self)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(bound->slow);
+    Py_CLEAR(bound->type);
+    Py_CLEAR(bound->owner);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot pm_bound_slots[] = {
+    { Py_tp_traverse, pm_bound_traverse },
+    { Py_tp_dealloc, pm_bound_dealloc },
+    { 0, NULL },
+};
+
+static PyType_Spec pm_bound_spec = {
+    .name = "pympi._core.Bound",
+    .basicsize = sizeof(struct pm_bound),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = pm_bound_slots,
+};
+
+/* A builtin function `method` of a Bound that is as `values` says: a new reference or NULL. */
+static void *pm_bind(PyMethodDef *method, struct pm_bound values)
+{
+    static PyObject *type;
+    struct pm_bound *bound;
+    PyObject *function = NULL;
+
+    if (type == NULL && (type = PyType_FromSpec(&pm_bound_spec)) == NULL)
+        goto out;
+    bound = (struct pm_bound *)PyType_GenericAlloc((PyTypeObject *)type, 0);
+    if (bound == NULL)
+        goto out;
+    memcpy((char *)bound + sizeof(PyObject), (char *)&values + sizeof(PyObject), sizeof values - sizeof(PyObject));
+    Py_INCREF(bound->owner);
+    Py_INCREF(bound->slow);
+    Py_XINCREF(bound->type);
+    function = PyCFunction_New(method, (PyObject *)bound);
+    Py_DECREF(bound);
+out:
+    PyErr_Clear();
+    return function;
+}
+
+static PyObject *pm_slow(const struct pm_bound *bound, int64_t code)
+{
+    return PyObject_CallFunction(bound->slow, "iI", (int)code, bound->name);
+}
+
+/* An int argument that fits the C type, whose bounds are given; false with an exception set. */
+static bool pm_int_argument(PyObject *argument, long long low, long long high, long long *value)
+{
+    *value = PyLong_AsLongLong(argument);
+    if (*value == -1 && PyErr_Occurred())
+        return false;
+    if (*value < low || *value > high) {
+        PyErr_Format(PyExc_OverflowError, "expected a number from %lld to %lld, not %lld", low, high, *value);
+        return false;
+    }
+    return true;
+}
+
+/* send(body[, msgh_id[, timeout_ns]]) */
+static PyObject *pm_bound_send(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    long long msgh_id = bound->msgh_id, timeout_ns = bound->timeout_ns;
+    char *body;
+    Py_ssize_t size;
+    int code;
+
+    if (count < 1 || count > 3) {
+        PyErr_Format(PyExc_TypeError, "expected 1 to 3 arguments (body, msgh_id, timeout_ns), not %zd", count);
+        return NULL;
+    }
+    if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0 ||
+        (count > 1 && !pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id)) ||
+        (count > 2 && !pm_int_argument(args[2], -1, INT64_MAX, &timeout_ns)))
+        return NULL;
+    code = pm_block_send(bound->task, bound->name, body, size, msgh_id, timeout_ns);
+    if (pm_exception_left())
+        return NULL;
+    if (code != 0)
+        return pm_slow(bound, code);
+    Py_RETURN_NONE;
+}
+
+/* A message larger than what lies on the stack: tries until it fits, or cannot. */
+static int64_t pm_receive_large(const struct pm_bound *bound, char **buffer)
+{
+    int64_t result = -MACH_RCV_TOO_LARGE;
+
+    for (uint64_t room = 16 * PM_RECEIVER_INLINE; result == -MACH_RCV_TOO_LARGE; room *= 16) {
+        PyMem_Free(*buffer);
+        *buffer = PyMem_Malloc(room);
+        if (*buffer == NULL)
+            return -KERN_RESOURCE_SHORTAGE;
+        result = pm_block_receive(bound->task, bound->name, *buffer, room, bound->timeout_ns);
+        if (room > PM_MESSAGE_MAX)
+            break;
+    }
+    return result;
+}
+
+/* receive() -> bytes */
+static PyObject *pm_bound_receive(PyObject *self, PyObject *unused)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    char inlined[PM_RECEIVER_INLINE], *large = NULL;
+    PyObject *body = NULL;
+    int64_t result = pm_block_receive(bound->task, bound->name, inlined, sizeof inlined, bound->timeout_ns);
+
+    (void)unused;
+    if (result == -MACH_RCV_TOO_LARGE)
+        result = pm_receive_large(bound, &large);
+    if (!pm_exception_left())
+        body = result >= 0 ? PyBytes_FromStringAndSize(large ? large : inlined, result) : pm_slow(bound, -result);
+    PyMem_Free(large);
+    return body;
+}
+
+/* take(timeout_ns, effective_sid) -> message */
+static PyObject *pm_bound_take(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_received_object *object;
+    long long timeout_ns, sid;
+    int code;
+
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "expected 2 arguments (timeout_ns, effective_sid)");
+        return NULL;
+    }
+    if (!pm_int_argument(args[0], -1, INT64_MAX, &timeout_ns) || !pm_int_argument(args[1], 0, UINT32_MAX, &sid))
+        return NULL;
+    object = pm_received_new(bound->type, bound->owner);
+    if (object == NULL)
+        return NULL;
+    code = pm_block_receive_message(bound->task, bound->name, (uint32_t)sid, &object->received, timeout_ns);
+    if (!pm_exception_left()) {
+        if (code == 0 || code == PM_DELIVERED_IN_PART)
+            return (PyObject *)object;
+        memset(&object->received, 0, sizeof object->received);
+        Py_DECREF(object);
+        return pm_slow(bound, code);
+    }
+    Py_DECREF(object);
+    return NULL;
+}
+
+/* check(source_sid, target_sid) -> bool */
+static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    long long ssid, tsid;
+    int64_t verdict = -KERN_TERMINATED;
+
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "expected 2 arguments (source_sid, target_sid)");
+        return NULL;
+    }
+    if (!pm_int_argument(args[0], 0, UINT32_MAX, &ssid) || !pm_int_argument(args[1], 0, UINT32_MAX, &tsid))
+        return NULL;
+    if (*bound->kernel != NULL)
+        verdict = pm_check(*bound->kernel, (uint32_t)ssid, (uint32_t)tsid, bound->tclass, bound->permissions);
+    return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
+}
+
+#define PM_FAST(function) ((PyCFunction)(void (*)(void))(function))
+static PyMethodDef pm_send_method = { "send", PM_FAST(pm_bound_send), METH_FASTCALL, "send(body[, msgh_id[, timeout_ns]])" };
+static PyMethodDef pm_receive_method = { "receive", pm_bound_receive, METH_NOARGS, "receive() -> bytes" };
+static PyMethodDef pm_take_method = { "take", PM_FAST(pm_bound_take), METH_FASTCALL, "take(timeout_ns, effective_sid)" };
+static PyMethodDef pm_check_method = { "check", PM_FAST(pm_bound_check), METH_FASTCALL, "check(source_sid, target_sid)" };
+
+static void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns)
+{
+    return pm_bind(&pm_send_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .task = task, .name = dest, .msgh_id = msgh_id, .timeout_ns = timeout_ns });
+}
+
+static void *pm_callable_receiver(void *owner, void *slow, struct pm_task *task, uint32_t name, int64_t timeout_ns)
+{
+    return pm_bind(&pm_receive_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .task = task, .name = name, .timeout_ns = timeout_ns });
+}
+
+static void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *task, uint32_t name)
+{
+    return pm_bind(&pm_take_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .type = type, .task = task, .name = name });
+}
+
+static void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions)
+{
+    return pm_bind(&pm_check_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .kernel = kernel, .tclass = tclass, .permissions = permissions });
+}
+
+#endif

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""pympi: an embeddable secured Mach IPC kernel.
+
+Tasks hold port rights; messages and rights move through ports; every controlled operation is decided
+by mandatory access control and can be audited. The core is C; here is its Python face.
+
+    >>> from pympi import Kernel
+    >>> with Kernel() as kernel:
+    ...     inbox = kernel.create_task("server").allocate_port()
+    ...     printer = inbox.make_send(kernel.create_task("client"))
+    ...     printer.send(b"page 1", msgh_id=100)
+    ...     inbox.receive().body
+    b'page 1'
+"""
+
+from . import audit, enums, mach, mig, policy
+from ._version import __version__
+from .errors import (
+    AccessDenied,
+    AuditFull,
+    ForkedError,
+    GuardViolation,
+    InvalidName,
+    InvalidRight,
+    KernelClosed,
+    LabelError,
+    LimitExceeded,
+    MachError,
+    PolicyError,
+    PortDied,
+    PympiError,
+    QueueFull,
+    TimedOut,
+    VerifyError,
+)
+from .kernel import AccessDecision, Kernel, SimulatedClock
+from .message import Carried, Memory, Message, Sender
+from .port import DeadName, PortSet, PortStatus, ReceiveRight, Right, SendOnceRight, SendRight
+from .task import Quota, Task, Usage
+
+__all__ = [
+    "AccessDecision",
+    "AccessDenied",
+    "AuditFull",
+    "Carried",
+    "DeadName",
+    "ForkedError",
+    "GuardViolation",
+    "InvalidName",
+    "InvalidRight",
+    "Kernel",
+    "KernelClosed",
+    "LabelError",
+    "LimitExceeded",
+    "MachError",
+    "Memory",
+    "Message",
+    "PolicyError",
+    "PortDied",
+    "PortSet",
+    "PortStatus",
+    "PympiError",
+    "QueueFull",
+    "Quota",
+    "ReceiveRight",
+    "Right",
+    "SendOnceRight",
+    "SendRight",
+    "Sender",
+    "SimulatedClock",
+    "Task",
+    "TimedOut",
+    "Usage",
+    "VerifyError",
+    "__version__",
+    "audit",
+    "enums",
+    "mach",
+    "mig",
+    "policy",
+]

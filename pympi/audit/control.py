@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a kernel records, and how the records leave it: `kernel.audit`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _upcall
+from .._ffi import ffi, lib
+from ..enums import ALL
+from ..errors import MachError, check, exception
+from .record import RECORD, Batch
+
+if TYPE_CHECKING:
+    from ..kernel import Kernel
+
+__all__ = ["Audit"]
+
+Sink = Callable[[Batch], object]
+
+# From the mildest to the strictest: among several sinks the strictest holds.
+_FULL = {
+    "drop": lib.PM_AUDIT_DROP,
+    "block": lib.PM_AUDIT_BLOCK,
+    "fail": lib.PM_AUDIT_FAIL,
+    "abort": lib.PM_AUDIT_ABORT,
+}
+# Which masks an outcome means: of operations that were granted, of those that were denied.
+_OUTCOMES = {"denied": (0, ALL), "granted": (ALL, 0), "all": (ALL, ALL), "none": (0, 0)}
+_SIDS = ("real_sid", "effective_sid", "object_sid", "peer_sid")
+_BATCH = 4096
+
+
+class Audit:
+    """The audit of a kernel.
+
+    By default denials are recorded, except where a policy says not to (dontaudit), and nothing else.
+    What is not selected costs nothing.
+
+    Example:
+        >>> from pympi import Kernel
+        >>> with Kernel() as kernel:
+        ...     kernel.audit.select(outcome="granted", classes="mach_port", permissions="send")
+        ...     inbox = kernel.create_task("server").allocate_port()
+        ...     inbox.make_send(kernel.create_task("client")).send(b"hello", msgh_id=7)
+        ...     kernel.audit.drain()["msgh_id"].tolist()
+        [7]
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._lock = threading.RLock()
+        self._sinks: list[Sink] = []
+        self._pending: list[npt.NDArray[Any]] = []
+        self._everything = self._errors = False
+        self._full = "drop"
+        self._drained = 0
+        self._number = _upcall.register(self._make_room)
+        context = _upcall.context(self._number)
+        check(lib.pm_audit_set_drainer(kernel.pointer, _upcall.DRAINER, context))
+
+    # ---- selection ----
+
+    def select(
+        self, outcome: str = "denied", classes: str | Iterable[str] | None = None,
+        permissions: str | Iterable[str] | None = None,
+    ) -> None:  # fmt: skip
+        """Choose what is recorded from now on.
+
+        Args:
+            outcome: of the operation: "denied", "granted", "all" or "none".
+            classes: to which this applies; the rest keeps its selection. None: all.
+            permissions: to which this applies, of these classes; others are not recorded. None:
+                all.
+
+        Raises:
+            ValueError: an outcome, a class or a permission that there is not.
+        """
+        if outcome not in _OUTCOMES:
+            raise ValueError(f"outcome must be one of {', '.join(_OUTCOMES)}, not {outcome!r}")
+        granted, denied = _OUTCOMES[outcome]
+        if classes is None:
+            if permissions is not None:
+                raise ValueError("permissions belong to a class: name it in classes")
+            check(lib.pm_audit_select(self._kernel.pointer, 0, granted, denied))
+            return
+        for name in [classes] if isinstance(classes, str) else classes:
+            tclass = self._kernel.object_class(name)
+            mask = ALL if permissions is None else tclass.mask(permissions)
+            masks = (granted & mask, denied & mask)
+            check(lib.pm_audit_select(self._kernel.pointer, tclass.number, *masks))
+
+    def everything(self, *, errors: bool = False) -> None:
+        """Record every operation, denied ones even where a policy says not to.
+
+        Args:
+            errors: also calls that fail for other reasons than access.
+        """
+        self._everything, self._errors = True, errors
+        self._set_options()
+        self.select("all")
+
+    def only_denials(self) -> None:
+        """Record what is recorded by default: denials, except where a policy says not to."""
+        self._everything = self._errors = False
+        self._set_options()
+        self.select("denied")
+
+    @property
+    def when_full(self) -> str:
+        """What becomes of an operation whose record finds no room: "drop" counts the loss, "block"
+        drains first, "fail" fails it with `AuditFull`, "abort" aborts the process."""
+        return self._full
+
+    @when_full.setter
+    def when_full(self, when_full: str) -> None:
+        if when_full not in _FULL:
+            raise ValueError(f"when_full must be one of {', '.join(_FULL)}, not {when_full!r}")
+        self._full = when_full
+        self._set_options()
+
+    def _set_options(self) -> None:
+        full = _FULL[self._full]
+        check(lib.pm_audit_options(self._kernel.pointer, self._everything, self._errors, full))
+
+    # ---- records ----
+
+    def attach(self, sink: Sink) -> None:
+        """Give all records to a sink from now on, when they are drained.
+
+        They are drained by `drain`, `flush`, by closing the kernel, and, if `when_full` is "block",
+        when there is no room left. Among several sinks the strictest `when_full` holds.
+        """
+        wanted = getattr(sink, "when_full", "drop")
+        self.when_full = max((wanted, self._full), key=list(_FULL).index)
+        self._sinks.append(sink)
+
+    def detach(self, sink: Sink) -> None:
+        """Drain, and give a sink no more."""
+        self.flush()
+        self._sinks.remove(sink)
+
+    def drain(self) -> npt.NDArray[Any]:
+        """Take the records that there are, and return them: an array of dtype `RECORD`."""
+        with self._lock:
+            self._collect()
+            taken, self._pending = self._pending, []
+        return np.concatenate([*taken, np.zeros(0, RECORD)])
+
+    def flush(self) -> None:
+        """Hand the records that there are to the sinks, and let these write them out."""
+        with self._lock:
+            self._collect()
+            for sink in self._sinks:
+                getattr(sink, "flush", lambda: None)()
+            if self._sinks:
+                self._pending = []
+
+    def batch(self, records: npt.NDArray[Any]) -> Batch:
+        """Return records with what their numbers stand for; iterate over it for words.
+
+        Labels nobody uses any more are known until records are next drained.
+        """
+        sids = np.unique(np.concatenate([records[field] for field in _SIDS]))
+        numbers = np.unique(records["task"]).tolist()
+        tasks = {n: self._kernel.tasks[n].name for n in numbers if n in self._kernel.tasks}
+        classes = {
+            n: self._kernel.object_class(n) for n in np.unique(records["tclass"]).tolist() if n
+        }
+        return Batch(records, dict(self._labels(sids.tolist())), tasks, classes)
+
+    def _labels(self, sids: list[int]) -> Iterable[tuple[int, str]]:
+        for sid in sids:
+            try:
+                yield sid, self._kernel.label(sid)
+            except MachError:
+                continue
+
+    def _collect(self) -> None:
+        """Take all records out of the ring, to the sinks and to those pending for drain()."""
+        count = _BATCH
+        while count == _BATCH:
+            records = np.zeros(_BATCH, RECORD)
+            room = ffi.from_buffer("struct pm_audit_record[]", records, require_writable=True)
+            count = lib.pm_audit_drain(self._kernel.pointer, room, _BATCH)
+            if count < 0:
+                raise exception(count, "drain()")
+            if count:
+                self._distribute(records[:count])
+
+    def _distribute(self, records: npt.NDArray[Any]) -> None:
+        self._drained += len(records)
+        self._pending.append(records)
+        if self._sinks:
+            batch = self.batch(records)
+            for sink in self._sinks:
+                sink(batch)
+
+    def _make_room(self) -> int:
+        with self._lock:
+            self._collect()
+            if self._sinks:
+                self._pending = []
+        return 0
+
+    # ---- state ----
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Counts: records written by the kernel, lost for want of room, and drained."""
+        kernel = self._kernel.stats()
+        return {
+            "records": kernel["audit_records"],
+            "lost": kernel["audit_lost"],
+            "drained": self._drained,
+        }
+
+    def close(self) -> None:
+        """Drain into the sinks, and close those that can be closed. The kernel does this."""
+        try:
+            self.flush()
+        finally:
+            lib.pm_audit_set_drainer(self._kernel.pointer, ffi.NULL, ffi.NULL)
+            _upcall.forget(self._number)
+            for sink in self._sinks:
+                getattr(sink, "close", lambda: None)()
+            self._sinks = []

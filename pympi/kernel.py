@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The kernel: tasks, policies, audit and trace in one object, independent of any other.
+
+Everything a kernel does is done in the thread that asks. It has one lock, in the core, which is
+never held while Python code runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from ._binding import adopt, borrow
+from ._ffi import ffi, lib
+from .enums import ObjectClass
+from .errors import KernelClosed, VerifyError, check, exception
+from .label import EMPTY
+from .policy.base import PolicyModule
+from .policy.engine import Policies
+from .port import Right
+from .task import Quota, Task
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from .audit import Audit
+    from .trace.live import Trace
+
+__all__ = ["AccessDecision", "Kernel", "SimulatedClock"]
+
+_log = logging.getLogger("pympi.kernel")
+
+_CLOCKS = {None: lib.PM_CLOCK_COARSE, "coarse": lib.PM_CLOCK_COARSE, "exact": lib.PM_CLOCK_EXACT}
+_VIOLATIONS = ("audit", "log", "raise")
+_NS = 1_000_000_000
+
+
+class SimulatedClock:
+    """Time that passes only when it is told to. Under it no call ever waits.
+
+    One clock may serve several kernels.
+
+    Example:
+        >>> clock = SimulatedClock()
+        >>> with Kernel(clock=clock) as kernel:
+        ...     clock.advance(2.5)
+        ...     kernel.time
+        2.5
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = round(start * _NS)
+        self._kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        return self._now / _NS
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass.
+
+        Raises:
+            ValueError: `seconds` is negative or not finite.
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"time passes by 0 seconds or more, not {seconds!r}")
+        self._now += round(seconds * _NS)
+        for kernel in list(self._kernels):
+            kernel._set_time(self._now)
+
+    def _drive(self, kernel: Kernel) -> None:
+        self._kernels.add(kernel)
+        kernel._set_time(self._now)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessDecision:
+    """Whether a subject may do something to an object: `Kernel.access`.
+
+    Attributes:
+        allowed (bool): all of the permissions asked for.
+        denied (tuple[str, ...]): those that are refused.
+        audited (bool): whether the policy has this recorded.
+        reported (bool): allowed, but only by a permissive type or module.
+        vector (int): everything the subject may do to the object.
+        epoch (int): of the policy that decided.
+    """
+
+    allowed: bool
+    denied: tuple[str, ...]
+    audited: bool
+    reported: bool
+    vector: int
+    epoch: int
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+class _Borrowed:
+    """A label's SID, for the time of a `with` block."""
+
+    __slots__ = ("_kernel", "_sid")
+
+    def __init__(self, kernel: Kernel, sid: int) -> None:
+        self._kernel = kernel
+        self._sid = sid
+
+    def __enter__(self) -> int:
+        return self._sid
+
+    def __exit__(self, *_: object) -> None:
+        if self._sid and not self._kernel.closed:
+            lib.pm_sid_release(self._kernel._pointer, self._sid)
+
+
+class Kernel:
+    """A secured Mach IPC kernel.
+
+    Args:
+        policies: modules to put in force from the start.
+        clock: "coarse" (the default) or "exact" real time, or a `SimulatedClock`.
+        conceal_denials: raise for a denial what would be raised if there were no such right.
+        guard_violations: "audit" records misuse of guarded ports and invalid names, "log" also
+            logs it, "raise" raises `GuardViolation`.
+        audit_full: what becomes of an operation that must be recorded and cannot be: "drop" counts
+            the loss, "fail" fails it with `AuditFull`, "block" drains first, "abort" aborts.
+        audit_records: room of the audit ring; 16384 unless said.
+        avc_entries: decisions remembered; 8192 unless said.
+        trace_paths: paths ipctrace can count; 65536 unless said.
+        seed: of the kernel's hash tables; the same seed and calls give the same trace.
+
+    Raises:
+        MachError: KERN_INVALID_ARGUMENT for sizes out of range, KERN_RESOURCE_SHORTAGE.
+        ValueError: an option that is not one of those above.
+
+    Attributes:
+        policies (Policies): the modules in force.
+        audit (Audit): what is recorded, and the records.
+        trace (Trace): who talks to whom.
+        tasks (dict[int, Task]): the living tasks by number.
+        conceals_denials (bool), guard_violations (str): as given.
+    """
+
+    _pointer: Any = None
+
+    def __init__(
+        self, policies: Iterable[PolicyModule] = (), *,
+        clock: str | SimulatedClock | None = None, conceal_denials: bool = False,
+        guard_violations: str = "audit", audit_full: str = "drop", audit_records: int = 0,
+        avc_entries: int = 0, trace_paths: int = 0, seed: int = 0, fast_path: bool = True,
+    ) -> None:  # fmt: skip
+        simulated = isinstance(clock, SimulatedClock)
+        if not simulated and clock not in _CLOCKS:
+            raise ValueError(f"clock must be 'coarse', 'exact' or a SimulatedClock, not {clock!r}")
+        if guard_violations not in _VIOLATIONS:
+            raise ValueError(f"guard_violations must be one of {_VIOLATIONS}")
+        self.conceals_denials = conceal_denials
+        self.guard_violations = guard_violations
+        self.tasks: dict[int, Task] = {}
+        self._audit: Audit | None = None
+        self._trace: Trace | None = None
+        self._identities: dict[str, int] = {}
+        config = ffi.new("struct pm_config *")
+        config.avc_entries, config.audit_records = avc_entries, audit_records
+        config.trace_paths, config.seed = trace_paths, seed
+        config.no_fast_path = not fast_path
+        config.clock = lib.PM_CLOCK_SIMULATED if simulated else _CLOCKS[clock]  # type: ignore[index]
+        self._cell = ffi.new("struct pm_kernel **")
+        check(lib.pm_kernel_create(config, self._cell), "Kernel()")
+        self._pointer = self._cell[0]
+        self.policies = Policies(self._pointer)
+        try:
+            self._begin(policies, clock, audit_full)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, policies: Iterable[PolicyModule], clock: Any, audit_full: str) -> None:
+        if isinstance(clock, SimulatedClock):
+            clock._drive(self)
+        if audit_full != "drop":
+            self.audit.when_full = audit_full
+        if modules := list(policies):
+            self.policies.load(*modules)
+
+    # ---- life ----
+
+    @property
+    def closed(self) -> bool:
+        """Whether the kernel was closed."""
+        return self._pointer is None
+
+    @property
+    def pointer(self) -> Any:
+        """The core's `struct pm_kernel *`.
+
+        Raises:
+            KernelClosed: the kernel was closed.
+        """
+        if self._pointer is None:
+            raise KernelClosed(lib.KERN_TERMINATED, "this kernel is closed")
+        return self._pointer
+
+    def close(self) -> None:
+        """Terminate all tasks, hand what was recorded to the sinks, and free the kernel.
+
+        Closing a second time does nothing.
+        """
+        if self._pointer is None:
+            return
+        try:
+            if self._audit is not None:
+                self._audit.close()
+        finally:
+            pointer, self._pointer = self._pointer, None
+            self._cell[0] = ffi.NULL
+            self.policies.close()
+            for task in self.tasks.values():
+                task._forget()
+            self.tasks.clear()
+            lib.pm_kernel_destroy(pointer)
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def __del__(self) -> None:
+        if self._pointer is not None:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self.tasks)} tasks"
+        return f"<Kernel {state}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a kernel cannot be copied or pickled")
+
+    # ---- tasks ----
+
+    def create_task(
+        self, name: str, label: str | None = None, *, uid: int = 0,
+        audit_token: Iterable[int] | None = None, parent: Task | None = None,
+        quota: Quota | None = None,
+    ) -> Task:  # fmt: skip
+        """Make a task.
+
+        Args:
+            name: need not be unique; at most 1023 bytes.
+            label: by default what the policy says, else the parent's; without a parent "-".
+            uid: of the task's identity, if `audit_token` is not given.
+            audit_token: eight numbers: auid euid egid ruid rgid pid asid pidversion.
+            parent: from whom special and registered ports come, and who is asked for `create`.
+            quota: what the task may use.
+
+        Raises:
+            AccessDenied: the parent may not make a task with that label.
+            LabelError: the label cannot be used.
+        """
+        identity = ffi.new("struct pm_identity *")
+        identity.audit_token = list(audit_token or (uid, uid, 0, uid, 0, 0, 0, 0))
+        identity.security_token = [uid, 0]
+        limits = ffi.new("struct pm_quota *", asdict(quota)) if quota else ffi.NULL
+        made = ffi.new("struct pm_task **")
+        above = parent._pointer if parent else ffi.NULL
+        text = EMPTY if label is None and parent is None else label
+        with self.borrowed(text, parent) as sid:
+            code = lib.pm_task_create(
+                self.pointer, above, _task_name(name), sid, identity, limits, made
+            )
+        if code:
+            what = f"create_task({name!r})"
+            raise parent.failure(code) if parent else exception(code, what)
+        task = Task(self, made[0])
+        self.tasks[task.id] = task
+        return task
+
+    # ---- labels ----
+
+    def label(self, sid: int) -> str:
+        """Return the label that a SID stands for; "-" for 0, which is the kernel's own."""
+        return self.policies.text(sid)
+
+    def borrowed(self, label: str | None, payer: Task | None = None) -> _Borrowed:
+        """Return a context manager that gives a label's SID; 0 for None.
+
+        Args:
+            label: text, as in "te/user:user_r:editor_t".
+            payer: whose quota is charged if nobody has used the label before.
+
+        Raises:
+            LabelError: the label cannot be used.
+        """
+        if label is None:
+            return _Borrowed(self, 0)
+        pointer = payer._pointer if payer else ffi.NULL
+        return _Borrowed(self, self.policies.intern(label, pointer))
+
+    def _sid(self, thing: Task | Right | str) -> _Borrowed:
+        if isinstance(thing, str):
+            return self.borrowed(thing)
+        sid = thing.sid
+        check(lib.pm_sid_retain(self.pointer, sid), f"label of {thing!r}")
+        return _Borrowed(self, sid)
+
+    # ---- decisions ----
+
+    def object_class(self, name: str | int) -> ObjectClass:
+        """Return a class of objects by name or number: hooks.def's, or an interface's.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return self.policies.object_class(name)
+
+    def access(
+        self, subject: Task | str, target: Task | Right | str, tclass: str,
+        permissions: str | int | Iterable[str],
+    ) -> AccessDecision:  # fmt: skip
+        """Return whether `subject` may do something to `target`, without doing or recording it.
+
+        Args:
+            subject: a task, or a label.
+            target: a right (its port is meant), a task, or a label.
+            tclass: the class of the object.
+            permissions: one or several, by name or as a vector.
+
+        Example:
+            >>> with Kernel() as kernel:
+            ...     task = kernel.create_task("editor")
+            ...     kernel.access(task, task.allocate_port(), "mach_port", "send").allowed
+            True
+        """
+        kind = self.object_class(tclass)
+        asked = kind.mask(permissions)
+        with self._sid(subject) as ssid, self._sid(target) as tsid:
+            found = ffi.new("struct pm_decision *")
+            check(lib.pm_decide(self.pointer, ssid, tsid, kind.number, found), "access()")
+        denied = asked & ~found.allowed
+        audited = found.auditdeny & denied if denied else found.auditallow & asked
+        return AccessDecision(
+            not denied, kind.names(denied), bool(audited), bool(found.report & asked & ~denied),
+            found.allowed, found.epoch,
+        )  # fmt: skip
+
+    def explain(
+        self, subject: Task | str, target: Task | Right | str, tclass: str, permission: str
+    ) -> str:
+        """Return, in words, why `subject` may or may not do something to `target`."""
+        kind = self.object_class(tclass)
+        verdict = self.access(subject, target, tclass, permission)
+        with self._sid(subject) as ssid, self._sid(target) as tsid:
+            head = f"{self.label(ssid)} to {self.label(tsid)}, {tclass} {permission}: "
+            lines = self.policies.explanations(ssid, tsid, kind, permission)
+        return "\n".join([head + ("allowed" if verdict else "refused"), *lines])
+
+    def checker(
+        self, tclass: str, permissions: str | int | Iterable[str]
+    ) -> Callable[[int, int], bool]:
+        """Return a callable for inner loops: `check(source_sid, target_sid) -> bool`."""
+        kind = self.object_class(tclass)
+        slow = self._check_failed
+        return adopt(  # type: ignore[no-any-return]
+            lib.pm_callable_checker(
+                borrow(self), borrow(slow), self._cell, kind.number, kind.mask(permissions)
+            )
+        )
+
+    def _check_failed(self, code: int, _name: int) -> NoReturn:
+        kind = KernelClosed if self.closed else exception
+        raise kind(code, "check()")
+
+    def check_many(
+        self, sources: Any, targets: Any, classes: Any, permissions: Any
+    ) -> npt.NDArray[np.bool_]:
+        """Decide many questions in one call, without recording them.
+
+        Args:
+            sources, targets: SIDs, arrays or numbers.
+            classes: class names or numbers; one for all, or an array.
+            permissions: names of a single class's permissions, or an array of vectors.
+
+        Returns:
+            One verdict each; whatever is an array has to have the same length.
+        """
+        if isinstance(classes, str):
+            kind = self.object_class(classes)
+            classes, permissions = kind.number, _mask(kind, permissions)
+        columns = np.broadcast_arrays(
+            *(_uint32(c) for c in (sources, targets, classes, permissions))
+        )
+        arrays = [np.ascontiguousarray(column).reshape(-1) for column in columns]
+        results = np.zeros(columns[0].shape, np.uint8)
+        pointers = [ffi.from_buffer("uint32_t[]", array) for array in arrays]
+        flat = ffi.from_buffer("uint8_t[]", results.reshape(-1), require_writable=True)
+        check(lib.pm_check_many(self.pointer, *pointers, flat, len(arrays[0])), "check_many()")
+        return results.view(np.bool_)
+
+    # ---- interfaces ----
+
+    def create_interface(
+        self, name: str, base: int, routines: Iterable[str], *, allow_unknown: bool = False
+    ) -> int:
+        """Make the methods of a subsystem known; return the interface's number.
+
+        Its classes are mi_<name>, mi_<name>_2 and so on, 31 routines each. `pympi.mig.Interface`
+        does this for you.
+        """
+        names = list(routines)
+        flags = lib.PM_INTERFACE_ALLOW_UNKNOWN if allow_unknown else 0
+        number = lib.pm_interface_create(self.pointer, base, len(names), flags)
+        if number < 0:
+            raise exception(number, f"interface {name!r}")
+        first = lib.pm_interface_class(self.pointer, number)
+        step = lib.PM_ROUTINES_PER_CLASS
+        for index, start in enumerate(range(0, len(names), step)):
+            suffix = f"_{index + 1}" if index else ""
+            permissions = tuple(names[start : start + step])
+            self.policies.add_class(ObjectClass(first + index, f"mi_{name}{suffix}", permissions))
+        return int(number)
+
+    # ---- audit, trace, state ----
+
+    @property
+    def audit(self) -> Audit:
+        """What is recorded of operations, and the records."""
+        if self._audit is None:
+            from .audit import Audit
+
+            self._audit = Audit(self)
+        return self._audit
+
+    @property
+    def trace(self) -> Trace:
+        """Who talks to whom: ipctrace."""
+        if self._trace is None:
+            from .trace.live import Trace
+
+            self._trace = Trace(self)
+        return self._trace
+
+    def trace_identity(self, owner: str) -> int:
+        """Return the number of a name under which ipctrace counts tasks and port owners."""
+        if owner not in self._identities:
+            raw = owner.encode(errors="surrogateescape")
+            number = lib.pm_trace_identity(self.pointer, raw, len(raw))
+            if number < 0:
+                raise exception(number, f"trace identity {owner!r}")
+            self._identities[owner] = number
+        return self._identities[owner]
+
+    @property
+    def time(self) -> float:
+        """The kernel's time in seconds."""
+        return lib.pm_kernel_time(self.pointer) / _NS  # type: ignore[no-any-return]
+
+    def _set_time(self, now: int) -> None:
+        if self._pointer is not None:
+            check(lib.pm_kernel_set_time(self._pointer, now), "SimulatedClock")
+
+    def verify(self) -> None:
+        """Recount everything from scratch.
+
+        Raises:
+            VerifyError: something is off; it lists what.
+        """
+        size = 1 << 16
+        report = ffi.new("char[]", size)
+        if lib.pm_kernel_verify(self.pointer, report, size):
+            raise VerifyError(ffi.string(report, size).decode(errors="replace").splitlines())
+
+    def stats(self) -> Mapping[str, int]:
+        """Return the kernel's counters by name."""
+        found = ffi.new("struct pm_stats *")
+        check(lib.pm_kernel_stats(self.pointer, found), "stats()")
+        return {name: getattr(found, name) for name, _ in ffi.typeof("struct pm_stats").fields}
+
+
+def _task_name(name: str) -> bytes:
+    raw = name.encode(errors="surrogateescape")
+    if b"\0" in raw or len(raw) > lib.PM_TASK_NAME_MAX:
+        raise ValueError(f"a task's name has at most {lib.PM_TASK_NAME_MAX} bytes and no NUL")
+    return raw
+
+
+def _mask(kind: ObjectClass, permissions: Any) -> Any:
+    named = isinstance(permissions, str) or all(isinstance(p, str) for p in permissions)
+    return kind.mask(permissions) if named else permissions
+
+
+def _uint32(column: Any) -> npt.NDArray[np.uint32]:
+    array = np.asarray(column)
+    if array.dtype.kind not in "ui" and array.size:
+        raise TypeError(f"SIDs, classes and permissions are integers, not {array.dtype}")
+    return array.astype(np.uint32, casting="unsafe" if array.ndim == 0 else "same_kind")

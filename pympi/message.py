@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Messages as they were received, and what a message may carry.
+
+`Message` is built by the core's binding (csrc/callables.h): its plain fields are read straight from
+the structure the core filled. What it carries is turned into objects when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _upcall
+from ._binding import RECEIVED
+from ._ffi import ffi, lib
+from ._values import bytes_of
+from .enums import Disposition, Notification
+from .errors import InvalidRight
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .port import ReceiveRight, Right, SendOnceRight, SendRight
+    from .task import Task
+
+__all__ = ["Carried", "Memory", "Message", "Sender", "Spec"]
+
+_NOTIFICATIONS = frozenset(Notification)
+
+
+class Carried(NamedTuple):
+    """A right for a message to carry, and what becomes of it: `right.copy_send()` and so on."""
+
+    right: Right
+    disposition: Disposition
+
+
+class Memory(NamedTuple):
+    """Memory that a message passes by reference.
+
+    Attributes:
+        buffer: bytes-like and contiguous; it must not change until it is released.
+        release: called once, from any thread, when nothing refers to the memory any more. A send
+            that fails leaves the memory with its caller and does not call it.
+    """
+
+    buffer: Any
+    release: Callable[[], object] | None = None
+
+
+class Sender(NamedTuple):
+    """Who sent a message, as it was when the message was sent.
+
+    Attributes:
+        task: the task, or None if it is the kernel, or terminated.
+        task_id: its number, never used twice in a kernel; 0 for the kernel.
+        label: under which it sent (the effective label); "-" for the kernel.
+        real_label: the task's own label then.
+        audit_token: auid euid egid ruid rgid pid asid pidversion, as in Mach's audit trailer.
+        security_token: uid and gid.
+    """
+
+    task: Task | None
+    task_id: int
+    label: str
+    real_label: str
+    audit_token: tuple[int, ...]
+    security_token: tuple[int, ...]
+
+
+class Message(RECEIVED):  # type: ignore[misc,valid-type]
+    """A message that was received.
+
+    Closing a message drops what it brought: the reply right, all rights in it, and memory (Mach's
+    mach_msg_destroy). One that is not closed leaves its rights in the task, as in Mach.
+
+    Attributes:
+        task (Task): which received it.
+        body (bytes): the inline bytes.
+        msgh_id (int): the message's number.
+        seqno (int): its place among all messages received from the port.
+        size (int): of the body, bytes.
+        access (int): what the sender may do here: the vector of the method's class if the port has
+            an interface, else of mach_port (Mach's AV trailer, as SEDarwin used it).
+        method (int): 0 if the sender may not call this method and a permissive policy let it; else 1.
+        transfer (int): the number this message has in the audit trail, at both ends.
+        denied (int): how many rights access control kept from the receiver.
+        context (int): of the port.
+        voucher (int): as the sender gave it.
+        local_name, reply_name (int): names in the task: the port it came in on, the reply right.
+        reply_disposition (int): Disposition.MOVE_SEND, MOVE_SEND_ONCE or NONE.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        task: Task
+        body: bytes
+        msgh_id: int
+        seqno: int
+        size: int
+        access: int
+        method: int
+        transfer: int
+        denied: int
+        context: int
+        voucher: int
+        local_name: int
+        reply_name: int
+        reply_disposition: int
+        sender_sid: int
+        real_sid: int
+        sender_task: int
+        identity: tuple[tuple[int, ...], tuple[int, ...]]
+        carried_rights: tuple[tuple[int, int], ...]
+        carried_memory: tuple[tuple[int, int], ...]
+        _rights: list[Right | None] | None
+        _memory: list[memoryview] | None
+        _replied: bool
+
+        def free(self) -> None: ...
+
+    @property
+    def port(self) -> ReceiveRight:
+        """The port it came in on, which for a port set is the member."""
+        return self.task.receive_right(self.local_name)
+
+    @property
+    def sender(self) -> Sender:
+        """Who sent it."""
+        kernel = self.task.kernel
+        return Sender(
+            kernel.tasks.get(self.sender_task),
+            self.sender_task,
+            kernel.label(self.sender_sid),
+            kernel.label(self.real_sid),
+            *self.identity,
+        )
+
+    @property
+    def rights(self) -> list[Right | None]:
+        """The rights it brought, in order; None for null rights and those that were refused."""
+        if self._rights is None:
+            self._rights = [self.task.carried(*pair) for pair in self.carried_rights]
+        return self._rights
+
+    @property
+    def memory(self) -> list[memoryview]:
+        """The memory it brought, uncopied, read-only; gone when the message is closed."""
+        if self._memory is None:
+            self._memory = [self._view(*pair) for pair in self.carried_memory]
+        return self._memory
+
+    def _view(self, address: int, size: int) -> memoryview:
+        keep = self
+
+        def hold(_pointer: object) -> None:
+            """Keep the message while anyone looks at its memory."""
+            _ = keep
+
+        pointer = ffi.gc(ffi.cast("char *", address), hold)
+        return memoryview(ffi.buffer(pointer, size)).toreadonly()
+
+    @property
+    def reply_right(self) -> SendRight | SendOnceRight | None:
+        """The right to reply with; None if there is none, it was refused, or it is used."""
+        if self._replied or not self.reply_name:
+            return None
+        return self.task.carried(self.reply_name, self.reply_disposition)  # type: ignore[return-value]
+
+    @property
+    def notification(self) -> Notification | None:
+        """What the kernel notifies of; None for a message of a task."""
+        if self.sender_task or self.msgh_id not in _NOTIFICATIONS:
+            return None
+        return Notification(self.msgh_id)
+
+    def reply(
+        self, body: Any = b"", msgh_id: int | None = None, *, rights: Sequence[Any] = (),
+        timeout: float | None = None, effective: str | None = None, memory: Sequence[Any] = (),
+    ) -> None:  # fmt: skip
+        """Send the answer, which uses the reply right up.
+
+        Args:
+            body: bytes-like.
+            msgh_id: by default the request's plus 100, as MIG has it.
+            rights, timeout, effective, memory: as for `SendRight.send`.
+
+        Raises:
+            InvalidRight: there is no reply right, or the message was replied to.
+        """
+        right = self.reply_right
+        if right is None:
+            what = "replied to already" if self._replied else "the message has no reply right"
+            raise InvalidRight(lib.MACH_SEND_INVALID_REPLY, what)
+        number = (self.msgh_id + 100 + (1 << 31)) % (1 << 32) - (1 << 31)
+        right.use_up(
+            body, number if msgh_id is None else msgh_id,
+            rights=rights, timeout=timeout, effective=effective, memory=memory,
+        )  # fmt: skip
+        self._replied = True
+
+    def close(self) -> None:
+        """Drop what the message brought; its plain fields and body stay.
+
+        Raises:
+            BufferError: somebody still uses its memory.
+        """
+        for view in self._memory or ():
+            view.release()
+        self._memory = []
+        rights = [self.reply_right, *self.rights]
+        self._rights, self._replied = [], True
+        for right in rights:
+            if right is not None:
+                right.close()
+        self.free()
+
+    def __enter__(self) -> Message:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Message {self.msgh_id}, {self.size} bytes, from task {self.sender_task}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a message cannot be copied or pickled: it owns rights; pickle its body")
+
+
+class Spec:
+    """A `struct pm_send_spec`, and all it points to, for one send.
+
+    Args:
+        task: the sender.
+        dest: the destination's name, and how it is used.
+        reply: what the message names as its reply port.
+        rights: `Carried` each, None for a null right.
+        memory: bytes-like or `Memory` each.
+    """
+
+    def __init__(
+        self, task: Task, dest: tuple[int, int], body: Any, msgh_id: int, *,
+        reply: Carried | None = None, rights: Sequence[Carried | None] = (),
+        effective_sid: int = 0, memory: Sequence[Any] = (), option: int = 0, voucher: int = 0,
+    ) -> None:  # fmt: skip
+        self.pointer = spec = ffi.new("struct pm_send_spec *")
+        self._task = task
+        spec.dest, spec.dest_disposition = dest
+        spec.reply, spec.reply_disposition = self._pair(reply)
+        spec.msgh_id, spec.effective_sid = msgh_id, effective_sid
+        spec.option, spec.voucher = option, voucher
+        self._keep: list[Any] = [ffi.from_buffer(bytes_of(body))]
+        spec.body, spec.size = self._keep[0], len(self._keep[0])
+        if rights:
+            self._keep.append(ffi.new("struct pm_right[]", [self._pair(right) for right in rights]))
+            spec.rights, spec.rights_count = self._keep[-1], len(rights)
+        self._numbers: list[int] = []
+        if memory:
+            self._add_memory([m if isinstance(m, Memory) else Memory(m) for m in memory])
+
+    def _pair(self, carried: Carried | None) -> tuple[int, int]:
+        if carried is None:
+            return (0, 0)
+        if not isinstance(carried, Carried):
+            raise TypeError(f"a right is given as right.copy_send() or the like, not {carried!r}")
+        if carried.right.task is not self._task:
+            owner = carried.right.task.name
+            raise ValueError(f"{carried.right!r} is of task {owner!r}, not of {self._task.name!r}")
+        return (carried.right.name, carried.disposition)
+
+    def _add_memory(self, memory: list[Memory]) -> None:
+        buffers = [ffi.from_buffer(item.buffer) for item in memory]
+        entries = ffi.new("struct pm_memory[]", len(memory))
+        for entry, buffer, item in zip(entries, buffers, memory, strict=True):
+            number = _upcall.register(_Release(buffer, item.release))
+            self._numbers.append(number)
+            entry.address, entry.size = buffer, len(buffer)
+            entry.release, entry.context = _upcall.RELEASE, _upcall.context(number)
+        self._keep.append(entries)
+        self.pointer.memory, self.pointer.memory_count = entries, len(memory)
+
+    def failed(self) -> None:
+        """Take the memory back: nothing was sent, and nothing will be released."""
+        for number in self._numbers:
+            _upcall.forget(number)
+
+
+class _Release:
+    """Keeps a buffer until the core lets it go."""
+
+    __slots__ = ("_buffer", "_release")
+
+    def __init__(self, buffer: Any, release: Callable[[], object] | None) -> None:
+        self._buffer = buffer
+        self._release = release
+
+    def __call__(self) -> None:
+        self._buffer = None
+        if self._release is not None:
+            self._release()

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Policy modules, and how they are composed (TrustedBSD's MAC framework).
+
+A kernel asks all the modules loaded into it; see `pympi.policy.base` to write one.
+"""
+
+from .base import Decision, PolicyModule
+from .count import Count
+from .none import NoHooks
+from .partition import Partition
+from .rules import Rule, Rules
+from .selftest import SelfTest
+from .stub import Stub
+
+__all__ = [
+    "Count",
+    "Decision",
+    "NoHooks",
+    "Partition",
+    "PolicyModule",
+    "Rule",
+    "Rules",
+    "SelfTest",
+    "Stub",
+]

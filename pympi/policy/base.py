@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a policy module is: a small class that answers with access vectors.
+
+Every module is asked about everything; a method it does not write has no opinion (TrustedBSD's
+framework: an absent hook). `pympi.policy.engine` composes the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from ..enums import ALL, ObjectClass
+
+__all__ = ["Decision", "PolicyModule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A module's answer about (source, target, class): access vectors, a bit for each permission.
+
+    The default of each field is "no opinion".
+
+    Attributes:
+        allowed (int): what is allowed.
+        auditallow (int): what is recorded when it is done.
+        auditdeny (int): what is recorded when it is refused; SELinux's dontaudit clears bits.
+        report (int): what is allowed, but would not be without a permissive type.
+    """
+
+    allowed: int = ALL
+    auditallow: int = 0
+    auditdeny: int = ALL
+    report: int = 0
+
+
+class PolicyModule:
+    """The base of policy modules. Methods run outside the kernel's lock, in the caller's thread.
+
+    A value of this module in a label is anything hashable; `None` stands for a label that has none.
+    A method that raises, or answers something else than it should, denies: never the reverse.
+
+    Attributes:
+        name (str): the module's name space in labels: lower-case letters, digits, "_".
+        uncached (bool): True to be asked about every single operation, at its price.
+        permissive (bool): True to have refusals recorded instead of enforced.
+
+    Example:
+        >>> class OneWay(PolicyModule):
+        ...     name = "oneway"
+        ...     def decide(self, source, target, tclass):
+        ...         if source == "low" or tclass.name != "mach_port":
+        ...             return Decision()
+        ...         return Decision(allowed=~tclass.mask("send") & 0xFFFFFFFF)
+        >>> OneWay().parse("low")
+        'low'
+    """
+
+    name: str = ""
+    uncached: bool = False
+    permissive: bool = False
+
+    def parse(self, text: str) -> Hashable:
+        """Return the value that `text`, this module's part of a label, stands for.
+
+        Raises:
+            ValueError: `text` is no value of this module; say what is wrong.
+        """
+        return text
+
+    def format(self, value: Any) -> str:
+        """Return the one text of a value: `parse(format(value)) == value`."""
+        return str(value)
+
+    def decide(self, source: Any, target: Any, tclass: ObjectClass) -> Decision:
+        """Return what a subject may do to an object; cached until the policy changes.
+
+        Args:
+            source: the subject's value.
+            target: the object's value; for `recv` the sender's.
+            tclass: the object's class; `tclass.mask("send recv")` gives its bits.
+        """
+        raise NotImplementedError
+
+    def label_new_port(self, issuer: Any, owner: Any) -> Any:
+        """Return the value of a port that `issuer` makes for `owner`; None: the owner's."""
+        raise NotImplementedError
+
+    def label_new_task(self, parent: Any) -> Any:
+        """Return the value of a task that `parent` makes; None: the parent's."""
+        raise NotImplementedError
+
+    def check_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> int:
+        """Return 0 if `subject` may change an object's value so, else a Mach code.
+
+        Asked beside the permissions relabelfrom and relabelto. Where several modules refuse, the
+        precedence in `pympi.policy.engine` chooses one code.
+        """
+        raise NotImplementedError
+
+    def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
+        """Return why `permission` is allowed or refused, in one line."""
+        allowed = self.decide(source, target, tclass).allowed & tclass.mask(permission)
+        return f"{'allows' if allowed else 'refuses'} {permission} for {source!r} to {target!r}"
+
+    @classmethod
+    def answers(cls, method: str) -> bool:
+        """Tell whether the module has an opinion in `method`: whether it writes it itself."""
+        return getattr(cls, method) is not getattr(PolicyModule, method)

@@ -1,0 +1,635 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Rights: what a task may do with a port, as a name in the task's space.
+
+A right object is a *view*: a task and a name. Collecting it changes nothing; `close()`, or leaving a
+`with` block, drops exactly one reference. No rule of Mach is written here: the core has them.
+
+Methods such as `copy_send()` come in two forms. Without an argument they return what a message may
+carry, `rights=[printer.copy_send()]`. With a task they hand the right over at once, and return it
+as that task's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
+
+from . import _aio
+from ._ffi import ffi, lib
+from ._values import bytes_of, nanoseconds
+from .enums import Disposition, Notification, PortRight, PortType
+from .errors import InvalidName, InvalidRight, PortDied, QueueFull
+from .message import Carried, Message, Spec
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .task import Task
+
+__all__ = [
+    "DeadName",
+    "Peek",
+    "PortSet",
+    "PortStatus",
+    "ReceiveRight",
+    "Right",
+    "SendOnceRight",
+    "SendRight",
+]
+
+R = TypeVar("R", bound="Right")
+
+_RECEIVING = lib.MACH_RCV_IN_PROGRESS & ~1  # what the codes of a receive have in common
+
+
+class PortStatus(NamedTuple):
+    """mach_port_status_t: the state of a port, as its receiver sees it.
+
+    Attributes:
+        sets: in how many port sets it is (Mach tells only whether).
+        seqno: of the next message.
+        mscount: how many send rights were made.
+        qlimit: how many messages it queues.
+        msgcount: how many it has.
+        send_once_rights: how many there are.
+        send_rights: whether there are any.
+        destroyed_request, no_senders_request: whether those notifications are asked for.
+        flags: the status flags of Mach.
+    """
+
+    sets: int
+    seqno: int
+    mscount: int
+    qlimit: int
+    msgcount: int
+    send_once_rights: int
+    send_rights: bool
+    destroyed_request: bool
+    no_senders_request: bool
+    flags: int
+
+
+class Peek(NamedTuple):
+    """What can be seen of a queued message without receiving it."""
+
+    seqno: int
+    size: int
+    msgh_id: int
+
+
+class Right:
+    """A name in a task's space. Two are equal if they are the same kind of view of the same name.
+
+    Attributes:
+        task (Task): whose right it is.
+        name (int): its mach_port_name_t.
+    """
+
+    __slots__ = ("__weakref__", "_closed", "name", "task")
+
+    _KIND: ClassVar[PortRight]
+
+    def __init__(self, task: Task, name: int) -> None:
+        self.task = task
+        self.name = name
+        self._closed = False
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.task is other.task and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((self.task.id, self.name))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name:#x} of task {self.task.name!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled: a right lives in one kernel's task")
+
+    def __enter__(self: R) -> R:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
+        """Drop one reference; a second call, and one on a name that is gone, does nothing."""
+        if self._closed or not self.task.alive:
+            return
+        self._closed = True
+        try:
+            self._drop()
+        except (InvalidName, InvalidRight):
+            return
+
+    def _drop(self) -> None:
+        self.task._do(lib.pm_port_deallocate, self.name)
+
+    # ---- what can be asked of any name ----
+
+    @property
+    def type(self) -> PortType:
+        """What the name holds now (mach_port_type)."""
+        return PortType(self.task._get(lib.pm_port_type, self.name))
+
+    @property
+    def refs(self) -> int:
+        """How many user references the name holds of this kind of right (mach_port_get_refs)."""
+        return self.task._get(lib.pm_port_get_refs, self.name, self._KIND)
+
+    @property
+    def sid(self) -> int:
+        """The number of the port's label.
+
+        Raises:
+            InvalidName: the name denotes no living port.
+        """
+        return self.task._value(lib.pm_port_sid(self.task._pointer, self.name), self.name)
+
+    @property
+    def label(self) -> str:
+        """The port's label."""
+        return self.task.kernel.label(self.sid)
+
+    @property
+    def port_id(self) -> int:
+        """A number of the port that no other in its kernel ever has; 0 for no port."""
+        return int(lib.pm_port_id(self.task._pointer, self.name))
+
+    @property
+    def provenance(self) -> int:
+        """The transfer by which the task got this name; 0 if it was made here."""
+        return int(lib.pm_port_provenance(self.task._pointer, self.name))
+
+    def request_notification(
+        self, kind: Notification, notify: ReceiveRight, sync: int = 0, *,
+        caller: Task | None = None,
+    ) -> SendOnceRight | None:  # fmt: skip
+        """Ask to be told what becomes of the port (mach_port_request_notification).
+
+        Args:
+            kind: NO_SENDERS and PORT_DESTROYED on a receive right, DEAD_NAME and SEND_POSSIBLE on
+                a send right.
+            notify: receives the notification; a right of the caller's.
+            sync: make-send count for NO_SENDERS; not 0 tells at once of what has happened already.
+
+        Returns:
+            The right of a registration this one replaced, which is the caller's to use or close.
+        """
+        return self._register(kind, sync, notify.name, Disposition.MAKE_SEND_ONCE, caller)
+
+    def cancel_notification(
+        self, kind: Notification, *, caller: Task | None = None
+    ) -> SendOnceRight | None:
+        """Take a request back; return its right, which is the caller's to use or close."""
+        return self._register(kind, 0, 0, Disposition.MAKE_SEND_ONCE, caller)
+
+    def _register(
+        self, kind: int, sync: int, notify: int, disposition: int, caller: Task | None
+    ) -> SendOnceRight | None:
+        arguments = (self.name, kind, sync, notify, disposition)
+        previous = self.task._get(lib.pm_port_request_notification, *arguments, caller=caller)
+        return SendOnceRight(caller or self.task, previous) if previous else None
+
+    def _give(self, disposition: Disposition, to: Task | None) -> Any:
+        if to is None:
+            return Carried(self, disposition)
+        name = lib.pm_port_transfer(self.task._pointer, self.name, disposition, to._pointer)
+        return to.carried(self.task._value(name, self.name), disposition)
+
+
+class _Sending(Right):
+    """What can be sent to."""
+
+    __slots__ = ("_post",)
+
+    _USE: ClassVar[Disposition]
+    _USE_UP: ClassVar[Disposition]
+
+    def send(
+        self, body: Any = b"", msgh_id: int = 0, *, rights: Sequence[Carried | None] = (),
+        reply: Carried | ReceiveRight | None = None, timeout: float | None = None,
+        effective: str | None = None, memory: Sequence[Any] = (),
+    ) -> None:  # fmt: skip
+        """Send a message (mach_msg). Waits while the queue is full.
+
+        Args:
+            body: bytes-like; copied.
+            msgh_id: the message's number, 32 bits, signed; a port's interface goes by it.
+            rights: what it carries: `right.copy_send()` and the like, None for a null right.
+            reply: where the answer shall go; a receive right gives a send-once right to itself.
+            timeout: seconds to wait; 0 polls, None waits for ever.
+            effective: the label to send under; asks `specify` of the task's own.
+            memory: bytes-like objects or `Memory`, passed by reference.
+
+        Raises:
+            AccessDenied: refused; nothing has changed.
+            QueueFull: the queue stayed full; nothing has changed.
+            PortDied: the port is dead.
+            InvalidName, InvalidRight: this right, or one in the message, is not there.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     inbox = kernel.create_task("server").allocate_port()
+            ...     inbox.make_send(kernel.create_task("client")).send(b"hello", msgh_id=7)
+            ...     inbox.receive().body
+            b'hello'
+        """
+        if rights or reply is not None or effective is not None or memory:
+            self._send_whole(self._USE, body, msgh_id, rights, reply, timeout, effective, memory)
+            return
+        try:
+            post = self._post
+        except AttributeError:
+            post = self._post = self.task._poster(self.name)
+        post(
+            body if type(body) is bytes else bytes_of(body),
+            msgh_id,
+            -1 if timeout is None else nanoseconds(timeout),
+        )
+
+    def use_up(
+        self, body: Any = b"", msgh_id: int = 0, *, rights: Sequence[Carried | None] = (),
+        reply: Carried | ReceiveRight | None = None, timeout: float | None = None,
+        effective: str | None = None, memory: Sequence[Any] = (),
+    ) -> None:  # fmt: skip
+        """Send a message by moving this right into it: one reference less. Arguments as `send`."""
+        self._send_whole(self._USE_UP, body, msgh_id, rights, reply, timeout, effective, memory)
+
+    def _send_whole(
+        self, use: Disposition, body: Any, msgh_id: int, rights: Sequence[Carried | None],
+        reply: Carried | ReceiveRight | None, timeout: float | None, effective: str | None,
+        memory: Sequence[Any], option: int = 0,
+    ) -> None:  # fmt: skip
+        wait = nanoseconds(timeout)
+        answer = reply.make_send_once() if isinstance(reply, ReceiveRight) else reply
+        with self.task.kernel.borrowed(effective) as sid:
+            spec = Spec(
+                self.task, (self.name, use), body, msgh_id,
+                reply=answer, rights=rights, effective_sid=sid, memory=memory, option=option,
+            )  # fmt: skip
+            code = lib.pm_block_send_message(self.task._pointer, spec.pointer, wait)
+        if code:
+            spec.failed()
+            self.task._send_failed(code, self.name)
+
+    def call(
+        self, body: Any = b"", msgh_id: int = 0, *, rights: Sequence[Carried | None] = (),
+        timeout: float | None = None, effective: str | None = None, memory: Sequence[Any] = (),
+    ) -> Message:  # fmt: skip
+        """Send a request and wait for its answer, on a send-once right bound to this call.
+
+        Arguments as for `send`; `timeout` is for the whole call.
+
+        Returns:
+            The answer.
+
+        Raises:
+            PortDied: the server, or the request, was destroyed without an answer.
+            TimedOut: no answer came in time; one that comes later is destroyed.
+        """
+        wait = nanoseconds(timeout)
+        with self.task._reply_port() as answers, self.task.kernel.borrowed(effective) as sid:
+            spec = Spec(
+                self.task, (self.name, self._USE), body, msgh_id,
+                reply=answers.make_send_once(), rights=rights, effective_sid=sid, memory=memory,
+            )  # fmt: skip
+            received = ffi.new("struct pm_received *")
+            code = lib.pm_block_call(self.task._pointer, spec.pointer, answers.name, received, wait)
+            if code and code & _RECEIVING != _RECEIVING:
+                spec.failed()
+            message = self.task._received(code, self.name, received)
+        return self._answer(message)
+
+    def _answer(self, message: Message) -> Message:
+        if message.notification is Notification.SEND_ONCE:
+            raise PortDied(lib.MACH_RCV_PORT_DIED, f"{self!r}: the request was destroyed")
+        return message
+
+    def sender(self, msgh_id: int = 0, timeout: float | None = None) -> Callable[..., None]:
+        """Return a callable for inner loops: `send(body)`, with nothing in between.
+
+        Args:
+            msgh_id: of every message.
+            timeout: seconds to wait where the queue is full; 0 polls, None waits for ever.
+
+        Returns:
+            `send(body: bytes) -> None`, which raises what `send` raises. It stays usable when this
+            object is collected.
+        """
+        return self.task._poster(self.name, msgh_id, nanoseconds(timeout))
+
+    async def send_async(self, body: Any = b"", msgh_id: int = 0, **arguments: Any) -> None:
+        """Send as `send` does; where the queue is full, let other coroutines run meanwhile."""
+        while True:
+            try:
+                self.send(body, msgh_id, timeout=0, **arguments)
+                return
+            except QueueFull:
+                with self.task.allocate_port() as room:
+                    replaced = self.request_notification(Notification.SEND_POSSIBLE, room, sync=1)
+                    if replaced:
+                        replaced.close()
+                    await room.receive_async()
+
+    async def call_async(self, body: Any = b"", msgh_id: int = 0, **arguments: Any) -> Message:
+        """Call as `call` does, and let other coroutines run meanwhile."""
+        with self.task.allocate_port() as answers:
+            await self.send_async(body, msgh_id, reply=answers, **arguments)
+            return self._answer(await answers.receive_async())
+
+
+class SendRight(_Sending):
+    """The right to send to a port."""
+
+    __slots__ = ()
+
+    _KIND = PortRight.SEND
+    _USE = Disposition.COPY_SEND
+    _USE_UP = Disposition.MOVE_SEND
+
+    @overload
+    def copy_send(self, to: None = None) -> Carried: ...
+    @overload
+    def copy_send(self, to: Task) -> SendRight: ...
+    def copy_send(self, to: Task | None = None) -> Carried | SendRight:
+        """A copy of this right: for a message, or handed `to` a task at once."""
+        return self._give(Disposition.COPY_SEND, to)  # type: ignore[no-any-return]
+
+    @overload
+    def move_send(self, to: None = None) -> Carried: ...
+    @overload
+    def move_send(self, to: Task) -> SendRight: ...
+    def move_send(self, to: Task | None = None) -> Carried | SendRight:
+        """One reference of this right: for a message, or handed `to` a task at once."""
+        return self._give(Disposition.MOVE_SEND, to)  # type: ignore[no-any-return]
+
+
+class SendOnceRight(_Sending):
+    """The right to send one message. One that is closed instead of used notifies its port."""
+
+    __slots__ = ()
+
+    _KIND = PortRight.SEND_ONCE
+    _USE = _USE_UP = Disposition.MOVE_SEND_ONCE
+
+    @overload
+    def move_send_once(self, to: None = None) -> Carried: ...
+    @overload
+    def move_send_once(self, to: Task) -> SendOnceRight: ...
+    def move_send_once(self, to: Task | None = None) -> Carried | SendOnceRight:
+        """This right: for a message, or handed `to` a task at once."""
+        return self._give(Disposition.MOVE_SEND_ONCE, to)  # type: ignore[no-any-return]
+
+
+class DeadName(Right):
+    """The name of a port that died."""
+
+    __slots__ = ()
+
+    _KIND = PortRight.DEAD_NAME
+
+
+class _Receiving(Right):
+    """What can be received from."""
+
+    __slots__ = ("_take",)
+
+    def _drop(self) -> None:
+        self.task._do(lib.pm_port_mod_refs, self.name, self._KIND, -1)
+
+    def receive(self, timeout: float | None = None, effective: str | None = None) -> Message:
+        """Take the next message (mach_msg). Waits until there is one.
+
+        Args:
+            timeout: seconds to wait; 0 polls, None waits for ever.
+            effective: the label to receive under; asks `interpose` of the task's own.
+
+        Raises:
+            AccessDenied: refused. Where the receiver may not receive from this sender
+                (MACH_RCV_INVALID_DATA), the message is destroyed.
+            TimedOut: no message came.
+            PortDied: the port died while this waited.
+            InvalidName: the right is not there.
+        """
+        try:
+            take = self._take
+        except AttributeError:
+            take = self._take = self.task._taker(self.name)
+        if effective is None:
+            return take(-1 if timeout is None else nanoseconds(timeout), 0)  # type: ignore[no-any-return]
+        with self.task.kernel.borrowed(effective) as sid:
+            return take(nanoseconds(timeout), sid)  # type: ignore[no-any-return]
+
+    def receiver(self, timeout: float | None = None) -> Callable[[], bytes]:
+        """Return a callable for inner loops: `receive() -> bytes`, with nothing in between.
+
+        Rights and memory in the messages are dropped.
+
+        Args:
+            timeout: seconds each call waits; 0 polls, None waits for ever.
+        """
+        return self.task._receiver(self.name, nanoseconds(timeout))
+
+    async def receive_async(self) -> Message:
+        """Take the next message; let other coroutines run until there is one.
+
+        Several waiters are served in turn. Cancelling one loses no message. Raises what `receive`
+        raises.
+        """
+        return await _aio.wait(
+            self.task._waiters, self.name, self._event_fd, lambda: self.receive(timeout=0)
+        )
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Iterate over the messages until the port dies."""
+        try:
+            while True:
+                yield await self.receive_async()
+        except (InvalidName, PortDied):
+            return
+
+    def _event_fd(self) -> int:
+        fd = lib.pm_port_event_fd(self.task._pointer, self.name)
+        return _aio.duplicate(self.task._value(fd, self.name))
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while messages wait, for select and its like.
+
+        It belongs to the port and is closed with it.
+        """
+        return self.task._value(lib.pm_port_event_fd(self.task._pointer, self.name), self.name)
+
+
+class ReceiveRight(_Receiving):
+    """The right to receive from a port: the port itself, for whoever holds it."""
+
+    __slots__ = ()
+
+    _KIND = PortRight.RECEIVE
+
+    @overload
+    def make_send(self, to: None = None) -> Carried: ...
+    @overload
+    def make_send(self, to: Task) -> SendRight: ...
+    def make_send(self, to: Task | None = None) -> Carried | SendRight:
+        """A new send right: for a message, or handed `to` a task at once.
+
+        The maker is asked make_send, the taker hold_send.
+        """
+        return self._give(Disposition.MAKE_SEND, to)  # type: ignore[no-any-return]
+
+    @overload
+    def make_send_once(self, to: None = None) -> Carried: ...
+    @overload
+    def make_send_once(self, to: Task) -> SendOnceRight: ...
+    def make_send_once(self, to: Task | None = None) -> Carried | SendOnceRight:
+        """A new send-once right: for a message, or handed `to` a task at once."""
+        return self._give(Disposition.MAKE_SEND_ONCE, to)  # type: ignore[no-any-return]
+
+    @overload
+    def move_receive(self, to: None = None) -> Carried: ...
+    @overload
+    def move_receive(self, to: Task) -> ReceiveRight: ...
+    def move_receive(self, to: Task | None = None) -> Carried | ReceiveRight:
+        """The receive right itself: for a message, or handed `to` a task at once."""
+        return self._give(Disposition.MOVE_RECEIVE, to)  # type: ignore[no-any-return]
+
+    def serve(self, interface: Any, *, caller: Task | None = None) -> None:
+        """Let the core refuse whatever is no method of `interface`, or not allowed to its sender.
+
+        Args:
+            interface: a `pympi.mig.Interface`, or None to take every message again.
+        """
+        number = interface.number(self.task.kernel) if interface is not None else 0
+        self.task._do(lib.pm_port_set_interface, self.name, number, caller=caller)
+
+    def relabel(self, label: str, *, caller: Task | None = None) -> None:
+        """Give the port another label; asks relabelfrom of the old and relabelto of the new one."""
+        with self.task.kernel.borrowed(label, caller or self.task) as sid:
+            self.task._do(lib.pm_port_relabel, self.name, sid, caller=caller)
+
+    def peek(self, seqno: int = 0, *, caller: Task | None = None) -> Peek | None:
+        """Look at a queued message without receiving it (mach_port_peek).
+
+        Args:
+            seqno: which one; 0 for the first.
+
+        Returns:
+            What can be seen, or None if there is no such message.
+        """
+        found = ffi.new("struct pm_peek *")
+        found.seqno = seqno
+        try:
+            self.task._do(lib.pm_port_peek, self.name, 0, found, caller=caller)
+        except Exception as error:
+            if getattr(error, "code", 0) == lib.KERN_FAILURE:
+                return None
+            raise
+        return Peek(found.seqno, found.size, found.msgh_id)
+
+    # ---- attributes ----
+
+    def _attributes(self, flavor: int, count: int) -> list[int]:
+        info, room = ffi.new("uint32_t[]", count), ffi.new("uint32_t *", count)
+        self.task._do(lib.pm_port_get_attributes, self.name, flavor, info, room)
+        return list(ffi.unpack(info, room[0]))
+
+    @property
+    def qlimit(self) -> int:
+        """How many messages the port queues: 5 unless said, at most 1024."""
+        return self._attributes(lib.MACH_PORT_LIMITS_INFO, 1)[0]
+
+    @qlimit.setter
+    def qlimit(self, limit: int) -> None:
+        info = ffi.new("uint32_t[]", [limit])
+        flavor = lib.MACH_PORT_LIMITS_INFO
+        self.task._do(lib.pm_port_set_attributes, self.name, flavor, info, 1)
+
+    @property
+    def status(self) -> PortStatus:
+        """The state of the port (mach_port_get_attributes, MACH_PORT_RECEIVE_STATUS)."""
+        words = self._attributes(lib.MACH_PORT_RECEIVE_STATUS, lib.MACH_PORT_RECEIVE_STATUS_COUNT)
+        flags = [bool(word) for word in words[6:9]]
+        return PortStatus(*words[:6], *flags, words[9])
+
+    @property
+    def seqno(self) -> int:
+        """The place the next message will have."""
+        return self.status.seqno
+
+    @seqno.setter
+    def seqno(self, seqno: int) -> None:
+        self.task._do(lib.pm_port_set_seqno, self.name, seqno)
+
+    @property
+    def mscount(self) -> int:
+        """How many send rights were made from this right."""
+        return self.status.mscount
+
+    @mscount.setter
+    def mscount(self, mscount: int) -> None:
+        self.task._do(lib.pm_port_set_mscount, self.name, mscount)
+
+    @property
+    def context(self) -> int:
+        """A number of the receiver's own, 64 bits; 0 is shown for a strict guard."""
+        value = ffi.new("uint64_t *")
+        self.task._do(lib.pm_port_get_context, self.name, value)
+        return int(value[0])
+
+    @context.setter
+    def context(self, context: int) -> None:
+        self.task._do(lib.pm_port_set_context, self.name, context)
+
+    def guard(self, guard: int, *, strict: bool = False, immovable: bool = False) -> None:
+        """Let the port be destroyed only by who knows `guard` (mach_port_guard_with_flags)."""
+        flags = (strict and lib.MPG_STRICT) | (immovable and lib.MPG_IMMOVABLE_RECEIVE)
+        self.task._do(lib.pm_port_guard, self.name, guard, flags)
+
+    def unguard(self, guard: int) -> None:
+        """Take the guard away (mach_port_unguard)."""
+        self.task._do(lib.pm_port_unguard, self.name, guard)
+
+    def swap_guard(self, old: int, new: int) -> None:
+        """Change the guard (mach_port_swap_guard)."""
+        self.task._do(lib.pm_port_swap_guard, self.name, old, new)
+
+    def destruct(self, guard: int = 0, srdelta: int = 0) -> None:
+        """Destroy a guarded port, and `-srdelta` send references with it (mach_port_destruct)."""
+        self.task._do(lib.pm_port_destruct, self.name, srdelta, guard)
+        self._closed = True
+
+
+class PortSet(_Receiving):
+    """Several receive rights to receive from at once, in turn."""
+
+    __slots__ = ()
+
+    _KIND = PortRight.PORT_SET
+
+    def add(self, *ports: ReceiveRight) -> None:
+        """Put ports into the set; a port may be in several."""
+        for port in ports:
+            self.task._do(lib.pm_port_insert_member, port.name, self.name)
+
+    def remove(self, *ports: ReceiveRight) -> None:
+        """Take ports out of the set."""
+        for port in ports:
+            self.task._do(lib.pm_port_extract_member, port.name, self.name)
+
+    def members(self) -> list[ReceiveRight]:
+        """Return the ports in the set."""
+        room = 16
+        while True:
+            names = ffi.new("uint32_t[]", room)
+            count = self.task._get(lib.pm_port_get_set_status, self.name, names, room)
+            if count <= room:
+                return [ReceiveRight(self.task, name) for name in names[0:count]]
+            room = count
