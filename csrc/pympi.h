@@ -276,6 +276,10 @@ int pm_ports_lookup(struct pm_task *caller, struct pm_task *task, uint32_t *name
 struct pm_violation { uint32_t name, flavor; uint64_t payload; };
 int pm_task_take_violation(struct pm_task *task, struct pm_violation *violation);
 
+/* What access control refused in the last call of this task that it made fail: 1 and its particulars, or 0. Cleared by asking. */
+struct pm_denial { uint32_t operation, tclass, asked, denied, real_sid, effective_sid, object_sid; };
+int pm_task_take_denial(struct pm_task *task, struct pm_denial *denial);
+
 /* Memory of a task, for out-of-line data. Addresses are real pointers. */
 int64_t pm_vm_allocate(struct pm_task *task, uint64_t size);
 int pm_vm_deallocate(struct pm_task *task, uint64_t address, uint64_t size);
@@ -408,7 +412,8 @@ int pm_mach_msg(struct pm_task *task, void *buffer, uint64_t option, uint32_t se
                 uint32_t rcv_name, uint32_t notify, const struct pm_wait *wait);
 
 /* A handler instead of a queue. It runs in the sender's call, outside the lock, with the message received into the owner's
- * space; non-zero means failure: the rights it brought are destroyed. NULL removes the handler. */
+ * space; non-zero means failure: the rights it brought are destroyed. A handler that keeps the message sets received->message
+ * to NULL and frees it later; else it is freed on return. NULL removes the handler. */
 typedef int (*pm_handler)(void *context, struct pm_received *received);
 int pm_port_set_handler(struct pm_task *caller, struct pm_task *task, uint32_t name, pm_handler handler, void *context,
                         uint32_t kind);

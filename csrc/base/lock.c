@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/lock.h"
+
+#include <errno.h>
+#include <time.h>
+
+int64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+#ifdef PM_PORTABLE
+
+/* Signals do not interrupt pthread_cond_timedwait, so the sleeper looks up this often. */
+#define SIGNAL_SLICE_NS INT64_C(50000000)
+
+void lock_init(struct lock *lock) { pthread_mutex_init(&lock->mutex, NULL); }
+void lock_destroy(struct lock *lock) { pthread_mutex_destroy(&lock->mutex); }
+
+void sleeper_init(struct sleeper *sleeper) {
+    pthread_mutex_init(&sleeper->mutex, NULL);
+    pthread_cond_init(&sleeper->wakeup, NULL);
+    sleeper->woken = false;
+}
+
+void sleeper_destroy(struct sleeper *sleeper) {
+    pthread_cond_destroy(&sleeper->wakeup);
+    pthread_mutex_destroy(&sleeper->mutex);
+}
+
+void sleeper_wake(struct sleeper *sleeper) {
+    pthread_mutex_lock(&sleeper->mutex);
+    sleeper->woken = true;
+    pthread_cond_signal(&sleeper->wakeup);
+    pthread_mutex_unlock(&sleeper->mutex);
+}
+
+/* The condition variable's clock is the real one: not every system lets it be chosen. */
+static struct timespec realtime_after(int64_t ns) {
+    struct timespec when;
+    clock_gettime(CLOCK_REALTIME, &when);
+    int64_t total = when.tv_nsec + ns % 1000000000;
+    when.tv_sec += ns / 1000000000 + total / 1000000000;
+    when.tv_nsec = total % 1000000000;
+    return when;
+}
+
+enum sleep_result sleeper_sleep(struct sleeper *sleeper, int64_t deadline) {
+    int64_t left = deadline < 0 ? SIGNAL_SLICE_NS : deadline - monotonic_ns();
+    int64_t slice = left < SIGNAL_SLICE_NS ? left : SIGNAL_SLICE_NS;
+    struct timespec until = realtime_after(slice > 0 ? slice : 0);
+    pthread_mutex_lock(&sleeper->mutex);
+    int code = 0;
+    while (!sleeper->woken && code != ETIMEDOUT) code = pthread_cond_timedwait(&sleeper->wakeup, &sleeper->mutex, &until);
+    bool woken = sleeper->woken;
+    pthread_mutex_unlock(&sleeper->mutex);
+    if (woken) return SLEEP_WOKEN;
+    return deadline >= 0 && monotonic_ns() >= deadline ? SLEEP_TIMED_OUT : SLEEP_SIGNAL;
+}
+
+#else
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout) {
+    return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+void lock_init(struct lock *lock) { lock->word = 0; }
+void lock_destroy(struct lock *lock) { (void)lock; }
+
+pm_noinline void lock_wait(struct lock *lock) {
+    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0) futex(&lock->word, FUTEX_WAIT, 2, NULL);
+}
+
+pm_noinline void lock_wake(struct lock *lock) { futex(&lock->word, FUTEX_WAKE, 1, NULL); }
+
+void sleeper_init(struct sleeper *sleeper) { __atomic_store_n(&sleeper->word, 0, __ATOMIC_RELAXED); }
+void sleeper_destroy(struct sleeper *sleeper) { (void)sleeper; }
+
+void sleeper_wake(struct sleeper *sleeper) {
+    __atomic_store_n(&sleeper->word, 1, __ATOMIC_RELEASE);
+    futex(&sleeper->word, FUTEX_WAKE, 1, NULL);
+}
+
+enum sleep_result sleeper_sleep(struct sleeper *sleeper, int64_t deadline) {
+    struct timespec until = {deadline / 1000000000, deadline % 1000000000};
+    while (!__atomic_load_n(&sleeper->word, __ATOMIC_ACQUIRE)) {
+        if (futex(&sleeper->word, FUTEX_WAIT_BITSET, 0, deadline < 0 ? NULL : &until) == 0 || errno == EAGAIN) continue;
+        if (errno == ETIMEDOUT) return SLEEP_TIMED_OUT;
+        if (errno == EINTR) return SLEEP_SIGNAL;
+    }
+    return SLEEP_WOKEN;
+}
+
+#endif

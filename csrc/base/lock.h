@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The kernel's mutex, and a place for one thread to sleep. With futexes where there are any; with PM_PORTABLE by pthread.
+ * A free lock costs one compare-and-swap to take and one exchange to drop, about half of a pthread mutex.
+ */
+#ifndef PM_LOCK_H
+#define PM_LOCK_H
+
+#include "base/base.h"
+
+#ifdef PM_PORTABLE
+#include <pthread.h>
+struct lock { pthread_mutex_t mutex; };
+struct sleeper { pthread_mutex_t mutex; pthread_cond_t wakeup; bool woken; };
+static inline void lock_take(struct lock *lock) { pthread_mutex_lock(&lock->mutex); }
+static inline void lock_drop(struct lock *lock) { pthread_mutex_unlock(&lock->mutex); }
+#else
+struct lock { uint32_t word; };         /* 0 free, 1 taken, 2 taken and somebody waits */
+struct sleeper { uint32_t word; };      /* 0 asleep, 1 woken */
+void lock_wait(struct lock *lock);
+void lock_wake(struct lock *lock);
+static inline void lock_take(struct lock *lock) {
+    uint32_t free = 0;
+    if (pm_unlikely(!__atomic_compare_exchange_n(&lock->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+        lock_wait(lock);
+}
+static inline void lock_drop(struct lock *lock) {
+    if (pm_unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)) lock_wake(lock);
+}
+#endif
+
+void lock_init(struct lock *lock);
+void lock_destroy(struct lock *lock);
+
+enum sleep_result { SLEEP_WOKEN, SLEEP_TIMED_OUT, SLEEP_SIGNAL };
+
+void sleeper_init(struct sleeper *sleeper);
+void sleeper_destroy(struct sleeper *sleeper);
+void sleeper_wake(struct sleeper *sleeper);
+/*
+ * Purpose: sleep until woken, until `deadline` (monotonic_ns; negative: none), or until a signal may have come in.
+ * Conditions: no lock held.
+ * Returns: SLEEP_SIGNAL also now and then without a signal, where the system cannot tell; the caller looks and sleeps on.
+ */
+enum sleep_result sleeper_sleep(struct sleeper *sleeper, int64_t deadline);
+
+int64_t monotonic_ns(void);
+
+#endif

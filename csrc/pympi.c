@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The core as one translation unit, lowest layer first: layers cost no calls. */
+#include "base/lock.c"
+#include "base/pool.c"
+
+#include "sec/audit.c"
+#include "sec/avc.c"
+#include "sec/iface.c"
+#include "sec/mac.c"
+#include "sec/sid.c"
+#include "sec/trace.c"
+
+#include "ipc/kmsg.c"
+#include "ipc/mqueue.c"
+#include "ipc/notify.c"
+#include "ipc/port.c"
+#include "ipc/pset.c"
+#include "ipc/right.c"
+#include "ipc/space.c"
+
+#include "sys/call.c"
+#include "sys/handler.c"
+#include "sys/kernel.c"
+#include "sys/sys_attr.c"
+#include "sys/sys_audit.c"
+#include "sys/sys_fast.c"
+#include "sys/sys_msg.c"
+#include "sys/sys_policy.c"
+#include "sys/sys_port.c"
+#include "sys/sys_task.c"
+#include "sys/sys_wire.c"
+#include "sys/verify.c"

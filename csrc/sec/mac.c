@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "sec/mac.h"
+
+#include <string.h>
+
+#define ALL UINT32_MAX
+static const struct avc_vector everything_allowed = {.allowed = ALL, .auditdeny = ALL};
+
+bool mac_init(struct mac *mac, struct heap *heap, const struct pm_config *config) {
+    memset(mac, 0, sizeof *mac);
+    mac->heap = heap;
+    mac->epoch = mac->stamp = 1;
+    if (!avc_init(&mac->avc, heap, config->avc_entries ? config->avc_entries : 8192, config->seed)) return false;
+    if (audit_init(&mac->audit, heap, config->audit_records ? config->audit_records : 16384)) return true;
+    avc_destroy(&mac->avc);
+    return false;
+}
+
+void mac_destroy(struct mac *mac) {
+    avc_destroy(&mac->avc);
+    audit_destroy(&mac->audit);
+}
+
+void mac_move_stamp(struct mac *mac) {
+    mac->active = (mac->policy & PM_POLICY_LOADED) || mac->audit.any_granted;
+    if (++mac->stamp) return;
+    mac->stamp = 1;
+    mac->stamps_began_anew = true;
+}
+
+void mac_move_epoch(struct mac *mac) {
+    if (++mac->epoch == 0) {
+        mac->epoch = 1;
+        avc_flush(&mac->avc);
+    }
+    mac_move_stamp(mac);
+}
+
+/* ---- an operation ---- */
+
+void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task) {
+    op->mac = mac;
+    op->real_sid = op->sid = sid;
+    op->task = task;
+    op->epoch = mac->epoch;
+    op->attempts = op->answered = op->queries_used = op->records_used = 0;
+    op->queries = op->inline_queries;
+    op->queries_room = MAC_INLINE_QUERIES;
+    op->records = op->inline_records;
+    op->records_room = MAC_INLINE_RECORDS;
+    op->missed = op->short_of_memory = false;
+    op->denial.operation = PM_OP_NONE;
+}
+
+void mac_op_restart(struct mac_op *op) {
+    op->sid = op->real_sid;
+    op->records_used = 0;
+    op->queries_used = op->answered;
+    op->missed = op->short_of_memory = false;
+    op->denial.operation = PM_OP_NONE;
+}
+
+void mac_op_done(struct mac_op *op) {
+    if (op->queries != op->inline_queries) heap_free(op->mac->heap, op->queries, op->queries_room * sizeof *op->queries);
+    if (op->records != op->inline_records) heap_free(op->mac->heap, op->records, op->records_room * sizeof *op->records);
+}
+
+/* Doubles an array that began inside the operation. */
+static void *array_grow(struct mac_op *op, void *array, const void *inside, uint32_t *room, size_t size) {
+    void *grown = heap_alloc(op->mac->heap, 2 * *room * size);
+    if (!grown) {
+        op->short_of_memory = true;
+        return NULL;
+    }
+    memcpy(grown, array, *room * size);
+    if (array != inside) heap_free(op->mac->heap, array, *room * size);
+    *room *= 2;
+    return grown;
+}
+
+/* ---- questions ---- */
+
+static bool same_question(const struct pm_query *a, const struct pm_query *b) {
+    return a->ssid == b->ssid && a->tsid == b->tsid && a->tclass == b->tclass && a->kind == b->kind &&
+           (a->kind != PM_QUERY_RELABEL || a->label == b->label);
+}
+
+static struct pm_query *scratch_find(struct mac_op *op, const struct pm_query *question) {
+    for (uint32_t i = 0; i < op->queries_used; i++)
+        if (same_question(&op->queries[i], question)) return &op->queries[i];
+    return NULL;
+}
+
+static void note_miss(struct mac_op *op, const struct pm_query *question) {
+    op->missed = true;
+    if (op->queries_used == op->queries_room) {
+        void *grown = array_grow(op, op->queries, op->inline_queries, &op->queries_room, sizeof *op->queries);
+        if (!grown) return;
+        op->queries = grown;
+    }
+    op->queries[op->queries_used++] = *question;
+}
+
+const struct pm_query *mac_ask(struct mac_op *op, const struct pm_query *question) {
+    struct pm_query *known = scratch_find(op, question);
+    if (known && known < op->queries + op->answered) return known;
+    if (known) known->asked |= question->asked;
+    else note_miss(op, question);
+    op->missed = true;
+    return NULL;
+}
+
+static void query_preset(struct pm_query *query, int32_t code) {
+    query->allowed = query->auditallow = query->report = query->uncached = 0;
+    query->auditdeny = ALL;
+    query->code = code;
+    if (query->kind != PM_QUERY_RELABEL) query->label = 0;
+}
+
+void mac_resolve(struct mac_op *op) {
+    struct mac *mac = op->mac;
+    struct pm_query *queries = op->queries + op->answered;
+    size_t count = op->queries_used - op->answered;
+    for (size_t i = 0; i < count; i++) query_preset(&queries[i], KERN_NO_ACCESS);
+    bool failed = op->attempts > MAC_ATTEMPTS || !mac->decider ||
+                  mac->decider(mac->decider_context, queries, count, op->epoch);
+    for (size_t i = 0; failed && i < count; i++) {
+        uint32_t label = queries[i].label;
+        query_preset(&queries[i], KERN_NO_ACCESS);
+        if (queries[i].kind == PM_QUERY_RELABEL) queries[i].label = label;
+        queries[i].uncached = 1;
+    }
+    __atomic_add_fetch(&mac->calls, 1, __ATOMIC_RELAXED);
+    if (failed) __atomic_add_fetch(&mac->failures, 1, __ATOMIC_RELAXED);
+}
+
+static void remember(struct mac *mac, const struct pm_query *answer, uint32_t epoch) {
+    if (answer->uncached || answer->kind != PM_QUERY_ACCESS) return;
+    struct avc_entry entry = {answer->ssid, answer->tsid, answer->tclass, epoch,
+                              {answer->allowed, answer->auditallow, answer->auditdeny, answer->report}};
+    avc_insert(&mac->avc, mac->epoch, &entry);
+}
+
+void mac_absorb(struct mac_op *op) {
+    struct mac *mac = op->mac;
+    op->attempts++;
+    for (uint32_t i = op->answered; i < op->queries_used; i++) remember(mac, &op->queries[i], op->epoch);
+    if (op->attempts > MAC_ATTEMPTS) mac->exhausted++;
+    /* Answers of an epoch that is over are void, except the last refusal: an operation ends. */
+    bool good = op->epoch == mac->epoch || op->attempts > MAC_ATTEMPTS;
+    op->answered = good ? op->queries_used : 0;
+    op->queries_used = op->answered;
+    op->epoch = mac->epoch;
+}
+
+bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
+    struct mac *mac = op->mac;
+    if (!(mac->policy & PM_POLICY_LOADED)) {
+        *vector = everything_allowed;
+        return true;
+    }
+    const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, op->sid, tsid, tclass);
+    if (entry) {
+        mac->hits++;
+        *vector = entry->vector;
+        return true;
+    }
+    struct pm_query question = {.kind = PM_QUERY_ACCESS, .ssid = op->sid, .tsid = tsid, .tclass = tclass};
+    const struct pm_query *answer = mac_ask(op, &question);
+    if (!answer) {
+        mac->misses++;
+        return false;
+    }
+    *vector = (struct avc_vector){answer->allowed, answer->auditallow, answer->auditdeny, answer->report};
+    return true;
+}
+
+/* ---- records ---- */
+
+static struct pm_audit_record *record_new(struct mac_op *op) {
+    if (op->records_used == op->records_room) {
+        void *grown = array_grow(op, op->records, op->inline_records, &op->records_room, sizeof *op->records);
+        if (!grown) return NULL;
+        op->records = grown;
+    }
+    return &op->records[op->records_used++];
+}
+
+static void record_fill(struct pm_audit_record *record, const struct mac_op *op, const struct mac_site *site) {
+    *record = (struct pm_audit_record){
+        .provenance = site->provenance, .port = site->port, .real_sid = op->real_sid, .effective_sid = op->sid,
+        .peer_sid = site->peer_sid, .task = op->task, .name = site->name, .operation = site->operation,
+        .msgh_id = site->msgh_id, .size = site->size, .flags = site->flags, .epoch = op->mac->epoch};
+}
+
+static void record_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,
+                         uint32_t report, const struct mac_site *site, uint32_t flags) {
+    struct pm_audit_record *record = record_new(op);
+    if (!record) return;
+    record_fill(record, op, site);
+    record->object_sid = tsid;
+    record->tclass = tclass;
+    record->asked = asked;
+    record->denied = denied;
+    record->report = report;
+    record->flags |= flags;
+}
+
+static bool selected(const struct mac *mac, uint32_t tclass, uint32_t asked, uint32_t denied,
+                     const struct avc_vector *vector) {
+    const struct audit *audit = &mac->audit;
+    uint32_t granted = asked & ~denied;
+    if (granted & (audit->granted[tclass] | vector->auditallow | vector->report)) return true;
+    uint32_t worth = audit->everything ? denied : denied & (vector->auditdeny | vector->report);
+    return worth & audit->denied[tclass];
+}
+
+static void note_denial(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,
+                        const struct mac_site *site) {
+    op->mac->denials++;
+    if (op->denial.operation != PM_OP_NONE) return;
+    op->denial = (struct pm_denial){site->operation, tclass, asked, denied, op->real_sid, op->sid, tsid};
+}
+
+static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
+                              const struct avc_vector *vector, const struct mac_site *site) {
+    struct mac *mac = op->mac;
+    uint32_t denied = permissions & ~vector->allowed, report = permissions & vector->report;
+    bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
+    uint32_t flags = (permissive ? PM_AUDIT_PERMISSIVE : 0) | (report ? PM_AUDIT_REPORTED : 0);
+    if (pm_unlikely(selected(mac, tclass, permissions, denied, vector)))
+        record_check(op, tsid, tclass, permissions, denied, report, site, flags);
+    if (!denied || permissive) return MAC_ALLOWED;
+    note_denial(op, tsid, tclass, permissions, denied, site);
+    return MAC_DENIED;
+}
+
+enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
+                           const struct mac_site *site) {
+    struct avc_vector vector;
+    if (!op->mac->active) return MAC_ALLOWED;
+    if (!mac_vector(op, tsid, tclass, &vector)) return MAC_MISS;
+    return judge(op, tsid, tclass, permissions, &vector, site);
+}
+
+enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
+                            const struct mac_site *site) {
+    static const struct avc_vector nothing_allowed = {.auditdeny = ALL};
+    if (!(op->mac->policy & PM_POLICY_LOADED)) return MAC_ALLOWED;
+    return judge(op, tsid, tclass, permissions, &nothing_allowed, site);
+}
+
+void mac_join(struct mac_op *op) {
+    if (op->records_used < 2) return;
+    struct pm_audit_record *before = &op->records[op->records_used - 2], *last = before + 1;
+    if (before->denied || last->denied || before->port != last->port) return;
+    before->asked |= last->asked;
+    before->report |= last->report;
+    before->flags |= last->flags;
+    op->records_used--;
+}
+
+void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result) {
+    struct pm_audit_record record;
+    record_fill(&record, op, site);
+    record.time = op->mac->clock(op->mac->clock_context);
+    record.result = result;
+    audit_append(&op->mac->audit, &record);
+}
+
+bool mac_reserve(struct mac_op *op) { return !op->records_used || audit_reserve(&op->mac->audit, op->records_used); }
+
+/* Waits that ran out and rings that were full are outcomes, not faults. */
+static bool worth_an_error_record(const struct mac_op *op, int32_t result) {
+    return op->mac->audit.errors && op->denial.operation == PM_OP_NONE && result != MACH_SEND_TIMED_OUT &&
+           result != MACH_RCV_TIMED_OUT && result != MACH_SEND_INTERRUPTED && result != MACH_RCV_INTERRUPTED &&
+           result != PM_AUDIT_FULL;
+}
+
+static void commit_records(struct mac_op *op, int32_t result, bool done, uint64_t transfer) {
+    uint64_t now = op->mac->clock(op->mac->clock_context);
+    for (uint32_t i = 0; i < op->records_used; i++) {
+        struct pm_audit_record *record = &op->records[i];
+        if (!done && !record->denied) continue;
+        record->time = now;
+        record->transfer = transfer;
+        record->result = result;
+        audit_append(&op->mac->audit, record);
+    }
+}
+
+void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer, const struct mac_site *site) {
+    if (pm_unlikely(op->records_used)) commit_records(op, result, done, transfer);
+    if (pm_likely(done) || !worth_an_error_record(op, result)) return;
+    struct mac_site error = *site;
+    error.flags |= PM_AUDIT_ERROR;
+    mac_note(op, &error, result);
+}
+
+void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid) {
+    struct avc_vector vector = everything_allowed;
+    hint->stamp = 0;
+    if (mac->policy & PM_POLICY_LOADED) {
+        const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, PM_CLASS_MACH_PORT);
+        if (!entry) return;
+        vector = entry->vector;
+    }
+    uint32_t loud = vector.auditallow | vector.report | mac->audit.granted[PM_CLASS_MACH_PORT];
+    *hint = (struct hint){mac->stamp, ssid, tsid, vector.allowed & ~loud, vector.allowed};
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mandatory access control: asks, remembers, records. Knows labels as SIDs, and neither ports nor messages.
+ *
+ * One struct mac_op accompanies each operation: it is the audit bracket and the scratch of answers. Checks of one pass either all
+ * have an answer, or the questions without one are collected; the operation then backs out with nothing changed, drops the lock,
+ * has the decider answer them all at once (mac_resolve), takes the lock (mac_absorb) and starts again. Answers that may not be
+ * cached live in the scratch alone. A pass is repeated at most MAC_ATTEMPTS times; after that what is unanswered is denied.
+ *
+ * A hint is a vector remembered beside a right. `quiet` holds the permissions that are allowed and that nobody wants recorded, so
+ * one comparison and one mask settle the common case. Whatever makes a hint out of date moves `stamp`.
+ */
+#ifndef PM_MAC_H
+#define PM_MAC_H
+
+#include "sec/audit.h"
+#include "sec/avc.h"
+
+#define MAC_ATTEMPTS 8
+#define MAC_INLINE_QUERIES 8
+#define MAC_INLINE_RECORDS 4
+
+struct mac {
+    struct heap *heap;
+    struct avc avc;
+    struct audit audit;
+    pm_decider decider;
+    void *decider_context;
+    uint32_t policy;                    /* enum pm_policy_flag */
+    uint32_t epoch;                     /* of decisions */
+    uint32_t stamp;                     /* of hints */
+    bool active;                        /* false: no policy and nothing selected, hooks are skipped */
+    bool stamps_began_anew;             /* hints of 2^32 stamps ago could match: forget them all */
+    uint64_t hits, misses, calls, failures, denials, exhausted;
+    uint64_t (*clock)(void *context);
+    void *clock_context;
+};
+
+struct hint { uint32_t stamp, ssid, tsid, quiet, allowed; };
+
+/* What a check is about, for its record. */
+struct mac_site {
+    uint32_t operation, name;
+    uint64_t port, provenance;
+    uint32_t peer_sid, size;
+    int32_t msgh_id;
+    uint32_t flags;
+};
+
+struct mac_op {
+    struct mac *mac;
+    uint32_t real_sid, sid, task;
+    uint32_t epoch;                     /* of the answers in scratch */
+    uint32_t attempts, answered, queries_used, queries_room, records_used, records_room;
+    bool missed, short_of_memory;
+    struct pm_denial denial;            /* operation PM_OP_NONE: none */
+    struct pm_query *queries;
+    struct pm_audit_record *records;
+    struct pm_query inline_queries[MAC_INLINE_QUERIES];
+    struct pm_audit_record inline_records[MAC_INLINE_RECORDS];
+};
+
+enum mac_verdict { MAC_ALLOWED, MAC_DENIED, MAC_MISS };
+
+bool mac_init(struct mac *mac, struct heap *heap, const struct pm_config *config) pm_must_check;
+void mac_destroy(struct mac *mac);
+void mac_move_epoch(struct mac *mac);
+void mac_move_stamp(struct mac *mac);
+
+void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task);
+/* Begins a pass: forgets records and misses of the one before, keeps the answers. */
+void mac_op_restart(struct mac_op *op);
+void mac_op_done(struct mac_op *op);
+
+/*
+ * Purpose: may op's subject do `permissions` to tsid; records it where it is selected.
+ * Returns: MAC_MISS where the answer has to be asked for; the caller goes on collecting or backs out.
+ */
+enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
+                           const struct mac_site *site);
+/* Denies without asking, as for a method that nobody declared. */
+enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
+                            const struct mac_site *site);
+/* Two granted records of this pass are one act: joins the last to the one before. */
+void mac_join(struct mac_op *op);
+/* The vector itself, unaudited. False: a miss was noted. */
+bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
+/* A question that is not an access question; the answer, or NULL after noting a miss. */
+const struct pm_query *mac_ask(struct mac_op *op, const struct pm_query *question);
+
+/* Without the lock: asks the decider what was missed. */
+void mac_resolve(struct mac_op *op);
+/* With the lock: caches the answers, unless the epoch moved on; then they are void. */
+void mac_absorb(struct mac_op *op);
+
+/* Room for the records of this pass, made before the point of no return. False: the operation must not be done. */
+bool mac_reserve(struct mac_op *op) pm_must_check;
+/* Closes the bracket: granted records where the operation was done, denials always, an error record for other failures. */
+void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer, const struct mac_site *site);
+/* Appends a record beside any check: guard violations, dropped references, circular messages. */
+void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result);
+
+static inline bool hint_good(const struct mac *mac, const struct hint *hint, uint32_t ssid, uint32_t tsid,
+                             uint32_t permissions) {
+    return hint->stamp == mac->stamp && hint->ssid == ssid && hint->tsid == tsid &&
+           (hint->quiet & permissions) == permissions;
+}
+/* Remembers what the cache knows of (ssid, tsid, mach_port); leaves the hint empty where it knows nothing. */
+void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "sys/call.h"
+
+#define DRAINS_MAX 4
+
+int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name) {
+    if (!caller || !task || caller->kernel != task->kernel) return KERN_INVALID_TASK;
+    if (kernel_forked(task->kernel)) return PM_FORKED;
+    call->kernel = task->kernel;
+    call->caller = caller;
+    call->task = task;
+    call->site = (struct mac_site){.operation = operation, .name = name};
+    call->done = false;
+    call->transfer = 0;
+    call->drains = 0;
+    after_init(&call->after);
+    return 0;
+}
+
+static void begin(struct call *call) {
+    kernel_lock(call->kernel);
+    mac_op_init(&call->mac, &call->kernel->mac, call->caller->space.sid, call->caller->space.id);
+}
+
+/* A drainer makes room in the ring; without one that does, the operation fails. */
+static bool drain(struct call *call) {
+    struct audit *audit = &call->kernel->mac.audit;
+    pm_drainer drainer = audit->drainer;
+    void *context = audit->drainer_context;
+    if (audit->full != PM_AUDIT_BLOCK || !drainer || ++call->drains > DRAINS_MAX) return false;
+    kernel_unlock(call->kernel);
+    bool drained = drainer(context) == 0;
+    kernel_lock(call->kernel);
+    return drained;
+}
+
+bool call_again(struct call *call, int code) {
+    if (code == PM_AUDIT_FULL) return drain(call);
+    if (code != CALL_MISS) return false;
+    kernel_unlock(call->kernel);
+    mac_resolve(&call->mac);
+    kernel_lock(call->kernel);
+    mac_absorb(&call->mac);
+    /* What the subject is may have changed meanwhile: the answers are about the label it had. */
+    if (call->mac.real_sid != call->caller->space.sid) {
+        call->mac.real_sid = call->caller->space.sid;
+        call->mac.answered = call->mac.queries_used = 0;
+    }
+    return true;
+}
+
+int call_end(struct call *call, int code) {
+    struct space *space = &call->caller->space;
+    if (pm_unlikely(call->mac.denial.operation != PM_OP_NONE)) space->denial = call->mac.denial;
+    else if (code) space->denial.operation = PM_OP_NONE;
+    mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
+    mac_op_done(&call->mac);
+    kernel_leave(call->kernel, &call->after);
+    return code;
+}
+
+int call_run(struct call *call, call_attempt attempt) {
+    int code;
+    begin(call);
+    do {
+        mac_op_restart(&call->mac);
+        code = attempt(call);
+        if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
+    } while (pm_unlikely(code) && call_again(call, code));
+    return call_end(call, code);
+}
+
+static int attempt_refusal(struct call *call) {
+    bool alive = call->kernel->alive && call->task->space.alive && call->caller->space.alive;
+    return alive ? call->refusal : KERN_INVALID_TASK;
+}
+
+int call_refuse(struct call *call, int code) {
+    call->refusal = code;
+    return call_run(call, attempt_refusal);
+}
+
+int call_enter(struct call *call, uint32_t permission) {
+    if (!call->kernel->alive || !call->task->space.alive || !call->caller->space.alive) return KERN_INVALID_TASK;
+    if (call->task == call->caller) return 0;
+    return call_check(call, call->task->space.sid, PM_CLASS_MACH_TASK, permission, KERN_NO_ACCESS);
+}
+
+int call_check(struct call *call, uint32_t tsid, uint32_t tclass, uint32_t permissions, int refusal) {
+    enum mac_verdict verdict = mac_check(&call->mac, tsid, tclass, permissions, &call->site);
+    if (pm_likely(verdict == MAC_ALLOWED)) return 0;
+    return verdict == MAC_MISS ? CALL_MISS : refusal;
+}
+
+int call_check_port(struct call *call, const struct port *port, uint32_t permissions, int refusal) {
+    call->site.port = port->id;
+    return call_check(call, port->sid, PM_CLASS_MACH_PORT, permissions, refusal);
+}
+
+int call_ready(struct call *call) {
+    if (call->mac.missed) return CALL_MISS;
+    if (call->mac.short_of_memory) return KERN_RESOURCE_SHORTAGE;
+    return mac_reserve(&call->mac) ? 0 : PM_AUDIT_FULL;
+}
+
+int call_violation(struct call *call, struct space *space, uint32_t name, uint32_t flavor, uint64_t payload, int code) {
+    struct mac_site site = {.operation = PM_OP_GUARD, .name = name, .port = call->site.port, .flags = PM_AUDIT_GUARD,
+                            .size = flavor};
+    space->violation = (struct pm_violation){name, flavor, payload};
+    call->kernel->ipc.guard_violations++;
+    mac_note(&call->mac, &site, code);
+    return code;
+}
+
+struct entry *call_receive_entry(struct call *call, uint32_t name, int *code) {
+    struct entry *entry = space_lookup(&call->kernel->ipc, &call->task->space, name);
+    *code = !entry ? KERN_INVALID_NAME : entry_type(entry) & MACH_PORT_TYPE_RECEIVE ? 0 : KERN_INVALID_RIGHT;
+    if (*code) return NULL;
+    call->site.port = ((struct port *)entry->object)->id;
+    call->site.provenance = entry->provenance;
+    return entry;
+}

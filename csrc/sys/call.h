@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The frame of every operation: takes the lock, makes attempts until one has all its answers, closes the audit bracket, works
+ * off the consequences. An attempt is a function that either returns a code with nothing changed, or acts.
+ */
+#ifndef PM_CALL_H
+#define PM_CALL_H
+
+#include "sys/kernel.h"
+
+/* Outcomes of an attempt that are no Mach codes; call_run handles them. */
+enum { CALL_MISS = 0x7fff0001 };
+
+struct call {
+    struct pm_kernel *kernel;
+    struct pm_task *caller, *task;
+    struct mac_op mac;
+    struct mac_site site;
+    struct after after;
+    bool done;                          /* done in spite of a code that is not 0: records of grants are kept */
+    uint64_t transfer;
+    uint32_t drains;
+    int refusal;
+};
+
+typedef int (*call_attempt)(struct call *call);
+
+static inline struct ipc *call_ipc(const struct call *call) { return &call->kernel->ipc; }
+static inline struct space *call_space(const struct call *call) { return &call->task->space; }
+static inline bool name_valid(uint32_t name) { return name != MACH_PORT_NULL && name != MACH_PORT_DEAD; }
+
+/* KERN_INVALID_TASK, PM_FORKED, or 0. */
+int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name);
+int call_run(struct call *call, call_attempt attempt);
+/* A call whose arguments cannot be right whatever the state: fails with code, and is recorded as an error. */
+int call_refuse(struct call *call, int code);
+/* Between attempts, with the lock, which it drops for a while: true where the attempt is to be made again. */
+bool call_again(struct call *call, int code);
+/* Ends the call, with the lock, which it drops. Returns code. */
+int call_end(struct call *call, int code);
+
+/* For attempts: both tasks live, and the caller may do this to the task's space. */
+int call_enter(struct call *call, uint32_t permission);
+/* For attempts: a check whose refusal has this code; CALL_MISS. */
+int call_check(struct call *call, uint32_t tsid, uint32_t tclass, uint32_t permissions, int refusal);
+int call_check_port(struct call *call, const struct port *port, uint32_t permissions, int refusal);
+/* For attempts: the point of no return is near; 0, PM_AUDIT_FULL, or KERN_RESOURCE_SHORTAGE. */
+int call_ready(struct call *call);
+/* A guard violation: recorded and remembered. Returns code. */
+int call_violation(struct call *call, struct space *space, uint32_t name, uint32_t flavor, uint64_t payload, int code);
+
+/* The entry of a name that holds the receive right, or NULL and in *code INVALID_NAME or INVALID_RIGHT. */
+struct entry *call_receive_entry(struct call *call, uint32_t name, int *code);
+
+#endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "sys/kernel.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+uint32_t kernel_fork_generation;
+static pthread_once_t watch_fork_once = PTHREAD_ONCE_INIT;
+
+static void child_forked(void) { kernel_fork_generation++; }
+static void watch_fork(void) { pthread_atfork(NULL, NULL, child_forked); }
+
+/* ---- time ---- */
+
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+#ifdef CLOCK_REALTIME_COARSE
+#define CLOCK_CHEAP CLOCK_REALTIME_COARSE
+#else
+#define CLOCK_CHEAP CLOCK_REALTIME
+#endif
+
+static uint64_t time_of(void *context) {
+    const struct pm_kernel *kernel = context;
+    if (kernel->clock == PM_CLOCK_SIMULATED) return kernel->now;
+    return clock_ns(kernel->clock == PM_CLOCK_EXACT ? CLOCK_REALTIME : CLOCK_CHEAP);
+}
+
+uint64_t pm_kernel_time(struct pm_kernel *kernel) { return time_of(kernel); }
+
+int pm_kernel_set_time(struct pm_kernel *kernel, uint64_t now) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    int code = kernel->clock == PM_CLOCK_SIMULATED && now >= kernel->now ? 0 : KERN_INVALID_ARGUMENT;
+    if (!code) kernel->now = now;
+    kernel_unlock(kernel);
+    return code;
+}
+
+/* ---- life ---- */
+
+static void ipc_init(struct pm_kernel *kernel) {
+    struct ipc *ipc = &kernel->ipc;
+    *ipc = (struct ipc){.heap = &kernel->heap, .mac = &kernel->mac, .sids = &kernel->sids, .trace = &kernel->trace,
+                        .interfaces = &kernel->interfaces};
+    pool_init(&ipc->ports, &kernel->heap, sizeof(struct port), 512);
+    pool_init(&ipc->extras, &kernel->heap, sizeof(struct port_extra), 64);
+    pool_init(&ipc->sets, &kernel->heap, sizeof(struct pset), 64);
+    pool_init(&ipc->links, &kernel->heap, sizeof(struct set_link), 128);
+    pool_init(&ipc->requests, &kernel->heap, sizeof(struct request), 128);
+    pool_init(&ipc->kmsgs, &kernel->heap, KMSG_SIZE, 256);
+    list_init(&ipc->pending);
+}
+
+static void kernel_free(struct pm_kernel *kernel) {
+    struct ipc *ipc = &kernel->ipc;
+    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    for (size_t i = 0; i < array_count(pools); i++) pool_destroy(pools[i]);
+    interfaces_destroy(&kernel->interfaces);
+    trace_destroy(&kernel->trace);
+    sids_destroy(&kernel->sids);
+    mac_destroy(&kernel->mac);
+    lock_destroy(&kernel->lock);
+    free(kernel);
+}
+
+#define TABLE_MAX (1u << 26)
+
+static bool config_good(const struct pm_config *config) {
+    return config->avc_entries <= TABLE_MAX && config->audit_records <= TABLE_MAX && config->trace_paths <= TABLE_MAX &&
+           config->clock <= PM_CLOCK_SIMULATED;
+}
+
+int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) {
+    static const struct pm_config defaults;
+    if (!config) config = &defaults;
+    if (!config_good(config)) return KERN_INVALID_ARGUMENT;
+    pthread_once(&watch_fork_once, watch_fork);
+    struct pm_kernel *kernel = calloc(1, sizeof *kernel);
+    if (!kernel) return KERN_RESOURCE_SHORTAGE;
+    kernel->heap.fault_at = config->fault_at;
+    kernel->heap.fault_sticky = config->fault_sticky;
+    if (!mac_init(&kernel->mac, &kernel->heap, config)) {
+        free(kernel);
+        return KERN_RESOURCE_SHORTAGE;
+    }
+    kernel->mac.clock = time_of;
+    kernel->mac.clock_context = kernel;
+    kernel->fork_generation = kernel_fork_generation;
+    kernel->refs = 1;
+    kernel->alive = true;
+    kernel->no_fast_path = config->no_fast_path;
+    kernel->clock = config->clock;
+    lock_init(&kernel->lock);
+    list_init(&kernel->tasks);
+    sids_init(&kernel->sids, &kernel->heap, config->seed);
+    trace_init(&kernel->trace, &kernel->heap, config->trace_paths ? config->trace_paths : 65536, config->seed);
+    interfaces_init(&kernel->interfaces, &kernel->heap);
+    ipc_init(kernel);
+    *result = kernel;
+    return 0;
+}
+
+bool kernel_unref_unlock(struct pm_kernel *kernel) {
+    bool last = --kernel->refs == 0;
+    kernel_unlock(kernel);
+    if (last) kernel_free(kernel);
+    return !last;
+}
+
+/* In a forked child another thread may have held the lock for ever, so nothing is taken apart there. */
+void pm_kernel_destroy(struct pm_kernel *kernel) {
+    struct after after;
+    if (kernel_forked(kernel)) return;
+    after_init(&after);
+    kernel_lock(kernel);
+    kernel->alive = false;
+    list_each_safe(&kernel->tasks, node, following) {
+        struct pm_task *task = task_of(container_of(node, struct space, tasks));
+        if (task->space.alive) task_end(kernel, task, &after);
+    }
+    kernel_leave(kernel, &after);
+    kernel_lock(kernel);
+    kernel_unref_unlock(kernel);
+}
+
+/* ---- consequences ---- */
+
+static void finish(struct pm_kernel *kernel, struct kmsg *finished) {
+    for (struct kmsg *kmsg = finished; kmsg; kmsg = kmsg->next) kmsg_release(kmsg);
+    kernel_lock(kernel);
+    while (finished) {
+        struct kmsg *next = finished->next;
+        struct after none;
+        after_init(&none);
+        kmsg_free(&kernel->ipc, finished, &none);
+        finished = next;
+    }
+    kernel_unlock(kernel);
+}
+
+void kernel_leave(struct pm_kernel *kernel, struct after *after) {
+    if (pm_likely(after_is_empty(after))) {
+        kernel_unlock(kernel);
+        return;
+    }
+    after_settle(&kernel->ipc, after);
+    struct kmsg *finished = after->finished;
+    after->finished = NULL;
+    bool handled = after->handled;
+    if (handled) list_append(&kernel->ipc.pending, &after->pending);
+    kernel->refs++;
+    kernel_unlock(kernel);
+    if (finished) finish(kernel, finished);
+    if (handled) handlers_run(kernel, after);
+    kernel_lock(kernel);
+    kernel_unref_unlock(kernel);
+}
+
+/* ---- epochs, labels, trace ---- */
+
+/* After 2^32 changes a remembered decision of the first would look fresh. */
+static void forget_hints(struct pm_kernel *kernel) {
+    kernel->mac.stamps_began_anew = false;
+    list_each(&kernel->tasks, node) {
+        struct space *space = container_of(node, struct space, tasks);
+        for (uint32_t i = 0; i < space->used; i++) space->table[i].hint.stamp = 0;
+    }
+}
+
+void kernel_move_stamp(struct pm_kernel *kernel) {
+    mac_move_stamp(&kernel->mac);
+    if (kernel->mac.stamps_began_anew) forget_hints(kernel);
+}
+
+void kernel_move_epoch(struct pm_kernel *kernel) {
+    mac_move_epoch(&kernel->mac);
+    if (kernel->mac.stamps_began_anew) forget_hints(kernel);
+}
+
+void kernel_release_sid(struct pm_kernel *kernel, uint32_t sid) {
+    struct space *payer = sids_release(&kernel->sids, sid, kernel->mac.audit.sequence);
+    if (!payer) return;
+    payer->usage.sids--;
+    space_unref(&kernel->ipc, payer);
+}
+
+void trace_event(struct pm_kernel *kernel, struct space *space, struct entry *entry, const struct port *port,
+                 uint32_t event) {
+    struct trace *trace = &kernel->trace;
+    uint32_t path;
+    if (entry && entry->trace_stamp == trace->stamp) {
+        path = entry->trace_path;
+    } else {
+        path = trace_path(trace, space->trace_identity, port->trace_owner, port->trace_kind, port->trace_number);
+        if (entry) {
+            entry->trace_path = path;
+            entry->trace_stamp = trace->stamp;
+        }
+    }
+    trace_count(trace, path, event);
+}
+
+/* ---- faults and figures ---- */
+
+int pm_kernel_fault(struct pm_kernel *kernel, uint64_t at, int sticky) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    heap_fault(&kernel->heap, at, sticky);
+    kernel_unlock(kernel);
+    return 0;
+}
+
+uint64_t pm_kernel_allocations(struct pm_kernel *kernel) {
+    return __atomic_load_n(&kernel->heap.asked, __ATOMIC_RELAXED);
+}
+
+int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    const struct ipc *ipc = &kernel->ipc;
+    const struct mac *mac = &kernel->mac;
+    *stats = (struct pm_stats){
+        .ports = ipc->live_ports, .port_sets = ipc->live_sets, .names = ipc->names, .messages_queued = ipc->messages,
+        .bytes_queued = ipc->bytes, .sids = kernel->sids.alive, .memory = kernel->heap.bytes + sizeof *kernel,
+        .sent = ipc->sent, .received = ipc->received, .destroyed = ipc->destroyed, .notifications = ipc->notifications,
+        .transfers = ipc->transfers, .checks_avc = mac->hits, .misses = mac->misses, .decider_calls = mac->calls,
+        .decider_failures = mac->failures, .denials = mac->denials, .retries_exhausted = mac->exhausted,
+        .avc_entries = (uint64_t)mac->avc.sets * AVC_WAYS, .avc_inserts = mac->avc.inserts,
+        .avc_evictions = mac->avc.evictions, .avc_refused = mac->avc.refused, .epoch = mac->epoch,
+        .audit_records = mac->audit.head, .audit_lost = mac->audit.lost_total,
+        .trace_paths = kernel->trace.used - 1, .urefs_dropped = ipc->urefs_dropped, .circular = ipc->circular,
+        .guard_violations = ipc->guard_violations, .quota_refusals = ipc->quota_refusals,
+        .handler_failures = ipc->handler_failures, .handler_too_deep = ipc->handler_too_deep};
+    list_each(&kernel->tasks, node) stats->tasks += container_of(node, struct space, tasks)->alive;
+    for (uint32_t event = 1; kernel->trace.room && event < PM_EVENTS; event++)
+        stats->trace_overflow += kernel->trace.paths[0].count[event];
+    kernel_unlock(kernel);
+    return 0;
+}

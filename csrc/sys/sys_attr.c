@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Attributes, contexts, guards, labels, handlers of ports; requests for notification. */
+#include <string.h>
+
+#include "sys/msg.h"
+
+#define INSERT PM_MACH_TASK__insert_right
+#define OBSERVE PM_MACH_TASK__observe
+#define GET PM_MACH_PORT__get_attributes
+#define SET PM_MACH_PORT__set_attributes
+
+/* Calls on the receive right of a name. */
+struct attr_call {
+    struct call call;
+    uint32_t name, a, flavor, count;
+    uint64_t wide, wide2;
+    const uint32_t *in;
+    uint32_t *out;
+    void *pointer, *pointer2;
+    pm_handler handler;
+};
+
+#define RUN(operation, attempt, ...)                                                  \
+    struct attr_call args = {.name = name, __VA_ARGS__};                              \
+    int code = call_init(&args.call, caller, task, operation, name);                  \
+    if (!code) code = call_run(&args.call, attempt)
+
+/* The port whose receive right the name holds, once the caller may do this to it. */
+static struct port *enter_port(struct call *call, uint32_t space_permission, uint32_t permission, int *code) {
+    struct attr_call *args = (struct attr_call *)call;
+    int entered = *code = call_enter(call, space_permission);
+    if (entered && entered != CALL_MISS) return NULL;
+    if (args->name == MACH_PORT_NULL || args->name == MACH_PORT_DEAD) {
+        *code = entered ? entered : KERN_INVALID_RIGHT;
+        return NULL;
+    }
+    struct entry *entry = call_receive_entry(call, args->name, code);
+    if (!entry) {
+        *code = entered ? entered : *code;
+        return NULL;
+    }
+    struct port *port = entry->object;
+    *code = call_check_port(call, port, permission, KERN_NO_ACCESS);
+    if (!*code) *code = entered ? entered : call_ready(call);
+    return *code ? NULL : port;
+}
+
+/* ==== attributes ================================================================================================= */
+
+static void receive_status(const struct port *port, uint32_t *info) {
+    const struct port_extra *extra = port->extra;
+    const uint32_t words[MACH_PORT_RECEIVE_STATUS_COUNT] = {
+        port->sets ? port->sets->set->name : 0, port->seqno, port->mscount, port->qlimit, port->msgcount, port->sorights,
+        port->srights != 0, extra && extra->port_destroyed, extra && extra->no_senders,
+        (port->flags & PORT_TEMPOWNER ? 1u : 0) | (port->flags & PORT_GUARDED ? 2u : 0) |
+            (port->flags & PORT_STRICT ? 4u : 0) | (port->flags & PORT_IMPORTANCE ? 8u : 0)};
+    memcpy(info, words, sizeof words);
+}
+
+static uint32_t requests_size(const struct port *port) {
+    uint32_t count = 0;
+    for (const struct request *request = port->requests; request; request = request->next) count++;
+    return count;
+}
+
+static void put_limits(const struct port *port, uint32_t *info) { info[0] = port->qlimit; }
+static void put_requests(const struct port *port, uint32_t *info) { info[0] = requests_size(port); }
+static void put_info_ext(const struct port *port, uint32_t *info) {
+    memset(info, 0, MACH_PORT_INFO_EXT_COUNT * sizeof *info);
+    receive_status(port, info);
+}
+
+static const struct flavor {
+    uint32_t number, count;
+    void (*put)(const struct port *port, uint32_t *info);
+} flavors[] = {
+    {MACH_PORT_LIMITS_INFO, MACH_PORT_LIMITS_INFO_COUNT, put_limits},
+    {MACH_PORT_RECEIVE_STATUS, MACH_PORT_RECEIVE_STATUS_COUNT, receive_status},
+    {MACH_PORT_DNREQUESTS_SIZE, MACH_PORT_DNREQUESTS_SIZE_COUNT, put_requests},
+    {MACH_PORT_INFO_EXT, MACH_PORT_INFO_EXT_COUNT, put_info_ext},
+};
+
+static const struct flavor *flavor_of(uint32_t number) {
+    for (size_t i = 0; i < array_count(flavors); i++)
+        if (flavors[i].number == number) return &flavors[i];
+    return NULL;
+}
+
+static int attempt_get_attributes(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    const struct flavor *flavor = flavor_of(args->flavor);
+    int code;
+    struct port *port = enter_port(call, OBSERVE, GET, &code);
+    if (!port) return code;
+    if (!flavor) return KERN_INVALID_ARGUMENT;
+    if (args->count < flavor->count) return KERN_FAILURE;
+    flavor->put(port, args->out);
+    args->count = flavor->count;
+    return 0;
+}
+
+int pm_port_get_attributes(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t flavor, uint32_t *info,
+                           uint32_t *count) {
+    bool none = name == MACH_PORT_NULL || name == MACH_PORT_DEAD;
+    if (flavor == MACH_PORT_LIMITS_INFO && none && caller && task) {
+        *count = 0;
+        return 0;
+    }
+    RUN(PM_OP_ATTRIBUTES, attempt_get_attributes, .flavor = flavor, .out = info, .count = *count);
+    if (!code) *count = args.count;
+    return code;
+}
+
+static int set_limit(struct attr_call *args, struct port *port) {
+    if (args->count < MACH_PORT_LIMITS_INFO_COUNT) return KERN_FAILURE;
+    if (args->in[0] > MACH_PORT_QLIMIT_MAX) return KERN_INVALID_VALUE;
+    port->qlimit = args->in[0];
+    mqueue_has_room(call_ipc(&args->call), port, &args->call.after);
+    return 0;
+}
+
+static int set_flag(struct port *port, uint32_t flag) {
+    port->flags |= flag;
+    return 0;
+}
+
+static int attempt_set_attributes(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (!port) return code;
+    switch (args->flavor) {
+    case MACH_PORT_LIMITS_INFO: return set_limit(args, port);
+    case MACH_PORT_TEMPOWNER: return set_flag(port, PORT_TEMPOWNER);
+    case MACH_PORT_IMPORTANCE_RECEIVER: return set_flag(port, PORT_IMPORTANCE);
+    case MACH_PORT_DENAP_RECEIVER: return set_flag(port, PORT_DENAP);
+    default: return KERN_INVALID_ARGUMENT;
+    }
+}
+
+int pm_port_set_attributes(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t flavor,
+                           const uint32_t *info, uint32_t count) {
+    RUN(PM_OP_ATTRIBUTES, attempt_set_attributes, .flavor = flavor, .in = info, .count = count);
+    return code;
+}
+
+/* Tells whether a strict guard has this value, without revealing it. */
+static int attempt_assert(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, OBSERVE, GET, &code);
+    if (!port) return code;
+    if (args->flavor != MACH_PORT_GUARD_INFO) return KERN_INVALID_ARGUMENT;
+    if (args->count < MACH_PORT_GUARD_INFO_COUNT) return KERN_FAILURE;
+    uint64_t guard = args->in[0] | (uint64_t)args->in[1] << 32;
+    if (port->flags & PORT_STRICT && port->context == guard) return 0;
+    return call_violation(call, &call->task->space, args->name, kGUARD_EXC_INCORRECT_GUARD, guard, KERN_INVALID_ARGUMENT);
+}
+
+int pm_port_assert_attributes(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t flavor,
+                              const uint32_t *info, uint32_t count) {
+    RUN(PM_OP_ATTRIBUTES, attempt_assert, .flavor = flavor, .in = info, .count = count);
+    return code;
+}
+
+static int attempt_set_mscount(struct call *call) {
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (port) port->mscount = ((struct attr_call *)call)->a;
+    return code;
+}
+
+int pm_port_set_mscount(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t mscount) {
+    RUN(PM_OP_ATTRIBUTES, attempt_set_mscount, .a = mscount);
+    return code;
+}
+
+static int attempt_set_seqno(struct call *call) {
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (port) port->seqno = ((struct attr_call *)call)->a;
+    return code;
+}
+
+int pm_port_set_seqno(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t seqno) {
+    RUN(PM_OP_ATTRIBUTES, attempt_set_seqno, .a = seqno);
+    return code;
+}
+
+/* ==== context and guard ========================================================================================== */
+
+static int attempt_get_context(struct call *call) {
+    int code;
+    struct port *port = enter_port(call, OBSERVE, GET, &code);
+    if (port) ((struct attr_call *)call)->wide = port->flags & PORT_STRICT ? 0 : port->context;
+    return code;
+}
+
+int pm_port_get_context(struct pm_task *caller, struct pm_task *task, uint32_t name, uint64_t *context) {
+    RUN(PM_OP_ATTRIBUTES, attempt_get_context);
+    if (!code) *context = args.wide;
+    return code;
+}
+
+static int attempt_set_context(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (!port) return code;
+    if (port->flags & PORT_STRICT)
+        return call_violation(call, &call->task->space, args->name, kGUARD_EXC_SET_CONTEXT, args->wide,
+                              KERN_INVALID_ARGUMENT);
+    port->context = args->wide;
+    return 0;
+}
+
+int pm_port_set_context(struct pm_task *caller, struct pm_task *task, uint32_t name, uint64_t context) {
+    RUN(PM_OP_ATTRIBUTES, attempt_set_context, .wide = context);
+    return code;
+}
+
+static int attempt_guard(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (!port) return code;
+    if (port->flags & PORT_GUARDED || port->context) return KERN_INVALID_ARGUMENT;
+    port->context = args->wide;
+    port->flags |= PORT_GUARDED | (args->a & MPG_STRICT ? PORT_STRICT : 0) |
+                   (args->a & MPG_IMMOVABLE_RECEIVE ? PORT_IMMOVABLE : 0);
+    return 0;
+}
+
+int pm_port_guard(struct pm_task *caller, struct pm_task *task, uint32_t name, uint64_t guard, uint32_t flags) {
+    RUN(PM_OP_ATTRIBUTES, attempt_guard, .wide = guard, .a = flags);
+    return code;
+}
+
+/* Both unguard and swap_guard name the present guard; a wrong one is a violation. */
+static int guard_fault(struct call *call, const struct port *port, uint64_t guard) {
+    struct attr_call *args = (struct attr_call *)call;
+    if (port->flags & PORT_GUARDED && port->context == guard) return 0;
+    return call_violation(call, &call->task->space, args->name,
+                          port->flags & PORT_GUARDED ? kGUARD_EXC_INCORRECT_GUARD : kGUARD_EXC_UNGUARDED, guard,
+                          KERN_INVALID_ARGUMENT);
+}
+
+static int attempt_unguard(struct call *call) {
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (port) code = guard_fault(call, port, ((struct attr_call *)call)->wide);
+    if (code || !port) return code;
+    port->context = 0;
+    port->flags &= ~(uint32_t)(PORT_GUARDED | PORT_STRICT);     /* immovable stays */
+    return 0;
+}
+
+int pm_port_unguard(struct pm_task *caller, struct pm_task *task, uint32_t name, uint64_t guard) {
+    RUN(PM_OP_ATTRIBUTES, attempt_unguard, .wide = guard);
+    return code;
+}
+
+static int attempt_swap_guard(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (port) code = guard_fault(call, port, args->wide);
+    if (code || !port) return code;
+    if (port->flags & PORT_STRICT) return KERN_INVALID_ARGUMENT;
+    port->context = args->wide2;
+    return 0;
+}
+
+int pm_port_swap_guard(struct pm_task *caller, struct pm_task *task, uint32_t name, uint64_t old, uint64_t new_guard) {
+    RUN(PM_OP_ATTRIBUTES, attempt_swap_guard, .wide = old, .wide2 = new_guard);
+    return code;
+}
+
+/* ==== label, interface, handler, event =========================================================================== */
+
+static int check_relabel(struct call *call, const struct port *port, uint32_t sid) {
+    int from = call_check_port(call, port, PM_MACH_PORT__relabelfrom, KERN_NO_ACCESS);
+    if (from && from != CALL_MISS) return from;
+    int to = call_check(call, sid, PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelto, KERN_NO_ACCESS);
+    if (to && to != CALL_MISS) return to;
+    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return from ? from : to;
+    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = port->sid, .label = sid,
+                                .tclass = PM_CLASS_MACH_PORT};
+    const struct pm_query *answer = mac_ask(&call->mac, &question);
+    return !answer || from || to ? CALL_MISS : answer->code;
+}
+
+/* Only that the name denotes a port is asked, as in SEDarwin: any right will do. */
+static int attempt_relabel(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    struct entry *entry;
+    int code = call_enter(call, INSERT);
+    if (code && code != CALL_MISS) return code;
+    entry = space_lookup(call_ipc(call), &call->task->space, args->name);
+    if (!entry) return code ? code : KERN_INVALID_NAME;
+    if (entry_type(entry) & (MACH_PORT_TYPE_PORT_SET | MACH_PORT_TYPE_DEAD_NAME)) return code ? code : KERN_INVALID_RIGHT;
+    if (!sids_alive(&call->kernel->sids, args->a)) return KERN_INVALID_ARGUMENT;
+    struct port *port = entry->object;
+    int relabel = check_relabel(call, port, args->a);
+    if (relabel) return relabel;
+    code = code ? code : call_ready(call);
+    if (!code) port_relabel(call_ipc(call), port, args->a);
+    return code;
+}
+
+int pm_port_relabel(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t sid) {
+    RUN(PM_OP_RELABEL, attempt_relabel, .a = sid);
+    return code;
+}
+
+static int attempt_set_interface(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (!port) return code;
+    if (args->a && !interface_find(&call->kernel->interfaces, args->a)) return KERN_INVALID_ARGUMENT;
+    port->interface = args->a;
+    port->flags = args->a ? port->flags | PORT_INTERFACE : port->flags & ~(uint32_t)PORT_INTERFACE;
+    return 0;
+}
+
+int pm_port_set_interface(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t interface) {
+    RUN(PM_OP_ATTRIBUTES, attempt_set_interface, .a = interface);
+    return code;
+}
+
+static int attempt_set_handler(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code;
+    struct port *port = enter_port(call, INSERT, SET, &code);
+    if (!port) return code;
+    if (args->handler && (port->sets || port->first)) return KERN_INVALID_ARGUMENT;
+    if (!port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    port->extra->handler = args->handler;
+    port->extra->handler_context = args->pointer;
+    port->trace_kind = args->handler ? args->a : port->trace_kind;
+    port->flags = args->handler ? port->flags | PORT_HANDLER : port->flags & ~(uint32_t)PORT_HANDLER;
+    return 0;
+}
+
+int pm_port_set_handler(struct pm_task *caller, struct pm_task *task, uint32_t name, pm_handler handler, void *context,
+                        uint32_t kind) {
+    RUN(PM_OP_ATTRIBUTES, attempt_set_handler, .handler = handler, .pointer = context, .a = kind);
+    return code;
+}
+
+static int attempt_event_fd(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code = call_enter(call, OBSERVE);
+    if (!code) code = call_ready(call);
+    if (code) return code;
+    struct entry *entry = space_lookup(call_ipc(call), &call->task->space, args->name);
+    if (!entry) return KERN_INVALID_NAME;
+    struct port *port = entry->object;
+    struct pset *set = entry->object;
+    bool is_set = entry_type(entry) & MACH_PORT_TYPE_PORT_SET;
+    if (!is_set && !(entry_type(entry) & MACH_PORT_TYPE_RECEIVE)) return KERN_INVALID_RIGHT;
+    if (!is_set && !port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    struct event *event = is_set ? &set->event : &port->extra->event;
+    if (event->read_fd < 0) {
+        if (!event_open(event)) return KERN_RESOURCE_SHORTAGE;
+        if (!is_set) port->flags |= PORT_EVENT;
+        if (is_set ? !list_empty(&set->ready) : port->first != NULL) event_signal(event);
+    }
+    args->a = (uint32_t)event->read_fd;
+    return 0;
+}
+
+int64_t pm_port_event_fd(struct pm_task *task, uint32_t name) {
+    struct pm_task *caller = task;
+    RUN(PM_OP_NAME, attempt_event_fd);
+    return code ? -(int64_t)code : (int64_t)args.a;
+}
+
+/* ---- facts about a name, for tools of the task itself ---- */
+
+static int attempt_fact(struct call *call) {
+    struct attr_call *args = (struct attr_call *)call;
+    int code = call_enter(call, OBSERVE);
+    if (code) return code;
+    struct entry *entry = space_lookup(call_ipc(call), &call->task->space, args->name);
+    if (!entry) return KERN_INVALID_NAME;
+    bool is_port = entry_type(entry) & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_RECEIVE | MACH_PORT_TYPE_SEND_ONCE);
+    const struct port *port = entry->object;
+    args->wide = args->flavor == 2 ? entry->provenance : !is_port ? 0 : args->flavor ? port->id : port->sid;
+    return is_port || args->flavor ? 0 : KERN_INVALID_RIGHT;
+}
+
+int64_t pm_port_sid(struct pm_task *task, uint32_t name) {
+    struct pm_task *caller = task;
+    RUN(PM_OP_NAME, attempt_fact, .flavor = 0);
+    return code ? -(int64_t)code : (int64_t)args.wide;
+}
+
+uint64_t pm_port_id(struct pm_task *task, uint32_t name) {
+    struct pm_task *caller = task;
+    RUN(PM_OP_NAME, attempt_fact, .flavor = 1);
+    return code ? 0 : args.wide;
+}
+
+uint64_t pm_port_provenance(struct pm_task *task, uint32_t name) {
+    struct pm_task *caller = task;
+    RUN(PM_OP_NAME, attempt_fact, .flavor = 2);
+    return code ? 0 : args.wide;
+}
+
+/* ==== requests for notification ================================================================================== */
+
+struct request_call {
+    struct call call;
+    uint32_t name, id, sync, notify, disposition;
+    uint32_t previous;
+    /* made by the attempt */
+    struct entry *notify_entry;
+    const struct disposition *how;
+    uint64_t extra_names;
+};
+
+static int resolve_notify(struct request_call *args) {
+    struct call *call = &args->call;
+    args->notify_entry = NULL;
+    args->how = NULL;
+    if (args->notify == MACH_PORT_NULL) return 0;
+    if (args->notify == MACH_PORT_DEAD) return KERN_INVALID_CAPABILITY;
+    args->how = disposition_of(args->disposition);
+    if (!args->how || args->how->result != MACH_MSG_TYPE_PORT_SEND_ONCE) return KERN_INVALID_VALUE;
+    args->notify_entry = space_lookup(call_ipc(call), &call->caller->space, args->notify);
+    if (!args->notify_entry) return KERN_INVALID_CAPABILITY;
+    if (entry_type(args->notify_entry) & MACH_PORT_TYPE_DEAD_NAME) return KERN_INVALID_CAPABILITY;
+    if (!right_can_give(args->notify_entry, args->how)) return KERN_INVALID_CAPABILITY;
+    return call_check_port(call, args->notify_entry->object, args->how->give, KERN_NO_ACCESS);
+}
+
+/* The notify right, taken from the caller; NULL where the request is to cancel. */
+static struct port *take_notify(struct request_call *args) {
+    struct call *call = &args->call;
+    if (!args->notify_entry) return NULL;
+    struct entry *entry = space_lookup(call_ipc(call), &call->caller->space, args->notify);
+    return right_give(call_ipc(call), &call->caller->space, entry, args->how, &call->after);
+}
+
+/* Everything that may fail: a message for a right that is made, and a name for the right that comes back. */
+static int reserve_notify(struct request_call *args, bool previous) {
+    struct call *call = &args->call;
+    struct ipc *ipc = call_ipc(call);
+    int code = call_ready(call);
+    if (!code && previous) code = space_reserve(&call->caller->space, ipc, 1);
+    bool made = args->how && args->how->give == PM_MACH_PORT__make_send_once;
+    if (!code && made && !pool_reserve(&ipc->kmsgs, 1)) code = KERN_RESOURCE_SHORTAGE;
+    return code;
+}
+
+static void return_previous(struct request_call *args, struct port *previous) {
+    struct call *call = &args->call;
+    bool dropped;
+    if (!previous) return;
+    args->previous = right_take(call_ipc(call), &call->caller->space, previous, MACH_MSG_TYPE_PORT_SEND_ONCE,
+                                call->transfer, &call->after, &dropped);
+}
+
+static int request_no_senders(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    struct port *port = entry->object;
+    if (!(entry_type(entry) & MACH_PORT_TYPE_RECEIVE)) return KERN_INVALID_RIGHT;
+    if (!port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    int code = reserve_notify(args, port->extra->no_senders != NULL);
+    if (code) return code;
+    struct port *previous = port->extra->no_senders, *notify = take_notify(args);
+    port->extra->no_senders = NULL;
+    if (notify && !port->srights && args->sync <= port->mscount)
+        notify_no_senders(call_ipc(call), notify, port->mscount, &call->after);
+    else
+        port->extra->no_senders = notify;
+    return_previous(args, previous);
+    return 0;
+}
+
+static int request_port_destroyed(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    struct port *port = entry->object;
+    if (args->sync) return KERN_INVALID_VALUE;
+    if (!(entry_type(entry) & MACH_PORT_TYPE_RECEIVE)) return KERN_INVALID_RIGHT;
+    if (port->extra && port->extra->port_destroyed && args->notify_entry) return KERN_FAILURE;
+    if (!port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    struct cargo *cargo = args->notify_entry ? cargo_create(call_ipc(call), 1, 1) : NULL;
+    if (args->notify_entry && !cargo) return KERN_RESOURCE_SHORTAGE;
+    int code = reserve_notify(args, port->extra->port_destroyed != NULL);
+    if (code) {
+        cargo_free(call_ipc(call), cargo);
+        return code;
+    }
+    struct port *previous = port->extra->port_destroyed;
+    cargo_free(call_ipc(call), port->extra->destroyed_cargo);
+    port->extra->port_destroyed = take_notify(args);
+    port->extra->destroyed_cargo = cargo;
+    return_previous(args, previous);
+    return 0;
+}
+
+/* The name is dead already: told at once, with a reference more, or refused. */
+static int request_dead(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    if (!args->sync || !args->notify_entry) return KERN_INVALID_ARGUMENT;
+    if (entry->urefs == MACH_PORT_UREFS_MAX) return KERN_UREFS_OVERFLOW;
+    int code = reserve_notify(args, false);
+    if (code) return code;
+    entry->urefs++;
+    notify_name(call_ipc(call), take_notify(args), MACH_NOTIFY_DEAD_NAME, args->name, &call->after);
+    return 0;
+}
+
+/* What was registered for the name comes back to the caller, who has a name reserved for it. */
+static void take_down(struct request_call *args) {
+    struct call *call = &args->call;
+    struct entry *entry = space_entry(&call->task->space, args->name);
+    struct request *request = entry->request;
+    if (!request) return;
+    entry->request = NULL;
+    request_remove(request);
+    return_previous(args, request->notify);
+    request_free(call_ipc(call), request);
+}
+
+static int cancel_request(struct request_call *args, struct entry *entry) {
+    int code = reserve_notify(args, entry->request != NULL);
+    if (!code) take_down(args);
+    return code;
+}
+
+/* Room already, and the caller wants to know: there is nothing to wait for. */
+static bool possible_now(const struct request_call *args, const struct entry *entry) {
+    const struct port *port = entry->object;
+    bool full = port->msgcount >= port->qlimit && !(port->flags & PORT_HANDLER);
+    return args->id == MACH_NOTIFY_SEND_POSSIBLE && args->sync &&
+           (!full || entry_type(entry) & MACH_PORT_TYPE_SEND_ONCE);
+}
+
+static bool notifications_left(struct call *call) {
+    const struct space *space = &call->task->space;
+    if (!space->quota.notifications || space->usage.notifications < space->quota.notifications) return true;
+    call_ipc(call)->quota_refusals++;
+    return false;
+}
+
+static int put_up_request(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    struct ipc *ipc = call_ipc(call);
+    struct request *old = entry->request;
+    uint32_t index = (uint32_t)(entry - call->task->space.table);
+    if (!old && !notifications_left(call)) return KERN_RESOURCE_SHORTAGE;
+    struct request *request = old ? old : pool_take(&ipc->requests);
+    if (!request) return KERN_RESOURCE_SHORTAGE;
+    int code = reserve_notify(args, old != NULL);
+    if (code) {
+        if (!old) pool_give(&ipc->requests, request);
+        return code;
+    }
+    struct port *previous = old ? old->notify : NULL;
+    if (old) request_remove(old);
+    else call->task->space.usage.notifications++;
+    entry = &call->task->space.table[index];
+    *request = (struct request){.space = &call->task->space, .name = args->name,
+                                .send_possible = args->id == MACH_NOTIFY_SEND_POSSIBLE, .armed = args->sync != 0};
+    entry->request = request;
+    request_add(ipc, request, entry->object);
+    request->notify = take_notify(args);
+    return_previous(args, previous);
+    return 0;
+}
+
+static int request_name(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    if (entry_type(entry) & MACH_PORT_TYPE_PORT_SET) return KERN_INVALID_RIGHT;
+    if (entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) {
+        if (!args->notify_entry) return args->sync ? call_ready(call) : KERN_INVALID_ARGUMENT;
+        return request_dead(args, entry);
+    }
+    if (!args->notify_entry) return cancel_request(args, entry);
+    if (!possible_now(args, entry)) return put_up_request(args, entry);
+    int code = reserve_notify(args, entry->request != NULL);
+    if (code) return code;
+    take_down(args);
+    notify_name(call_ipc(call), take_notify(args), MACH_NOTIFY_SEND_POSSIBLE, args->name, &call->after);
+    return 0;
+}
+
+static const struct request_kind {
+    uint32_t id;
+    int (*make)(struct request_call *args, struct entry *entry);
+} request_kinds[] = {
+    {MACH_NOTIFY_NO_SENDERS, request_no_senders},
+    {MACH_NOTIFY_PORT_DESTROYED, request_port_destroyed},
+    {MACH_NOTIFY_DEAD_NAME, request_name},
+    {MACH_NOTIFY_SEND_POSSIBLE, request_name},
+};
+
+static const struct request_kind *kind_of(uint32_t id) {
+    for (size_t i = 0; i < array_count(request_kinds); i++)
+        if (request_kinds[i].id == id) return &request_kinds[i];
+    return NULL;
+}
+
+static bool is_port(const struct entry *entry) {
+    return entry_type(entry) & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_RECEIVE | MACH_PORT_TYPE_SEND_ONCE);
+}
+
+static int check_request(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    int notify = resolve_notify(args);
+    if (notify && notify != CALL_MISS) return notify;
+    /* A right cannot be used up to tell of its own end. */
+    if (args->notify_entry == entry && args->how->takes) return KERN_INVALID_CAPABILITY;
+    if (!is_port(entry)) return notify;
+    int code = call_check_port(call, entry->object, PM_MACH_PORT__request_notification, KERN_NO_ACCESS);
+    return code ? code : notify;
+}
+
+static int attempt_request(struct call *call) {
+    struct request_call *args = (struct request_call *)call;
+    const struct request_kind *kind = kind_of(args->id);
+    int entered = call_enter(call, INSERT);
+    if (entered && entered != CALL_MISS) return entered;
+    if (!kind) return entered ? entered : KERN_INVALID_VALUE;
+    if (args->name == MACH_PORT_NULL || args->name == MACH_PORT_DEAD) return entered ? entered : KERN_INVALID_ARGUMENT;
+    struct entry *entry = space_lookup(call_ipc(call), &call->task->space, args->name);
+    if (!entry) return entered ? entered : KERN_INVALID_NAME;
+    int code = check_request(args, entry);
+    if (code || entered) return code ? code : entered;
+    args->previous = 0;
+    return kind->make(args, entry);
+}
+
+int64_t pm_port_request_notification(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t id,
+                                     uint32_t sync, uint32_t notify, uint32_t disposition) {
+    struct request_call args = {.name = name, .id = id, .sync = sync, .notify = notify, .disposition = disposition};
+    int code = call_init(&args.call, caller, task, PM_OP_NOTIFICATION, name);
+    if (!code) code = call_run(&args.call, attempt_request);
+    return code ? -(int64_t)code : (int64_t)args.previous;
+}
+
+#undef RUN
+#undef INSERT
+#undef OBSERVE
+#undef GET
+#undef SET

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The shortest path: inline bytes, a copied send right, no one waiting, the decision remembered. Every precondition that fails
+ * leaves everything untouched for sys_msg.c, which defines what a send and a receive are. Both paths run against the model.
+ */
+#include <string.h>
+
+#include "sys/msg.h"
+
+#define SEND_NEEDS (PM_MACH_PORT__send | PM_MACH_PORT__copy_send)
+
+/* The entry of exactly this type, through one comparison; NULL otherwise. */
+static inline struct entry *fast_entry(const struct space *space, uint32_t name, uint32_t type, uint32_t mask) {
+    uint32_t index = name >> 8;
+    if (pm_unlikely(index >= space->used)) return NULL;
+    struct entry *entry = &space->table[index];
+    return pm_likely((entry->bits & (mask | ENTRY_GENERATION)) == (type | (name & ENTRY_GENERATION))) ? entry : NULL;
+}
+
+static inline void fast_trace(struct pm_kernel *kernel, struct space *space, struct entry *entry, const struct port *port,
+                              uint32_t event) {
+    if (pm_unlikely(entry->trace_stamp != kernel->trace.stamp)) trace_event(kernel, space, entry, port, event);
+    else trace_count(&kernel->trace, entry->trace_path, event);
+}
+
+static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
+    if (port->last) port->last->next = kmsg;
+    else port->first = kmsg;
+    port->last = kmsg;
+    port->msgcount++;
+    port->srights++;
+    port->refs++;
+    ipc->messages++;
+    ipc->bytes += kmsg->size;
+    ipc->sent++;
+}
+
+static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
+                             int32_t msgh_id, uint32_t access) {
+    kmsg->next = NULL;
+    kmsg->dest = port;
+    kmsg->body = kmsg->inside;
+    kmsg->sender = space;
+    kmsg->transfer = ++ipc->transfers;
+    kmsg->msgh_id = msgh_id;
+    kmsg->size = size;
+    kmsg->sid = kmsg->real_sid = space->sid;
+    kmsg->access = access;
+    kmsg->dest_type = MACH_MSG_TYPE_PORT_SEND;
+    kmsg->reply_type = 0;
+    kmsg->flags = KMSG_METHOD;
+    kmsg->reply = NULL;
+    kmsg->cargo = NULL;
+    kmsg->voucher = 0;
+    kmsg->charge = size;
+    kmsg->ipc = ipc;
+    space->in_flight++;
+    space->usage.queued_bytes += size;
+    space->refs++;
+}
+
+/* With the lock. False: nothing was touched. */
+static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id) {
+    struct pm_kernel *kernel = task->kernel;
+    struct ipc *ipc = &kernel->ipc;
+    struct space *space = &task->space;
+    uint32_t access = UINT32_MAX;
+    struct entry *entry = fast_entry(space, dest, MACH_PORT_TYPE_SEND, ENTRY_TYPES & ~MACH_PORT_TYPE_RECEIVE);
+    if (!entry) return false;
+    struct port *port = entry->object;
+    if ((port->flags & (PORT_SLOW | PORT_ACTIVE)) != PORT_ACTIVE || port->msgcount >= port->qlimit) return false;
+    if (pm_unlikely(space->quota.queued_bytes)) return false;
+    if (kernel->mac.active) {
+        if (!hint_good(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS)) {
+            hint_fill(&kernel->mac, &entry->hint, space->sid, port->sid);
+            entry->peer = 0;
+            if (!hint_good(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS)) return false;
+        }
+        access = entry->hint.allowed;
+    }
+    struct kmsg *kmsg = pool_take(&ipc->kmsgs);
+    if (pm_unlikely(!kmsg)) return false;
+    if (pm_unlikely(kernel->trace.on)) {
+        fast_trace(kernel, space, entry, port, PM_EVENT_SEND);
+        fast_trace(kernel, space, entry, port, PM_EVENT_COPY_SEND);
+    }
+    fast_fill(kmsg, ipc, space, port, (uint32_t)size, msgh_id, access);
+    memcpy(kmsg->inside, body, size);
+    fast_queue(ipc, port, kmsg);
+    return true;
+}
+
+int pm_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id,
+            const struct pm_wait *wait) {
+    if (pm_unlikely(!task)) return KERN_INVALID_TASK;
+    struct pm_kernel *kernel = task->kernel;
+    if (pm_likely(size <= KMSG_INLINE && (body || !size)) && !kernel_forked(kernel) && pm_likely(!kernel->no_fast_path)) {
+        kernel_lock(kernel);
+        bool sent = fast_send(task, dest, body, size, msgh_id);
+        kernel_unlock(kernel);
+        if (pm_likely(sent)) return 0;
+    }
+    struct pm_send_spec spec = {.dest = dest, .body = body, .size = size, .msgh_id = msgh_id};
+    return pm_send_message(task, &spec, wait);
+}
+
+/* May the receiver receive from this sender: the hint remembers the last label that it might, unrecorded. */
+static inline bool fast_may_receive(struct pm_kernel *kernel, struct entry *entry, uint32_t ssid, uint32_t tsid,
+                                    uint32_t sender) {
+    struct mac *mac = &kernel->mac;
+    if (!hint_good(mac, &entry->hint, ssid, tsid, PM_MACH_PORT__use_recv)) {
+        hint_fill(mac, &entry->hint, ssid, tsid);
+        entry->peer = 0;
+        if (!hint_good(mac, &entry->hint, ssid, tsid, PM_MACH_PORT__use_recv)) return false;
+    }
+    if (entry->peer == sender) return true;
+    struct hint peer;
+    hint_fill(mac, &peer, ssid, sender);
+    if (!hint_good(mac, &peer, ssid, sender, PM_MACH_PORT__recv)) return false;
+    entry->peer = sender;
+    return true;
+}
+
+static inline struct kmsg *fast_take(struct ipc *ipc, struct port *port) {
+    struct kmsg *kmsg = port->first;
+    port->first = kmsg->next;
+    if (!port->first) port->last = NULL;
+    port->msgcount--;
+    port->seqno++;
+    port->srights--;
+    port->refs--;
+    ipc->messages--;
+    ipc->bytes -= kmsg->size;
+    ipc->received++;
+    return kmsg;
+}
+
+static inline void fast_free(struct ipc *ipc, struct kmsg *kmsg) {
+    struct space *sender = kmsg->sender;
+    sender->usage.queued_bytes -= kmsg->charge;
+    sender->in_flight--;
+    sender->refs--;
+    pool_give(&ipc->kmsgs, kmsg);
+}
+
+/* What takes more than memory to take apart, or tells somebody something, is not for this path. */
+static inline bool fast_message(const struct kmsg *kmsg, const struct port *port) {
+    const struct space *sender = kmsg->sender;
+    return !kmsg->cargo && !kmsg->reply && kmsg->body == kmsg->inside && kmsg->dest_type == MACH_MSG_TYPE_PORT_SEND &&
+           !(kmsg->flags & KMSG_EFFECTIVE) && sender && sender->refs > 1 && !sender->past_used &&
+           (port->srights > 1 || !port->extra);
+}
+
+/* With the lock. The size, or -1 with nothing touched. */
+static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity) {
+    struct pm_kernel *kernel = task->kernel;
+    struct space *space = &task->space;
+    struct entry *entry = fast_entry(space, name, MACH_PORT_TYPE_RECEIVE, MACH_PORT_TYPE_RECEIVE);
+    if (!entry) return -1;
+    struct port *port = entry->object;
+    struct kmsg *kmsg = port->first;
+    if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return -1;
+    if (!fast_message(kmsg, port) || kmsg->size > capacity) return -1;
+    if (kernel->mac.active && !fast_may_receive(kernel, entry, space->sid, port->sid, kmsg->sid)) return -1;
+    if (pm_unlikely(kernel->trace.on)) fast_trace(kernel, space, entry, port, PM_EVENT_RECV);
+    fast_take(&kernel->ipc, port);
+    uint32_t size = kmsg->size;
+    memcpy(body, kmsg->inside, size);
+    fast_free(&kernel->ipc, kmsg);
+    return size;
+}
+
+int64_t pm_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity, const struct pm_wait *wait) {
+    if (pm_unlikely(!task)) return -(int64_t)KERN_INVALID_TASK;
+    struct pm_kernel *kernel = task->kernel;
+    if (!kernel_forked(kernel) && pm_likely(!kernel->no_fast_path) && (body || !capacity)) {
+        kernel_lock(kernel);
+        int64_t size = fast_receive(task, name, body, capacity);
+        kernel_unlock(kernel);
+        if (pm_likely(size >= 0)) return size;
+    }
+    if (!body && capacity) return -(int64_t)KERN_INVALID_ARGUMENT;
+    return receive_bytes(task, name, body, capacity, wait);
+}
