@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """ipctrace: recorded paths as text, and recordings run again (SEDarwin ipctrace)."""
 
+from ..enums import KOBJECTS
 from .labels import Labels, read_labels
 from .mangle import mangle, port_label, task_label, unmangle
 from .plan import Plan, make_plan
 from .text import (
     EVENTS,
-    KOBJECTS,
     SEDARWIN_EVENTS,
     TraceError,
     TraceReader,

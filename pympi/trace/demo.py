@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The boot trace the package ships, made from a small model of a desktop that starts.
+"""The boot trace the package ships, and its policy, made from a small model of a desktop.
 
-`python -m pympi.trace.demo FILE` writes it again, byte for byte. The system is our own: sixteen
+`python -m pympi.trace.demo DIR` writes both again, byte for byte. The system is our own: sixteen
 programs, a kernel, a name server that hands out the rights, a window server that everything
 talks to. What they do to each other is in the tables; how a request, a look-up or a check-in looks
 to ipctrace is in `Boot`.
@@ -9,10 +9,14 @@ to ipctrace is in `Boot`.
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from .text import KOBJECTS, MACH_KERNEL, TraceRecord, write_sedarwin
+from ..enums import KOBJECTS
+from .mangle import port_label, task_label
+from .text import MACH_KERNEL, TraceRecord, write_sedarwin
 
 INIT = "/boot/first"
 NAMES = "/boot/names"
@@ -99,6 +103,15 @@ REQUESTS = (
 #: Who the window server sends events to, and how many.
 WINDOW_EVENTS = ((LOGIN, 42), (DOCK, 310), (EDITOR, 560), (MAIL, 275))
 
+#: client, server: requests the policy does not allow. An updater downloads; keys and files are
+#: nothing to it.
+REFUSED = ((UPDATER, KEYS), (UPDATER, STORAGE))
+
+
+def service(server: str) -> tuple[str, int]:
+    """The port a server is reached by; ports keep the identity of whoever made them."""
+    return (NAMES, ON_DEMAND[server]) if server in ON_DEMAND else (server, SERVICES[server])
+
 
 class Boot:
     """Counts what ipctrace would: distinct paths in order of first occurrence."""
@@ -151,19 +164,15 @@ class Boot:
         else:
             self.copy(server, server, SERVICES[server])
 
-    def service(self, server: str) -> tuple[str, int]:
-        """The port a server is reached by; ports keep the identity of whoever made them."""
-        return (NAMES, ON_DEMAND[server]) if server in ON_DEMAND else (server, SERVICES[server])
-
     def look_up(self, client: str, server: str) -> None:
         """The name server answers a look-up with a copy of the service's send right."""
         self.call(client, NAMES, 7)
-        self.copy(NAMES, *self.service(server))
+        self.copy(NAMES, *service(server))
 
     def request(self, client: str, server: str, times: int) -> None:
         """Look the service up, then use it."""
         self.look_up(client, server)
-        self.send(client, *self.service(server), times)
+        self.send(client, *service(server), times)
         if server != LOGGER:
             self.reply(server, client, times)
 
@@ -193,10 +202,55 @@ def boot() -> list[TraceRecord]:
     return system.records()
 
 
+_FREE = (
+    "recv use_recv make_send make_send_once move_send_once hold_send hold_send_once hold_recv "
+    "carry_rights request_notification"
+)
+
+
+def rules() -> str:
+    """The policy, for `pympi.policy.Rules`."""
+    free = ["allow * * mach_task { insert_right };", f"allow * * mach_port {{ {_FREE} }};"]
+    head = (
+        "# What the demo allows: holding rights, receiving and answering is free; who may send a",
+        "# request to whom is not. Written by python -m pympi.trace.demo.",
+    )
+    return "\n".join([*head, *free, *dict.fromkeys(_pair_rules()), ""])
+
+
+def _pair_rules() -> Iterator[str]:
+    def allow(task: str, target: str, permissions: str) -> str:
+        return f"allow {task} {target} mach_port {{ {permissions} }};"
+
+    kernel = task_label(MACH_KERNEL)
+    yield allow(kernel, "*", "send copy_send")
+    yield allow(task_label(INIT), "*", "send copy_send")
+    yield allow(task_label(NAMES), "*", "send copy_send move_recv")
+    yield allow("*", port_label(NAMES), "send copy_send")
+    for task, calls in STARTS:
+        yield allow(task_label(task), port_label(task), "copy_send")
+        for kobject, _ in calls:
+            target = port_label(MACH_KERNEL, KOBJECTS.index(kobject))
+            yield allow(task_label(task), target, "send copy_send")
+    for client, server, _ in REQUESTS:
+        if (client, server) not in REFUSED:
+            yield allow(task_label(client), port_label(service(server)[0]), "send copy_send")
+        yield allow(task_label(server), port_label(client), "send")
+    for client, _ in WINDOW_EVENTS:
+        yield allow(task_label(WINDOWS), port_label(client), "send copy_send move_send")
+
+
+def files() -> dict[str, bytes]:
+    """What the package ships, by name."""
+    trace = io.BytesIO()
+    write_sedarwin(trace, boot(), "demo.trace")
+    return {"demo.trace": trace.getvalue(), "demo.rules": rules().encode()}
+
+
 def main(argv: list[str]) -> None:
-    """Write the recording of the boot to the file named on the command line."""
-    with Path(argv[1]).open("wb") as file:
-        write_sedarwin(file, boot(), argv[1])
+    """Write the files to the directory named on the command line."""
+    for name, contents in files().items():
+        (Path(argv[1]) / name).write_bytes(contents)
 
 
 if __name__ == "__main__":

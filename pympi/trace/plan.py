@@ -185,5 +185,7 @@ def _load(step: Step, waiting: deque[Rider]) -> Step:
 
 
 def _fits(rider: Rider, destination: int, riders: list[Rider]) -> bool:
-    """A receive right travels neither to its own port, where it would be lost, nor twice."""
-    return rider.event == "copy_send" or (rider.port != destination and rider not in riders)
+    """A message carries one receive right at most, and never its destination's, which would die."""
+    if rider.event == "copy_send":
+        return True
+    return rider.port != destination and all(other.event == "copy_send" for other in riders)

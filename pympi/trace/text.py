@@ -15,63 +15,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ..enums import KOBJECTS, Event
 from ..errors import PympiError
 
-#: Every event kind, in the bit order of the `mach_port` permissions.
-EVENTS = (
-    "send",
-    "recv",
-    "make_send",
-    "make_send_once",
-    "copy_send",
-    "move_send",
-    "move_send_once",
-    "move_recv",
-    "hold_send",
-    "hold_send_once",
-    "hold_recv",
-)
+#: Every event kind, as the core numbers them.
+EVENTS = tuple(event.name.lower() for event in Event)
 #: The three that SEDarwin's ipctrace records, and so all its text form can say.
 SEDARWIN_EVENTS = ("send", "copy_send", "move_recv")
 
-#: Kernel object kinds by number, as SEDarwin's dumptrace prints them.
-KOBJECTS = (
-    "none",
-    "thread",
-    "task",
-    "host",
-    "host_priv",
-    "processor",
-    "pset",
-    "pset_name",
-    "timer",
-    "paging_request",
-    "mig",
-    "memory_object",
-    "xmm_pager",
-    "xmm_kernel",
-    "xmm_reply",
-    "und_reply",
-    "host_notify",
-    "host_security",
-    "ledger",
-    "master_device",
-    "act",
-    "subsystem",
-    "io_done_queue",
-    "semaphore",
-    "lock_set",
-    "clock",
-    "clock_ctrl",
-    "iokit_spare",
-    "named_entry",
-    "iokit_connect",
-    "iokit_object",
-    "upl",
-    "labelh",
-    "unknown",
-    "max_type",
-)
 KOBJECT_NUMBERS = {name: number for number, name in enumerate(KOBJECTS)}
 
 #: Owner of the kernel-object ports, which alone have a kind in SEDarwin's form.
@@ -118,7 +69,7 @@ class TraceRecord(NamedTuple):
         return self[:5]
 
 
-class _BadLine(Exception):  # noqa: N818 (never leaves this module)
+class _BadLine(Exception):
     """A line is broken at `column` (0-based); the reader adds file and line."""
 
     def __init__(self, column: int, expected: str, found: str | None = None) -> None:

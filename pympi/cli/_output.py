@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the verbs print: progress and complaints on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from ..trace.text import escape
+
+if TYPE_CHECKING:
+    from ..trace.report import Report
+
+
+class BadInput(click.ClickException):
+    """A file that cannot be used: exit code 2, as for wrong usage."""
+
+    exit_code = 2
+
+
+@contextmanager
+def bad_input() -> Iterator[None]:
+    """Errors in here are the input's fault."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise BadInput(str(error)) from error
+
+
+@contextmanager
+def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr where that is a terminal; yields what to call with the steps done."""
+    console = Console(stderr=True)
+    disable = hidden or not console.is_terminal
+    with Progress(console=console, transient=True, disable=disable) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def print_json(report: Report, artefacts: Sequence[Path]) -> None:
+    """One object, for programs."""
+    print(json.dumps(report.as_dict() | {"artefacts": [str(path) for path in artefacts]}, indent=2))
+
+
+def print_report(report: Report, artefacts: Sequence[Path]) -> None:
+    """Tables, for people."""
+    console = Console()
+    console.print(_summary(report.as_dict()))
+    if report.denied:
+        console.print(_denied(report))
+    for path in artefacts:
+        console.print(Text(f"wrote {path}"), soft_wrap=True)
+
+
+#: Key of the summary, what it is called, how its value looks.
+_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("tasks", "tasks", "{:,}".format),
+    ("ports", "ports", "{:,}".format),
+    ("records", "records", "{:,}".format),
+    ("events", "events of SEDarwin's three kinds", "{:,}".format),
+    ("lost", "events not recorded for want of room", "{:,}".format),
+    ("exact", "as recorded", lambda exact: "yes" if exact else "no"),
+    ("messages", "messages", "{:,}".format),
+    ("messages_per_second", "messages per second", "{:,.0f}".format),
+    ("check_cost", "cost of the checks", "{:.2f} times the unchecked run".format),
+    ("denials", "denials", "{:,}".format),
+)
+
+
+def _summary(result: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    for key, name, shown in _LINES:
+        if result[key] is not None:
+            table.add_row(name, shown(result[key]))
+    table.add_row("events by kind")
+    for kind, count in result["events_by_kind"].items():
+        table.add_row(f"  {kind}", f"{count:,}")
+    return table
+
+
+def _denied(report: Report) -> Table:
+    table = Table(title="Denied", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("times", "subject", "permission", "object", "reason"):
+        table.add_column(column, justify="right" if column == "times" else "left", overflow="fold")
+    for denial in report.denied:
+        table.add_row(f"{denial.times:,}", *(Text(escape(text)) for text in denial[1:]))
+    return table

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi replay`: run a recording again, under a policy or under none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..policy import Rules
+from ..trace import make_plan, read_labels, read_trace
+from ..trace.replay import replay as run
+from ._artefacts import publish
+from ._output import bad_input, print_json, print_report, progress
+
+PAIRS = 5
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("trace", type=_FILE)
+@click.option("--policy", type=_FILE, help="Rules the run is checked against.")
+@click.option("--labels", type=_FILE, help="Labels for some names, instead of the mangled ones.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Rounds; the last one is reported and written.",
+)
+@click.option("--cost", is_flag=True, help="With --policy: measure what its checks cost.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where replayed.trace and full.trace go.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def replay(
+    trace: Path,
+    policy: Path | None,
+    labels: Path | None,
+    repeat: int,
+    cost: bool,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Rebuild the system recorded in TRACE and drive every counted event through the core.
+
+    TRACE is what SEDarwin's dumptrace prints, or a full trace of pympi.
+    """
+    if cost and not policy:
+        raise click.UsageError("--cost needs --policy: without one nothing is checked")
+    with bad_input():
+        plan = make_plan(read_trace(trace))
+        policies = [Rules.from_file(policy)] if policy else []
+        table = read_labels(labels) if labels else None
+    pairs = PAIRS if cost else 0
+    rounds = repeat + (2 * (pairs + 1) if pairs else 0)
+    with progress("replaying", rounds * len(plan.steps), hidden=as_json) as advance:
+        report = run(
+            plan, policies=policies, labels=table, rounds=repeat, pairs=pairs, advance=advance
+        )
+    artefacts = publish(out, report.files()) if out else []
+    (print_json if as_json else print_report)(report, artefacts)
+    return 0 if report.faithful else 1
