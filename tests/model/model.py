@@ -222,6 +222,13 @@ class PortsItem(NamedTuple):
 Item = PortItem | MemoryItem | PortsItem
 
 
+def item_size(item: Item, option: int) -> int:
+    """Of a descriptor; a guarded one comes as a plain one where it was not asked for."""
+    if isinstance(item, PortItem) and not (item.guard and option & m.OPTION_RCV_GUARDED_DESC):
+        return m.DESCRIPTOR_SIZE[m.DESCRIPTOR_PORT]
+    return m.DESCRIPTOR_SIZE[m.DESCRIPTOR_OOL]
+
+
 @dataclass(eq=False)
 class Kmsg:
     """A message in flight."""
@@ -229,14 +236,17 @@ class Kmsg:
     dest: Right
     reply: Right
     id: int
-    size: int
-    complex: bool = False
     voucher: int = 0
     items: list[Item] = field(default_factory=list)
     data: bytes = b""
     sender: str | None = None  # label at the time of sending; None for the kernel
     audit_token: tuple[int, ...] = (0,) * 8
     security_token: tuple[int, int] = KERNEL_TOKEN
+
+    def size(self, option: int) -> int:
+        """msgh_size for a receiver with this option."""
+        sizes = [item_size(item, option) for item in self.items]
+        return m.HEADER_SIZE + (4 + sum(sizes) if sizes else 0) + len(self.data)
 
     def body_rights(self) -> Iterator[Right]:
         for item in self.items:
@@ -273,7 +283,6 @@ class Wire(NamedTuple):
     descriptors: list[Name | MemoryItem | tuple[int, list[Name]]]
     regions: list[int]  # addresses to free once the message is on its way
     data: bytes
-    size: int
 
     def names(self) -> Iterator[Name]:
         """The rights of the body, left to right."""
@@ -357,9 +366,8 @@ class Model:
         self, id_: int, notify: Port, body: bytes = b"", items: list[Item] | None = None
     ) -> None:
         """A message of the kernel, by the send-once right it holds to `notify`."""
-        size = m.HEADER_SIZE + len(body) + (16 if items else 0)
         dest = Right(m.PORT_SEND_ONCE, notify)
-        kmsg = Kmsg(dest, Right(0, m.NULL), id_, size, bool(items), 0, items or [], body)
+        kmsg = Kmsg(dest, Right(0, m.NULL), id_, 0, items or [], body)
         if notify.alive:
             self.post(kmsg)
         else:
@@ -1089,7 +1097,7 @@ class Model:
         need(valid(dest) and dest in task.table, m.SEND_INVALID_DEST)
         once = task.table[dest].types & m.TYPE_SEND_ONCE
         how = m.MOVE_SEND_ONCE if once else m.COPY_SEND
-        wire = Wire(how, dest, 0, 0, id_, [], [], body, m.HEADER_SIZE + len(body))
+        wire = Wire(how, dest, 0, 0, id_, [], [], body)
         port = self.check_rights(task, wire)
         need(once or not port.full(), m.SEND_TIMED_OUT)
         self.post(self.build(task, wire))
@@ -1127,6 +1135,7 @@ class Model:
         if self.circular(dest, kmsg.carried_ports()):
             self.destroy_kmsg(kmsg)
         elif was_full and kmsg.dest.kind == m.PORT_SEND:
+            kmsg.voucher = wire.voucher
             return m.SEND_TIMED_OUT, self.pseudo_receive(task, kmsg)
         else:
             self.post(kmsg)
@@ -1160,56 +1169,71 @@ class Model:
     # ---- sending: the checks, in Mach's order ------------------------------------------------
 
     def parse(self, task: Task, message: bytes) -> Wire:
-        """Sizes and descriptors, before any right is looked at."""
+        """Sizes, descriptors, header, memory: all before any right is looked at."""
         need(len(message) >= m.HEADER_SIZE and len(message) % 4 == 0, m.SEND_MSG_TOO_SMALL)
         bits, _, remote, local, voucher, id_ = struct.unpack_from("<IIIIIi", message)
-        offset = m.HEADER_SIZE
-        descriptors: list[Name | MemoryItem | tuple[int, list[Name]]] = []
+        starts, end = self.find_descriptors(message) if bits & m.BITS_COMPLEX else ([], 24)
+        self.check_header(bits, remote, local, voucher)
         regions: list[int] = []
-        if bits & m.BITS_COMPLEX:
-            need(len(message) >= offset + 4, m.SEND_MSG_TOO_SMALL)
-            (count,) = struct.unpack_from("<I", message, offset)
-            offset += 4
-            starts, end = self.descriptor_starts(message, offset, count)
-            for start in starts:
-                self.check_descriptor(message, start)
-            ports = sum(self.ports_in(message, start) for start in starts)
-            need(ports <= m.MESSAGE_PORTS_MAX, m.SEND_TOO_LARGE)
-            descriptors = [self.descriptor(task, message, start, regions) for start in starts]
-            offset = end
-        data = message[offset:]
-        return Wire(bits, remote, local, voucher, id_, descriptors, regions, data, len(message))
+        descriptors = [self.descriptor(task, message, start, regions) for start in starts]
+        data = message[end:]
+        return Wire(bits, remote, local, voucher, id_, descriptors, regions, data)
 
-    @staticmethod
-    def descriptor_starts(message: bytes, offset: int, count: int) -> tuple[list[int], int]:
-        starts = []
+    def find_descriptors(self, message: bytes) -> tuple[list[int], int]:
+        """Where each descriptor starts, once it is known to be one, and where the last ends."""
+        offset = m.HEADER_SIZE + 4
+        need(len(message) >= offset, m.SEND_MSG_TOO_SMALL)
+        (count,) = struct.unpack_from("<I", message, m.HEADER_SIZE)
+        need(count * 12 <= len(message) - offset, m.SEND_MSG_TOO_SMALL)
+        starts: list[int] = []
+        ports = 0
         for _ in range(count):
             need(offset + 12 <= len(message), m.SEND_MSG_TOO_SMALL)
+            size = m.DESCRIPTOR_SIZE.get(message[offset + 11])
+            need(size, m.SEND_INVALID_TYPE)
+            assert size
+            need(offset + size <= len(message), m.SEND_MSG_TOO_SMALL)
+            ports += self.check_descriptor(message, offset, m.MESSAGE_PORTS_MAX - ports)
             starts.append(offset)
-            offset += m.DESCRIPTOR_SIZE.get(message[offset + 11], 12)
-            need(offset <= len(message), m.SEND_MSG_TOO_SMALL)
+            offset += size
         return starts, offset
 
     @staticmethod
-    def check_descriptor(message: bytes, start: int) -> None:
-        type_ = message[start + 11]
-        need(type_ in m.DESCRIPTOR_SIZE, m.SEND_INVALID_TYPE)
-        if type_ in (m.DESCRIPTOR_OOL, m.DESCRIPTOR_OOL_PORTS, m.DESCRIPTOR_OOL_VOLATILE):
-            need(message[start + 9] in (0, 1), m.SEND_INVALID_TYPE)
-        if type_ != m.DESCRIPTOR_OOL and type_ != m.DESCRIPTOR_OOL_VOLATILE:
-            need(message[start + 10] in m.DISPOSITIONS, m.SEND_INVALID_TYPE)
-        if type_ == m.DESCRIPTOR_GUARDED:
-            (flags,) = struct.unpack_from("<H", message, start + 8)
-            need(message[start + 10] == m.MOVE_RECEIVE, m.SEND_INVALID_TYPE)
-            need(not flags & ~m.GUARD_FLAG_IMMOVABLE_RECEIVE, m.SEND_INVALID_TYPE)
+    def check_descriptor(message: bytes, start: int, room: int) -> int:
+        """How many rights the descriptor names, at most `room`."""
+        type_, disposition = message[start + 11], message[start + 10]
+        if type_ in (m.DESCRIPTOR_PORT, m.DESCRIPTOR_GUARDED):
+            need(disposition in m.DISPOSITIONS, m.SEND_INVALID_TYPE)
+            if type_ == m.DESCRIPTOR_GUARDED:
+                (flags,) = struct.unpack_from("<H", message, start + 8)
+                need(disposition == m.MOVE_RECEIVE and flags <= 3, m.SEND_INVALID_TYPE)
+            need(room >= 1, m.SEND_TOO_LARGE)
+            return 1
+        address, _, copy, _, _, size = struct.unpack_from("<QBBBBI", message, start)
+        need(copy in (0, 1), m.SEND_INVALID_TYPE)
+        ports = size if type_ == m.DESCRIPTOR_OOL_PORTS else 0
+        if type_ == m.DESCRIPTOR_OOL_PORTS:
+            need(disposition in m.DISPOSITIONS, m.SEND_INVALID_TYPE)
+            need(ports <= room, m.SEND_TOO_LARGE)
+        need(address or not size, m.SEND_INVALID_MEMORY)
+        need(ports or size <= m.MESSAGE_MAX, m.SEND_TOO_LARGE)
+        return ports
 
     @staticmethod
-    def ports_in(message: bytes, start: int) -> int:
-        type_ = message[start + 11]
-        if type_ == m.DESCRIPTOR_OOL_PORTS:
-            (count,) = struct.unpack_from("<I", message, start + 12)
-            return int(count)
-        return int(type_ in (m.DESCRIPTOR_PORT, m.DESCRIPTOR_GUARDED))
+    def check_header(bits: int, remote: int, local: int, voucher: int) -> None:
+        """What can be said about a header without looking at any name."""
+        dest_type, reply_type = bits & 0x1F, bits >> 8 & 0x1F
+        voucher_type = bits >> 16 & 0x1F
+        need(not bits & ~m.BITS_USER and dest_type in m.SEND_KINDS, m.SEND_INVALID_HEADER)
+        if reply_type == 0:
+            need(local == m.NULL, m.SEND_INVALID_HEADER)
+        else:
+            need(reply_type in m.SEND_KINDS, m.SEND_INVALID_HEADER)
+        need(voucher_type in (0, m.MOVE_SEND, m.COPY_SEND), m.SEND_INVALID_VOUCHER)
+        need(valid(remote), m.SEND_INVALID_DEST)
+        if remote == local:
+            need(m.MOVE_SEND_ONCE not in (dest_type, reply_type), m.SEND_INVALID_DEST)
+        need(voucher_type == 0 or not valid(voucher), m.SEND_INVALID_VOUCHER)
 
     def descriptor(
         self, task: Task, message: bytes, start: int, regions: list[int]
@@ -1232,26 +1256,16 @@ class Model:
 
     @staticmethod
     def read(task: Task, address: int, size: int) -> bytes:
-        if size == 0:
-            return b""
-        need(len(task.memory.get(address, b"")) >= size, m.SEND_INVALID_MEMORY)
-        return task.memory[address][:size]
+        """Bytes of one of the task's regions."""
+        for base, region in task.memory.items():
+            if base <= address and address + size <= base + len(region):
+                return region[address - base : address - base + size]
+        need(size == 0, m.SEND_INVALID_MEMORY)
+        return b""
 
     def check_rights(self, task: Task, wire: Wire) -> Port:
         """Everything that can refuse a send, in order; nothing changes. The destination."""
         dest_type, reply_type = wire.bits & 0x1F, wire.bits >> 8 & 0x1F
-        voucher_type = wire.bits >> 16 & 0x1F
-        need(not wire.bits & ~m.BITS_USER, m.SEND_INVALID_HEADER)
-        if reply_type == 0:
-            need(wire.local == m.NULL, m.SEND_INVALID_HEADER)
-        else:
-            need(reply_type in m.SEND_KINDS, m.SEND_INVALID_HEADER)
-        need(dest_type in m.SEND_KINDS, m.SEND_INVALID_HEADER)
-        need(voucher_type in (0, m.MOVE_SEND, m.COPY_SEND), m.SEND_INVALID_VOUCHER)
-        need(valid(wire.remote), m.SEND_INVALID_DEST)
-        if wire.remote == wire.local:
-            need(m.MOVE_SEND_ONCE not in (dest_type, reply_type), m.SEND_INVALID_DEST)
-        need(voucher_type == 0 or not valid(wire.voucher), m.SEND_INVALID_VOUCHER)
         entry = task.table.get(wire.remote)
         need(entry and entry.types & LIVE, m.SEND_INVALID_DEST)
         held: dict[int, list[int]] = {}
@@ -1298,8 +1312,6 @@ class Model:
 
     def try_name(self, task: Task, name: Name, held: dict[int, list[int]]) -> Port | int:
         port = self.attempt(task, name.name, name.disposition, held, True, m.SEND_INVALID_RIGHT)
-        if name.guard and isinstance(port, Port) and port.guarded:
-            need(port.context == name.guard[0], m.SEND_INVALID_RIGHT)
         return port
 
     def ask_send(
@@ -1335,9 +1347,7 @@ class Model:
             reply = self.copyin(task, wire.local, reply_type)
         items = [self.build_item(task, descriptor) for descriptor in wire.descriptors]
         voucher = 0 if wire.bits >> 16 & 0x1F else wire.voucher
-        complex_ = bool(wire.bits & m.BITS_COMPLEX)
-        kmsg = Kmsg(dest, reply, wire.id, wire.size, complex_, voucher, items, wire.data)
-        kmsg.sender = task.label
+        kmsg = Kmsg(dest, reply, wire.id, voucher, items, wire.data, task.label)
         kmsg.audit_token, kmsg.security_token = task.audit_token, task.security_token
         return kmsg
 
@@ -1356,17 +1366,20 @@ class Model:
     # ---- receiving ----------------------------------------------------------------------------
 
     def receive(self, task: Task, option: int, rcv_size: int, name: int) -> tuple[int, bytes]:
+        trailer_size = m.TRAILER_SIZE.get(option >> 24 & 0xFF)
+        need(trailer_size, m.RCV_INVALID_TRAILER)
+        assert trailer_size
         port = self.next_port(task, name)
         kmsg = self.first_message(task, port)
-        trailer_size = m.TRAILER_SIZE.get(option >> 24 & 0xF, 68)
-        if kmsg.size + trailer_size > rcv_size:
-            return self.too_large(port, kmsg, option)
+        if (kmsg.size(option) + 3 & ~3) + trailer_size > rcv_size:
+            return m.RCV_TOO_LARGE, self.too_large(port, kmsg, option)[:rcv_size]
         seqno = port.seqno
         self.take(port)
         denied = self.deny_takes(task, kmsg)
         self.use_dest(kmsg)
         reply = self.copyout(task, kmsg.reply)
         message = self.encode(task, kmsg, reply, port.name, option, swapped=True)
+        message += bytes(-len(message) % 4)
         code = m.RCV_BODY_ERROR | m.IPC_SPACE if denied else m.SUCCESS
         return code, message + self.trailer(kmsg, seqno, port, trailer_size)
 
@@ -1407,16 +1420,15 @@ class Model:
                 pset.ready.append(port)
         self.fire_possible(port)
 
-    def too_large(self, port: Port, kmsg: Kmsg, option: int) -> tuple[int, bytes]:
-        """With RCV_LARGE the message stays; else it is destroyed and its header delivered."""
+    def too_large(self, port: Port, kmsg: Kmsg, option: int) -> bytes:
+        """With RCV_LARGE the message stays, and its size is told; else it is destroyed."""
         if option & m.OPTION_RCV_LARGE:
-            identity = port.name if option & m.OPTION_RCV_LARGE_IDENTITY else 0
-            return m.RCV_TOO_LARGE, struct.pack("<IIIIIi", 0, kmsg.size, 0, identity, 0, 0)
+            name = port.name if option & m.OPTION_RCV_LARGE_IDENTITY else 0
+            return struct.pack("<IIIIIi", 0, kmsg.size(option) + 3 & ~3, 0, name, 0, kmsg.id)
+        header = struct.pack("<IIIIIi", 0, m.HEADER_SIZE, 0, port.name, 0, kmsg.id)
         self.take(port)
         self.doomed.append(kmsg)
-        bits = kmsg.dest.kind << 8
-        header = struct.pack("<IIIIIi", bits, m.HEADER_SIZE, 0, port.name, 0, kmsg.id)
-        return m.RCV_TOO_LARGE, header
+        return header
 
     def use_dest(self, kmsg: Kmsg) -> None:
         """The message has arrived: the right that brought it is used up."""
@@ -1460,14 +1472,15 @@ class Model:
     ) -> bytes:
         """The wire form for this task, whose space takes the rights of the body."""
         first, second = (kmsg.reply, kmsg.dest) if swapped else (kmsg.dest, kmsg.reply)
-        bits = first.kind | second.kind << 8 | (m.BITS_COMPLEX if kmsg.complex else 0)
-        head = struct.pack("<IIIIIi", bits, kmsg.size, remote, local, kmsg.voucher, kmsg.id)
-        if kmsg.complex:
+        bits = first.kind | second.kind << 8 | (m.BITS_COMPLEX if kmsg.items else 0)
+        size = kmsg.size(option)
+        head = struct.pack("<IIIIIi", bits, size, remote, local, kmsg.voucher, kmsg.id)
+        if kmsg.items:
             head += struct.pack("<I", len(kmsg.items))
-        body = b"".join(self.encode_item(task, item, option) for item in kmsg.items)
+        body = b"".join(self.encode_item(task, item, option, swapped) for item in kmsg.items)
         return head + body + kmsg.data
 
-    def encode_item(self, task: Task, item: Item, option: int) -> bytes:
+    def encode_item(self, task: Task, item: Item, option: int, swapped: bool) -> bytes:
         if isinstance(item, MemoryItem):
             address = self.vm_place(task, item.data)
             return struct.pack("<QBBBBI", address, 1, 1, 0, item.type, len(item.data))
@@ -1478,9 +1491,22 @@ class Model:
             return struct.pack("<QBBBBI", address, 1, 1, item.kind, kind, len(names))
         name = self.copyout(task, item.right)
         kind = item.right.kind
-        if item.guard is None:
+        if item.guard and swapped:
+            self.guard_received(item, name)
+        if item_size(item, option) == m.DESCRIPTOR_SIZE[m.DESCRIPTOR_PORT]:
             return struct.pack("<IIHBB", name, 0, 0, kind, m.DESCRIPTOR_PORT)
+        assert item.guard
         return struct.pack("<QHBBI", *item.guard, kind, m.DESCRIPTOR_GUARDED, name)
+
+    @staticmethod
+    def guard_received(item: PortItem, name: int) -> None:
+        """The right of a guarded descriptor is guarded where it arrives."""
+        port = item.right.port
+        if isinstance(port, Port) and valid(name) and item.guard:
+            port.context, flags = item.guard
+            port.guarded = True
+            port.strict = bool(flags & m.MPG_STRICT)
+            port.immovable |= bool(flags & m.MPG_IMMOVABLE_RECEIVE)
 
     @staticmethod
     def trailer(kmsg: Kmsg, seqno: int, port: Port, size: int) -> bytes:
@@ -1488,7 +1514,7 @@ class Model:
         whole = struct.pack("<III", 0, size, seqno)
         whole += struct.pack("<2I", *kmsg.security_token)
         whole += struct.pack("<8I", *kmsg.audit_token)
-        whole += struct.pack("<QiI", 0 if port.strict else port.context, 1, 0)
+        whole += struct.pack("<QII", 0 if port.strict else port.context, kmsg.sender is not None, 0)
         return whole[:size]
 
     # ---- memory ---------------------------------------------------------------------------------

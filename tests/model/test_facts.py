@@ -1175,7 +1175,7 @@ def test_b1_bad_copy_option(a: Party) -> None:
     assert a.send(name, items=((RAW, raw),)) == m.SEND_INVALID_TYPE
 
 
-@pytest.mark.parametrize(("disposition", "flags"), [(m.COPY_SEND, 0), (m.MOVE_RECEIVE, 0x10)])
+@pytest.mark.parametrize(("disposition", "flags"), [(m.COPY_SEND, 0), (m.MOVE_RECEIVE, 4)])
 def test_b1_bad_guarded_descriptor(a: Party, disposition: int, flags: int) -> None:
     name = a.port(sends=1)
     items = ((GUARDED, name, disposition, 0, flags),)

@@ -74,6 +74,8 @@ class World:
         message = letter.encode(place) if isinstance(letter, Letter) else letter
         code, buffer = self.wire(task, message, option | TIMEOUTS, rcv_size, rcv_name)
         whole = code in MESSAGE_OF_CODE or (code == 0 and option & m.OPTION_RCV)
+        if code == m.RCV_TOO_LARGE and rcv_size < m.HEADER_SIZE:
+            whole = False
         arrived = None
         if whole:
             arrived = decode(buffer, lambda address, size: self.fetch(task, address, size))
