@@ -456,6 +456,53 @@ static int wire_receive(struct pm_task *task, uint8_t *buffer, uint64_t option, 
     return code;
 }
 
+/* ==== peeking ==================================================================================================== */
+
+struct peek_call { struct call call; struct pm_peek *peek; uint32_t option; };
+
+/* A message's number is the port's next one plus its place in the queue; 0 asks for the first. */
+static const struct kmsg *message_number(const struct port *port, uint32_t *seqno) {
+    uint32_t place = *seqno ? *seqno - port->seqno : 0;
+    const struct kmsg *kmsg = port->first;
+    if (place >= port->msgcount) return NULL;
+    *seqno = port->seqno + place;
+    while (place--) kmsg = kmsg->next;
+    return kmsg;
+}
+
+static void peek_fill(struct pm_peek *peek, const struct kmsg *kmsg, uint32_t option) {
+    struct pm_received received = {.seqno = peek->seqno, .identity.security_token = {0, 1}};
+    struct wire_trailer trailer;
+    if (kmsg->sender) received.identity = kmsg->sender->identity;
+    fill_trailer(&trailer, &received, option);
+    peek->size = wire_size(MACH_RCV_GUARDED_DESC, kmsg) + trailer_size(0);      /* as the kernel counts it */
+    peek->msgh_id = kmsg->msgh_id;
+    peek->trailer_size = trailer.size;
+    memcpy(peek->trailer, &trailer, trailer.size);
+}
+
+static int attempt_peek(struct call *call) {
+    struct peek_call *args = (struct peek_call *)call;
+    int entered = call_enter(call, PM_MACH_TASK__observe), code = KERN_INVALID_RIGHT;
+    if (entered && entered != CALL_MISS) return entered;
+    struct entry *entry = name_valid(call->site.name) ? call_receive_entry(call, call->site.name, &code) : NULL;
+    if (!entry) return entered ? entered : code;
+    const struct port *port = entry->object;
+    code = call_check_port(call, port, PM_MACH_PORT__get_attributes, KERN_NO_ACCESS);
+    if (!code) code = entered ? entered : call_ready(call);
+    if (code) return code;
+    if ((args->option >> 24 & 0xf) > MACH_RCV_TRAILER_AUDIT || !trailer_size(args->option)) return KERN_INVALID_VALUE;
+    const struct kmsg *kmsg = message_number(port, &args->peek->seqno);
+    if (kmsg) peek_fill(args->peek, kmsg, args->option);
+    return kmsg ? 0 : KERN_FAILURE;
+}
+
+int pm_port_peek(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t option, struct pm_peek *peek) {
+    struct peek_call args = {.peek = peek, .option = option};
+    int code = call_init(&args.call, caller, task, PM_OP_ATTRIBUTES, name);
+    return code ? code : call_run(&args.call, attempt_peek);
+}
+
 /* ==== both ======================================================================================================= */
 
 /* The timeout counts only where its option is given; without a wait at all, nothing waits. */
