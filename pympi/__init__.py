@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """pympi: an embeddable secured Mach IPC kernel.
 
-Tasks hold port rights; messages and rights move through ports; every controlled operation is decided
-by mandatory access control and can be audited. The core is C; here is its Python face.
+Tasks hold port rights; messages and rights move through ports; every controlled operation is
+decided by mandatory access control and can be audited. The core is C; here is its Python face.
 
     >>> from pympi import Kernel
     >>> with Kernel() as kernel:

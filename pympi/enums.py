@@ -39,45 +39,13 @@ __all__ = [
 ALL = 0xFFFFFFFF
 """An access vector with every permission."""
 
-KOBJECTS = tuple(
-    [
-        "none",
-        "thread",
-        "task",
-        "host",
-        "host_priv",
-        "processor",
-        "pset",
-        "pset_name",
-        "timer",
-        "paging_request",
-        "mig",
-        "memory_object",
-        "xmm_pager",
-        "xmm_kernel",
-        "xmm_reply",
-        "und_reply",
-        "host_notify",
-        "host_security",
-        "ledger",
-        "master_device",
-        "act",
-        "subsystem",
-        "io_done_queue",
-        "semaphore",
-        "lock_set",
-        "clock",
-        "clock_ctrl",
-        "iokit_spare",
-        "named_entry",
-        "iokit_connect",
-        "iokit_object",
-        "upl",
-        "labelh",
-        "unknown",
-        "max_type",
-    ]
-)
+KOBJECTS = (
+    "none", "thread", "task", "host", "host_priv", "processor", "pset", "pset_name", "timer",
+    "paging_request", "mig", "memory_object", "xmm_pager", "xmm_kernel", "xmm_reply",
+    "und_reply", "host_notify", "host_security", "ledger", "master_device", "act", "subsystem",
+    "io_done_queue", "semaphore", "lock_set", "clock", "clock_ctrl", "iokit_spare",
+    "named_entry", "iokit_connect", "iokit_object", "upl", "labelh", "unknown", "max_type",
+)  # fmt: skip
 """Kinds of kernel objects by number, as SEDarwin's ipctrace counts them."""
 
 

@@ -180,7 +180,7 @@ _CODES: dict[str, tuple[type[MachError], str]] = {
     "KERN_NO_SPACE": (LimitExceeded, "no room for another name"),
     "KERN_INVALID_ARGUMENT": (MachError, "an argument is not valid"),
     "KERN_FAILURE": (MachError, "the call could not be done"),
-    "KERN_RESOURCE_SHORTAGE": (LimitExceeded, "memory, a table or a quota of the task is exhausted"),
+    "KERN_RESOURCE_SHORTAGE": (LimitExceeded, "memory, a table or a quota is exhausted"),
     "KERN_NO_ACCESS": (MachError, "no access"),
     "KERN_ALREADY_IN_SET": (MachError, "the port is in that set already"),
     "KERN_NOT_IN_SET": (MachError, "the port is not in that set"),
@@ -196,8 +196,7 @@ _CODES: dict[str, tuple[type[MachError], str]] = {
     "KERN_TERMINATED": (MachError, "the object is terminated"),
     "KERN_NOT_SUPPORTED": (MachError, "not supported"),
     "KERN_DENIED": (MachError, "denied"),
-    "PM_FORKED": (ForkedError, "the kernel belongs to the process that made it; a child of fork() "
-                               "may only close it"),
+    "PM_FORKED": (ForkedError, "a child of fork() may only close its parent's kernel"),
     "PM_AUDIT_FULL": (AuditFull, "the audit ring is full and the operation must be recorded"),
     "MACH_SEND_IN_PROGRESS": (MachError, "the send is in progress"),
     "MACH_SEND_INVALID_DATA": (MachError, "the message cannot be read"),

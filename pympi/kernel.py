@@ -374,7 +374,7 @@ class Kernel:
         """Return a callable for inner loops: `check(source_sid, target_sid) -> bool`."""
         kind = self.object_class(tclass)
         slow = self._check_failed
-        return adopt(  # type: ignore[no-any-return]
+        return adopt(
             lib.pm_callable_checker(
                 borrow(self), borrow(slow), self._cell, kind.number, kind.mask(permissions)
             )
@@ -466,7 +466,7 @@ class Kernel:
     @property
     def time(self) -> float:
         """The kernel's time in seconds."""
-        return lib.pm_kernel_time(self.pointer) / _NS  # type: ignore[no-any-return]
+        return lib.pm_kernel_time(self.pointer) / _NS
 
     def _set_time(self, now: int) -> None:
         if self._pointer is not None:

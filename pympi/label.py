@@ -3,9 +3,9 @@ r"""Labels as text: one value for each policy module.
 
     te/u:r:t,mls/5:1+3(low-high)
 
-A label is a list of `module/value`, separated by commas and sorted by module. In a value a comma is
-written `\,` and a backslash `\\`. A label without any value is written `-`. The text is all the core
-ever sees; what a value means is known to its module alone.
+A label is a list of `module/value`, separated by commas and sorted by module. In a value a comma
+is written `\,` and a backslash `\\`. A label without any value is written `-`. The text is all the
+core ever sees; what a value means is known to its module alone.
 """
 
 from __future__ import annotations

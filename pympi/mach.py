@@ -3,9 +3,9 @@
 
 The first argument of each call is the task whose space it acts on. Mach's own arguments follow in
 Mach's order, without the out-parameters: these are returned, several as a tuple in Mach's order.
-`caller` is the task that asks, where it is another one; names of rights that are put in or taken out
-are then names in the caller's space. A code other than KERN_SUCCESS raises `MachError`, which has
-`code` and `name`. Times are milliseconds, as in Mach.
+`caller` is the task that asks, where it is another one; names of rights that are put in or taken
+out are then names in the caller's space. A code other than KERN_SUCCESS raises `MachError`, which
+has `code` and `name`. Times are milliseconds, as in Mach.
 
     >>> from pympi import Kernel, mach
     >>> with Kernel() as kernel:
@@ -49,6 +49,8 @@ class PortOptions(NamedTuple):
     qlimit: int = 0
 
 
+_NO_OPTIONS = PortOptions()
+
 # ---- names and rights ----
 
 
@@ -67,7 +69,7 @@ def mach_port_allocate_name(
 
 
 def mach_port_construct(
-    task: Task, options: PortOptions = PortOptions(), context: int = 0, *,
+    task: Task, options: PortOptions = _NO_OPTIONS, context: int = 0, *,
     caller: Task | None = None,
 ) -> int:  # fmt: skip
     """Make a port with options in one call; return its name."""

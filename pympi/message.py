@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Carried", "Memory", "Message", "Sender", "Spec"]
 
 _NOTIFICATIONS = frozenset(Notification)
+_NONE_BUT_THE_CORES: tuple[str, ...] = ()
 
 
 class Carried(NamedTuple):
@@ -68,7 +69,7 @@ class Sender(NamedTuple):
     security_token: tuple[int, ...]
 
 
-class Message(RECEIVED):  # type: ignore[misc,valid-type]
+class Message(RECEIVED):  # type: ignore[misc]
     """A message that was received.
 
     Closing a message drops what it brought: the reply right, all rights in it, and memory (Mach's
@@ -82,7 +83,7 @@ class Message(RECEIVED):  # type: ignore[misc,valid-type]
         size (int): of the body, bytes.
         access (int): what the sender may do here: the vector of the method's class if the port has
             an interface, else of mach_port (Mach's AV trailer, as SEDarwin used it).
-        method (int): 0 if the sender may not call this method and a permissive policy let it; else 1.
+        method (int): 1; 0 if the sender may not call this method, and a permissive policy let it.
         transfer (int): the number this message has in the audit trail, at both ends.
         denied (int): how many rights access control kept from the receiver.
         context (int): of the port.
@@ -91,7 +92,7 @@ class Message(RECEIVED):  # type: ignore[misc,valid-type]
         reply_disposition (int): Disposition.MOVE_SEND, MOVE_SEND_ONCE or NONE.
     """
 
-    __slots__ = ()
+    __slots__ = _NONE_BUT_THE_CORES
 
     if TYPE_CHECKING:
         task: Task

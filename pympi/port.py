@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Rights: what a task may do with a port, as a name in the task's space.
 
-A right object is a *view*: a task and a name. Collecting it changes nothing; `close()`, or leaving a
-`with` block, drops exactly one reference. No rule of Mach is written here: the core has them.
+A right object is a *view*: a task and a name. Collecting it changes nothing; `close()`, or leaving
+a `with` block, drops exactly one reference. No rule of Mach is written here: the core has them.
 
 Methods such as `copy_send()` come in two forms. Without an argument they return what a message may
 carry, `rights=[printer.copy_send()]`. With a task they hand the right over at once, and return it
@@ -208,6 +208,8 @@ class _Sending(Right):
 
     __slots__ = ("_post",)
 
+    _post: Callable[..., None]
+
     _USE: ClassVar[Disposition]
     _USE_UP: ClassVar[Disposition]
 
@@ -360,7 +362,7 @@ class SendRight(_Sending):
     def copy_send(self, to: Task) -> SendRight: ...
     def copy_send(self, to: Task | None = None) -> Carried | SendRight:
         """A copy of this right: for a message, or handed `to` a task at once."""
-        return self._give(Disposition.COPY_SEND, to)  # type: ignore[no-any-return]
+        return self._give(Disposition.COPY_SEND, to)
 
     @overload
     def move_send(self, to: None = None) -> Carried: ...
@@ -368,7 +370,7 @@ class SendRight(_Sending):
     def move_send(self, to: Task) -> SendRight: ...
     def move_send(self, to: Task | None = None) -> Carried | SendRight:
         """One reference of this right: for a message, or handed `to` a task at once."""
-        return self._give(Disposition.MOVE_SEND, to)  # type: ignore[no-any-return]
+        return self._give(Disposition.MOVE_SEND, to)
 
 
 class SendOnceRight(_Sending):
@@ -385,7 +387,7 @@ class SendOnceRight(_Sending):
     def move_send_once(self, to: Task) -> SendOnceRight: ...
     def move_send_once(self, to: Task | None = None) -> Carried | SendOnceRight:
         """This right: for a message, or handed `to` a task at once."""
-        return self._give(Disposition.MOVE_SEND_ONCE, to)  # type: ignore[no-any-return]
+        return self._give(Disposition.MOVE_SEND_ONCE, to)
 
 
 class DeadName(Right):
@@ -400,6 +402,8 @@ class _Receiving(Right):
     """What can be received from."""
 
     __slots__ = ("_take",)
+
+    _take: Callable[[int, int], Message]
 
     def _drop(self) -> None:
         self.task._do(lib.pm_port_mod_refs, self.name, self._KIND, -1)
@@ -423,9 +427,9 @@ class _Receiving(Right):
         except AttributeError:
             take = self._take = self.task._taker(self.name)
         if effective is None:
-            return take(-1 if timeout is None else nanoseconds(timeout), 0)  # type: ignore[no-any-return]
+            return take(-1 if timeout is None else nanoseconds(timeout), 0)
         with self.task.kernel.borrowed(effective) as sid:
-            return take(nanoseconds(timeout), sid)  # type: ignore[no-any-return]
+            return take(nanoseconds(timeout), sid)
 
     def receiver(self, timeout: float | None = None) -> Callable[[], bytes]:
         """Return a callable for inner loops: `receive() -> bytes`, with nothing in between.
@@ -483,7 +487,7 @@ class ReceiveRight(_Receiving):
 
         The maker is asked make_send, the taker hold_send.
         """
-        return self._give(Disposition.MAKE_SEND, to)  # type: ignore[no-any-return]
+        return self._give(Disposition.MAKE_SEND, to)
 
     @overload
     def make_send_once(self, to: None = None) -> Carried: ...
@@ -491,7 +495,7 @@ class ReceiveRight(_Receiving):
     def make_send_once(self, to: Task) -> SendOnceRight: ...
     def make_send_once(self, to: Task | None = None) -> Carried | SendOnceRight:
         """A new send-once right: for a message, or handed `to` a task at once."""
-        return self._give(Disposition.MAKE_SEND_ONCE, to)  # type: ignore[no-any-return]
+        return self._give(Disposition.MAKE_SEND_ONCE, to)
 
     @overload
     def move_receive(self, to: None = None) -> Carried: ...
@@ -499,7 +503,7 @@ class ReceiveRight(_Receiving):
     def move_receive(self, to: Task) -> ReceiveRight: ...
     def move_receive(self, to: Task | None = None) -> Carried | ReceiveRight:
         """The receive right itself: for a message, or handed `to` a task at once."""
-        return self._give(Disposition.MOVE_RECEIVE, to)  # type: ignore[no-any-return]
+        return self._give(Disposition.MOVE_RECEIVE, to)
 
     def serve(self, interface: Any, *, caller: Task | None = None) -> None:
         """Let the core refuse whatever is no method of `interface`, or not allowed to its sender.
@@ -556,8 +560,9 @@ class ReceiveRight(_Receiving):
     def status(self) -> PortStatus:
         """The state of the port (mach_port_get_attributes, MACH_PORT_RECEIVE_STATUS)."""
         words = self._attributes(lib.MACH_PORT_RECEIVE_STATUS, lib.MACH_PORT_RECEIVE_STATUS_COUNT)
-        flags = [bool(word) for word in words[6:9]]
-        return PortStatus(*words[:6], *flags, words[9])
+        senders, destroyed, no_senders = (bool(word) for word in words[6:9])
+        counts = words[0], words[1], words[2], words[3], words[4], words[5]
+        return PortStatus(*counts, senders, destroyed, no_senders, words[9])
 
     @property
     def seqno(self) -> int:

@@ -213,13 +213,13 @@ class Task:
         """Return the message that the core filled in, or raise."""
         if code not in _DELIVERED:
             self._send_failed(code, name)
-        return adopt(lib.pm_received_wrap(borrow(Message), borrow(self), received))  # type: ignore[no-any-return]
+        return adopt(lib.pm_received_wrap(borrow(Message), borrow(self), received))
 
     # ---- callables (csrc/callables.h) ----
 
     def _poster(self, name: int, msgh_id: int = 0, timeout: int = -1) -> Callable[..., None]:
         slow = self._send_failed
-        return adopt(  # type: ignore[no-any-return]
+        return adopt(
             lib.pm_callable_sender(
                 borrow(self), borrow(slow), self._pointer, name, msgh_id, timeout
             )
@@ -227,13 +227,13 @@ class Task:
 
     def _receiver(self, name: int, timeout: int) -> Callable[[], bytes]:
         slow = self._receive_failed
-        return adopt(  # type: ignore[no-any-return]
+        return adopt(
             lib.pm_callable_receiver(borrow(self), borrow(slow), self._pointer, name, timeout)
         )
 
     def _taker(self, name: int) -> Callable[[int, int], Message]:
         slow = self._receive_failed
-        return adopt(  # type: ignore[no-any-return]
+        return adopt(
             lib.pm_callable_taker(borrow(self), borrow(slow), borrow(Message), self._pointer, name)
         )
 

@@ -39,8 +39,8 @@ _BATCH = 4096
 class Audit:
     """The audit of a kernel.
 
-    By default denials are recorded, except where a policy says not to (dontaudit), and nothing else.
-    What is not selected costs nothing.
+    By default denials are recorded, except where a policy says not to (dontaudit), and nothing
+    else. What is not selected costs nothing.
 
     Example:
         >>> from pympi import Kernel

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Audit records: the core's fixed binary form, and in words.
 
-The binary form is `struct pm_audit_record`, version 1: 104 bytes, never renumbered. `RECORD` is made
-from it, field by field.
+The binary form is `struct pm_audit_record`, version 1: 104 bytes, never renumbered. `RECORD` is
+made from it, field by field.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Batch:
         return len(self.records)
 
     def __iter__(self) -> Iterator[AuditRecord]:
-        names = self.records.dtype.names
+        names = self.records.dtype.names or ()
         return (self._worded(dict(zip(names, row, strict=True))) for row in self.records.tolist())
 
     def _worded(self, raw: dict[str, int]) -> AuditRecord:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where audit records go. A sink is anything that can be called with a `Batch`.
 
-A sink that has `flush()` and `close()` gets these calls too; one that has `when_full` says what shall
-become of an operation whose record finds no room: "drop", "block", "fail" or "abort".
+A sink that has `flush()` and `close()` gets these calls too; one that has `when_full` says what
+shall become of an operation whose record finds no room: "drop", "block", "fail" or "abort".
 
 The file form, version 1, is a line `pympi audit 1` and then frames: four letters, the length of the
 rest as a little-endian 32-bit number, and the rest.

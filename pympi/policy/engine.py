@@ -21,7 +21,7 @@ from typing import Any
 from .. import _upcall
 from .._ffi import ffi, lib
 from ..enums import ALL, CLASSES, ObjectClass
-from ..errors import KernelClosed, LabelError, PolicyError, check, exception
+from ..errors import KernelClosed, LabelError, MachError, PolicyError, check, exception
 from ..label import EMPTY, format_label, parse_label
 from .base import Decision, PolicyModule
 
@@ -160,11 +160,6 @@ class Composition:
             filed[names[name]] = canonical(self.modules[names[name]], value, text)
         return format_label(filed)
 
-    def filed_values(self, values: Iterable[Any]) -> str:
-        """Return the label of the core that has these values, one for each module."""
-        pairs = zip(self.modules.items(), values, strict=True)
-        return format_label({n: m.format(value) for (n, m), value in pairs if value is not None})
-
     def answers(
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass
     ) -> dict[str, Decision]:
@@ -207,19 +202,26 @@ class Composition:
             method: "label_new_port" or "label_new_task".
             subjects: labels of the core, as the method wants them; the last one is inherited.
         """
+        inherited = parse_label(subjects[-1])
+        label = {name: inherited[name] for name in self.modules if name in inherited}
         values = [self.values(text) for text in subjects]
-        chosen = list(values[-1])
         for index, module in self._asked(method):
-            value = getattr(module, method)(*(v[index] for v in values))
-            chosen[index] = chosen[index] if value is None else value
-        return self.filed_values(None if value is _BROKEN else value for value in chosen)
+            asked = [value[index] for value in values]
+            chosen = None if _BROKEN in asked else getattr(module, method)(*asked)
+            if chosen is not None:
+                label[list(self.modules)[index]] = module.format(chosen)
+        return format_label(label)
 
     def check_relabel(self, subject: str, old: str, new: str, tclass: ObjectClass) -> int:
         """Return 0, or the code that wins among those of the modules that refuse."""
         labels = [self.values(text) for text in (subject, old, new)]
         codes = []
         for index, module in self._asked("check_relabel"):
-            code = module.check_relabel(*(label[index] for label in labels), tclass)
+            who, before, after = (label[index] for label in labels)
+            broken = _BROKEN in (who, before, after)
+            code = (
+                lib.KERN_NO_ACCESS if broken else module.check_relabel(who, before, after, tclass)
+            )
             if not isinstance(code, int) or isinstance(code, bool):
                 raise TypeError(f"check_relabel() must return a Mach code, not {code!r}")
             codes.append(code)
@@ -342,7 +344,7 @@ class Policies:
     def replace(self, name: str, module: PolicyModule) -> None:
         """Put `module` in the place of the one called `name`; labels keep their values.
 
-        A value that the new module cannot read is refused everything until it is relabelled.
+        Whatever has a value that the new module cannot read is refused everything.
 
         Raises:
             KeyError: no such module is loaded.
@@ -458,8 +460,8 @@ class Policies:
     def explanations(self, ssid: int, tsid: int, tclass: ObjectClass, permission: str) -> list[str]:
         """Return what each module says about a permission, a line each."""
         composition = self._composition
-        values = [composition.values(self._filed_text(sid)) for sid in (ssid, tsid)]
-        return composition.explain(*values, tclass, permission)
+        source, target = (composition.values(self._filed_text(sid)) for sid in (ssid, tsid))
+        return composition.explain(source, target, tclass, permission)
 
     # ---- questions of the core ----
 
@@ -482,9 +484,12 @@ class Policies:
 
     def _access(self, composition: Composition, query: Any) -> None:
         tclass = self._classes.get(query.tclass)
+        try:
+            source, target = self._filed_text(query.ssid), self._filed_text(query.tsid)
+        except MachError:
+            return
         if tclass is None:
             return
-        source, target = self._filed_text(query.ssid), self._filed_text(query.tsid)
         decision = composition.decide(source, target, tclass)
         query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny
         query.report, query.allowed = decision.report, decision.allowed
@@ -492,15 +497,17 @@ class Policies:
     def _label_port(self, composition: Composition, query: Any) -> None:
         subjects = (self._filed_text(query.ssid), self._filed_text(query.tsid))
         query.label = self._keep(composition.new_label("label_new_port", subjects))
+        query.code = 0
 
     def _label_task(self, composition: Composition, query: Any) -> None:
         subjects = (self._filed_text(query.ssid),)
         query.label = self._keep(composition.new_label("label_new_task", subjects))
+        query.code = 0
 
     def _relabel(self, composition: Composition, query: Any) -> None:
         query.code = lib.KERN_NO_ACCESS
-        labels = [self._filed_text(sid) for sid in (query.ssid, query.tsid, query.label)]
-        query.code = composition.check_relabel(*labels, self._classes[query.tclass])
+        subject, old, new = map(self._filed_text, (query.ssid, query.tsid, query.label))
+        query.code = composition.check_relabel(subject, old, new, self._classes[query.tclass])
 
     _KINDS = {
         lib.PM_QUERY_ACCESS: _access,

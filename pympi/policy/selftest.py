@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`selftest`: watches how the framework treats labels (SEDarwin mactest, FreeBSD mac_test).
 
-Every value it parses carries a mark. Whatever comes back to it later must carry that mark, and be of
-this very module: a value of another module, of a module unloaded meanwhile, or a made-up one is a
-violation. It allows everything, so it can be loaded beside any policy, and is in all tests.
+Every value it parses carries a mark. Whatever comes back to it later must carry that mark, and be
+of this very module: a value of another module, of a module unloaded meanwhile, or a made-up one is
+a violation. It allows everything, so it can be loaded beside any policy, and is in all tests.
 """
 
 from __future__ import annotations

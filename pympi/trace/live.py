@@ -24,7 +24,7 @@ class Trace(Recorder):
         ...     kernel.trace.start()
         ...     send(b"1"); send(b"2")
         ...     [(r.event, r.task, r.owner, r.count) for r in kernel.trace.records()]
-        [('send', 'client', 'server', 2)]
+        [('send', 'client', 'server', 2), ('copy_send', 'client', 'server', 2)]
     """
 
     def records(self) -> list[TraceRecord]:
