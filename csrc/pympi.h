@@ -27,6 +27,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)    /* what is declared here is what a library offers */
+
 /* cdef-begin */
 struct pm_kernel;
 struct pm_task;
@@ -478,6 +480,8 @@ enum pm_permission {
 #include "sec/hooks.def"
     PM_PERMISSION_NONE = 0
 };
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

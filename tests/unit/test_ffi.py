@@ -226,10 +226,10 @@ def test_handler_that_sends_ends_its_own_wait(wire: Wire, on_signal: object) -> 
 def test_interrupt_is_the_main_threads(wire: Wire) -> None:
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(wire.block_receive(LONG_NS)))
-    timer = interrupt_soon()
     thread.start()
+    timer = interrupt_soon()
     with pytest.raises(KeyboardInterrupt):
-        thread.join()
+        threading.Event().wait(10 * SHORT)
     timer.join()
     thread.join()
     assert codes == [-lib.MACH_RCV_TIMED_OUT]
