@@ -56,7 +56,7 @@ def print_report(report: Report, artefacts: Sequence[Path]) -> None:
     console = Console()
     console.print(_summary(report.as_dict()))
     if report.denied:
-        console.print(_denied(report))
+        console.print(_denied(report), soft_wrap=True)
     for path in artefacts:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
 
@@ -68,7 +68,7 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("records", "records", "{:,}".format),
     ("events", "events of SEDarwin's three kinds", "{:,}".format),
     ("lost", "events not recorded for want of room", "{:,}".format),
-    ("exact", "as recorded", lambda exact: "yes" if exact else "no"),
+    ("exact", "run and recording are the same", lambda exact: "yes" if exact else "no"),
     ("messages", "messages", "{:,}".format),
     ("messages_per_second", "messages per second", "{:,.0f}".format),
     ("check_cost", "cost of the checks", "{:.2f} times the unchecked run".format),
@@ -89,10 +89,10 @@ def _summary(result: dict[str, Any]) -> Table:
     return table
 
 
-def _denied(report: Report) -> Table:
-    table = Table(title="Denied", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("times", "subject", "permission", "object", "reason"):
-        table.add_column(column, justify="right" if column == "times" else "left", overflow="fold")
+def _denied(report: Report) -> Text:
+    lines = Text("denied\n")
     for denial in report.denied:
-        table.add_row(f"{denial.times:,}", *(Text(escape(text)) for text in denial[1:]))
-    return table
+        subject, permission, target, reason = (escape(text) for text in denial[1:])
+        lines.append(f"{denial.times:>7,} times: {subject}, {permission}, {target}\n", "bold")
+        lines.append(f"{'':15}{reason}\n")
+    return lines

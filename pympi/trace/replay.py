@@ -12,9 +12,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -66,7 +66,11 @@ class _Port:
     def hold(self, right: ReceiveRight | None) -> None:
         """The receive right is this one now; None while it travels."""
         self._right = right
-        self._receive = right.receiver(timeout=0) if right else None
+        self._receive = right.receiver(timeout=0) if right else self._away
+
+    @staticmethod
+    def _away() -> NoReturn:
+        raise AccessDenied(mach.MACH_RCV_INVALID_NAME, "the receive right did not come back")
 
     @property
     def travels(self) -> bool:
@@ -75,14 +79,12 @@ class _Port:
 
     @property
     def right(self) -> ReceiveRight:
-        """The receive right. A policy can keep it from coming back; then there is none."""
-        if self._right is None:
-            raise AccessDenied(mach.MACH_RCV_INVALID_NAME, "the receive right did not come back")
-        return self._right
+        """The receive right. A policy can keep it from coming back; AccessDenied then."""
+        return self._right or self._away()
 
     def drain(self) -> None:
-        """Receive all that waits. Raises AccessDenied if the holder may not receive here at all."""
-        while self.waiting and self._receive:
+        """Receive all that waits. Raises AccessDenied if nobody may receive here at all."""
+        while self.waiting:
             try:
                 self._receive()
                 self.received += 1
@@ -110,16 +112,15 @@ class System:
         self, plan: Plan, *, policies: Sequence[PolicyModule] = (), labels: Labels | None = None
     ) -> None:
         self.plan = plan
-        self.kernel = Kernel(policies=list(policies))
         self._labels = (labels or Labels()) if policies else None
-        self._tasks = [self._create_task(name) for name in plan.tasks]
-        by_name = dict(zip(plan.tasks, self._tasks, strict=True))
-        self._ports = [_Port(self._allocate(by_name[port.owner], port)) for port in plan.ports]
         self._known: dict[tuple[int, int], SendRight] = {}
-        self._mailboxes: dict[Task, ReceiveRight] = {}
         self._denied: Counter[tuple[int, int, int, int]] = Counter()
-        self._introduce(plan.steps)
-        self._acts = self._bind(plan.steps)
+        self.kernel = Kernel(policies=list(policies))
+        try:
+            self._build()
+        except BaseException:
+            self.kernel.close()
+            raise
 
     def __enter__(self) -> System:
         return self
@@ -129,6 +130,16 @@ class System:
 
     # --- building ---------------------------------------------------------------------------------
 
+    def _build(self) -> None:
+        self.kernel.policies.permissive = True  # the builder is none of the tasks: it is not asked
+        self._tasks = [self._create_task(name) for name in self.plan.tasks]
+        by_name = dict(zip(self.plan.tasks, self._tasks, strict=True))
+        self._ports = [_Port(self._allocate(by_name[p.owner], p)) for p in self.plan.ports]
+        self._mailboxes = {task: self._mailbox(task) for task in self._movers()}
+        self.kernel.policies.permissive = False
+        self._introduce()
+        self._acts = self._bind(self.plan.steps)
+
     def _create_task(self, name: str) -> Task:
         label = self._labels.task(name) if self._labels else None
         return self.kernel.create_task(name, label=label)
@@ -137,16 +148,28 @@ class System:
         label = self._labels.port(port.owner, port.kind) if self._labels else None
         return task.allocate_port(label=label, trace=(port.owner, port.kind, port.number))
 
-    def _introduce(self, steps: Iterable[Step]) -> None:
+    def _movers(self) -> Iterator[Task]:
+        """Tasks that send receive rights, and those to whom these come home."""
+        for step in self.plan.steps:
+            for rider in step.riders:
+                if rider.event == "move_recv":
+                    yield self._tasks[step.task]
+                    yield self._ports[rider.port].home
+
+    def _mailbox(self, task: Task) -> ReceiveRight:
+        """A port of the task's for receive rights that come home; it has a number of its own."""
+        used = [port.number for port in self.plan.ports if port.owner == task.name]
+        return self._allocate(task, Port(task.name, 0, max(used, default=0) + 1))
+
+    def _introduce(self) -> None:
         """Give tasks the send rights they will copy. One that is refused is asked for again."""
-        pairs = {(step.task, step.port): None for step in steps if step.how is How.COPY_SEND}
-        for step in steps:
-            pairs |= {(step.task, r.port): None for r in step.riders if r.event == "copy_send"}
-        for pair in pairs:
-            try:
-                self._know(*pair)
-            except AccessDenied:
-                continue
+        for step in dict.fromkeys(self.plan.steps):
+            copied = [r.port for r in step.riders if r.event == "copy_send"]
+            for port in copied + [step.port] * (step.how is How.COPY_SEND):
+                try:
+                    self._know(step.task, port)
+                except AccessDenied:
+                    continue
 
     def _know(self, task: int, port: int) -> SendRight:
         """The task's standing send right to the port."""
@@ -328,13 +351,8 @@ class System:
         self._will_go_to(port, port.home)
 
     def _will_go_to(self, port: _Port, task: Task) -> None:
-        if task not in self._mailboxes:
-            used = [known.number for known in self.plan.ports if known.owner == task.name]
-            self._mailboxes[task] = self._allocate(
-                task, Port(task.name, 0, max(used, default=0) + 1)
-            )
-        mailbox = self._mailboxes[task]
-        port.right.request_notification(Notification.PORT_DESTROYED, mailbox, caller=task)
+        notify = self._mailboxes[task]
+        port.right.request_notification(Notification.PORT_DESTROYED, notify, caller=task)
 
     def _bring_home(self, port: _Port) -> None:
         """Destroy the receive right if it never left; in any case take it from the notification."""
