@@ -18,7 +18,7 @@ import numpy as np
 
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
-from .enums import ObjectClass
+from .enums import ALL, ObjectClass
 from .errors import KernelClosed, VerifyError, check, exception
 from .label import EMPTY
 from .policy.base import PolicyModule
@@ -506,4 +506,6 @@ def _uint32(column: Any) -> npt.NDArray[np.uint32]:
     array = np.asarray(column)
     if array.dtype.kind not in "ui" and array.size:
         raise TypeError(f"SIDs, classes and permissions are integers, not {array.dtype}")
-    return array.astype(np.uint32, casting="unsafe" if array.ndim == 0 else "same_kind")
+    if array.size and not (array.min() >= 0 and array.max() <= ALL):
+        raise OverflowError("SIDs, classes and permissions are numbers of 32 bits")
+    return array.astype(np.uint32)
