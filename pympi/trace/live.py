@@ -28,7 +28,10 @@ class Trace(Recorder):
     """
 
     def records(self) -> list[TraceRecord]:
-        """Return the distinct paths and their counts, in order of first occurrence."""
+        """Return the distinct paths and their counts, in order of first occurrence.
+
+        Events that found no room in the table belong to no path: `lost` counts them.
+        """
         return [
             TraceRecord(
                 Event(path["event"]).name.lower(),
@@ -39,6 +42,7 @@ class Trace(Recorder):
                 int(path["count"]),
             )
             for path in self.paths()
+            if path["task"]
         ]
 
     def save(self, path: str | os.PathLike[str], form: str = "full") -> None:

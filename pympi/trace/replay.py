@@ -99,6 +99,17 @@ class _Port:
             self.drain()
 
 
+def _most_paths(plan: Plan) -> int:
+    """How many paths (task, port) a run of `plan` can touch: ipctrace needs room for them all."""
+    number = {name: task for task, name in enumerate(plan.tasks)}
+    owners = [number[port.owner] for port in plan.ports]
+    paths = set(enumerate(owners))
+    for step in dict.fromkeys(plan.steps):
+        for port in (step.port, *(rider.port for rider in step.riders)):
+            paths |= {(port, step.task), (port, owners[step.port])}
+    return len(paths) + 2 * len(plan.tasks)
+
+
 class System:
     """The system of `plan` in a kernel of its own, able to run it again and again.
 
@@ -115,7 +126,7 @@ class System:
         self._labels = (labels or Labels()) if policies else None
         self._known: dict[tuple[int, int], SendRight] = {}
         self._denied: Counter[tuple[int, int, int, int]] = Counter()
-        self.kernel = Kernel(policies=list(policies))
+        self.kernel = Kernel(policies=list(policies), trace_paths=_most_paths(plan))
         try:
             self._build()
         except BaseException:
@@ -242,7 +253,8 @@ class System:
         names = kind.names(denied)
         labels = self.kernel.label(subject), self.kernel.label(target)
         _, *reasons = self.kernel.explain(*labels, kind.name, names[0]).splitlines()
-        return Denial(times, labels[0], " ".join(names), labels[1], "; ".join(reasons))
+        reason = "; ".join(line.strip() for line in reasons)
+        return Denial(times, labels[0], " ".join(names), labels[1], reason)
 
     def _copier(self, step: Step) -> _Act:
         """A message by COPY_SEND: most of any recording, so with nothing in between."""
