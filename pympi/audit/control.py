@@ -39,8 +39,9 @@ _BATCH = 4096
 class Audit:
     """The audit of a kernel.
 
-    By default denials are recorded, except where a policy says not to (dontaudit), and nothing
-    else. What is not selected costs nothing.
+    By default denials are recorded, except where a policy says not to (dontaudit), and calls that
+    fail for another reason than access: malformed messages, stale names, limits. What is not
+    selected costs nothing.
 
     Example:
         >>> from pympi import Kernel
@@ -57,7 +58,7 @@ class Audit:
         self._lock = threading.RLock()
         self._sinks: list[Sink] = []
         self._pending: list[npt.NDArray[Any]] = []
-        self._everything = self._errors = False
+        self._everything, self._errors = False, True
         self._full = "drop"
         self._drained = 0
         self._number = _upcall.register(self._make_room)
@@ -95,7 +96,7 @@ class Audit:
             masks = (granted & mask, denied & mask)
             check(lib.pm_audit_select(self._kernel.pointer, tclass.number, *masks))
 
-    def everything(self, *, errors: bool = False) -> None:
+    def everything(self, *, errors: bool = True) -> None:
         """Record every operation, denied ones even where a policy says not to.
 
         Args:
@@ -105,9 +106,13 @@ class Audit:
         self._set_options()
         self.select("all")
 
-    def only_denials(self) -> None:
-        """Record what is recorded by default: denials, except where a policy says not to."""
-        self._everything = self._errors = False
+    def only_denials(self, *, errors: bool = True) -> None:
+        """Record what is recorded by default: denials, except where a policy says not to.
+
+        Args:
+            errors: also calls that fail for other reasons than access.
+        """
+        self._everything, self._errors = False, errors
         self._set_options()
         self.select("denied")
 
