@@ -112,7 +112,7 @@ class Task:
     def __init__(self, kernel: Kernel, pointer: Any) -> None:
         self.kernel = kernel
         self._pointer = ffi.gc(pointer, lib.pm_task_release)
-        self.name: str = ffi.string(lib.pm_task_name(pointer)).decode()
+        self.name: str = ffi.string(lib.pm_task_name(pointer)).decode(errors="surrogateescape")
         self.id: int = lib.pm_task_id(pointer)
         self._reply_ports: list[ReceiveRight] = []
         self._waiters: _aio.Waiters = {}
