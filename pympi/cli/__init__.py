@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return _complain("interrupted", FAILED)
-    except ValueError as error:
-        return _complain(str(error), BAD_INPUT)
-    except (PympiError, OSError) as error:
+    except PympiError as error:  # those that are ValueErrors are about what was given
+        return _complain(str(error), BAD_INPUT if isinstance(error, ValueError) else FAILED)
+    except OSError as error:
         return _complain(str(error), FAILED)
 
 

@@ -100,12 +100,12 @@ def make_plan(records: Iterable[TraceRecord]) -> Plan:
     """The plan that reproduces `records`; events that SEDarwin does not record are left out.
 
     Raises:
-        ValueError: more than MAX_EVENTS events, or a port that is a task's own (number -1).
+        ValueError: more than MAX_EVENTS events, a port that is a task's own (number -1), or a name
+            that no task can have.
     """
     records = sedarwin_records(records)
     for record in records:
-        if record.number < 0:
-            raise ValueError(f"expected port numbers from 0, found {record}")
+        _refuse_unbuildable(record)
     if (events := sum(record.count for record in records)) > MAX_EVENTS:
         raise ValueError(f"expected at most {MAX_EVENTS} events to replay, found {events}")
     tasks = _index(name for record in records for name in (record.task, record.owner))
@@ -116,6 +116,18 @@ def make_plan(records: Iterable[TraceRecord]) -> Plan:
         pair[record.event] = _Recorded(start, record.count)
     uses = [use for (task, port), pair in pairs.items() for use in _uses(task, port, pair)]
     return Plan(records, list(tasks), list(ports), _board(_spread(uses, len(records))))
+
+
+def _refuse_unbuildable(record: TraceRecord) -> None:
+    if record.number < 0:
+        raise ValueError(f"expected port numbers from 0, found {record}")
+    for name in (record.task, record.owner):
+        try:
+            raw = name.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            raw = b"\0"
+        if not raw or b"\0" in raw:
+            raise ValueError(f"expected a name that a task can have, found {name!r}")
 
 
 def _index(items: Iterable[_Item]) -> dict[_Item, int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from importlib import resources
@@ -27,6 +28,7 @@ from pympi.trace import (
     read_trace,
     sedarwin_records,
     task_label,
+    write_full,
     write_sedarwin,
 )
 from pympi.trace.plan import MAX_EVENTS, MAX_RIDERS, How, Plan, Rider, Step, make_plan
@@ -150,6 +152,30 @@ def test_a_plan_is_bounded() -> None:
 def test_a_task_port_cannot_be_rebuilt() -> None:
     with pytest.raises(ValueError, match="port numbers from 0"):
         make_plan([record("send", "/a", "/b", -1, 1)])
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
+def test_a_name_that_no_task_can_have(name: str) -> None:
+    with pytest.raises(ValueError, match="a name that a task can have"):
+        make_plan([record("send", "/a", name, 1, 1)])
+
+
+def test_names_as_wild_as_the_full_form_allows() -> None:
+    wild = [
+        "tab\tbar | colon : end ",
+        "line\nbreak\x1b[31m",
+        "\udcff",
+        "\u202eright to left",
+        "a" * 1023,
+    ]
+    records = [record("send", name, name, n, 2) for n, name in enumerate(wild)]
+    assert replay(make_plan(records), policies=[all_but()]).replayed == []
+    report = replay(make_plan(records))
+    assert report.exact
+    file = io.BytesIO()
+    write_full(file, report.recorded)
+    file.seek(0)
+    assert list(TraceReader(file)) == report.recorded
 
 
 def test_an_empty_recording_is_an_empty_plan() -> None:
@@ -387,6 +413,28 @@ def test_a_broken_policy_and_broken_labels_are_bad_input(recording, tmp_path, ca
     assert main(["replay", str(recording), "--policy", str(broken)]) == 2
     assert main(["replay", str(recording), "--labels", str(broken)]) == 2
     assert f"{broken}:1:1: expected 'task LABEL NAME'" in capsys.readouterr().err
+
+
+def test_a_label_of_no_module_is_bad_input(recording, tmp_path, capsys) -> None:
+    (tmp_path / "policy").write_text("allow * * * { * };")
+    (tmp_path / "labels").write_text("task te/a_t /a\n")
+    arguments = ["--policy", str(tmp_path / "policy"), "--labels", str(tmp_path / "labels")]
+    assert main(["replay", str(recording), *arguments]) == 2
+    assert "no policy module 'te'" in capsys.readouterr().err
+
+
+def test_a_recording_that_sedarwin_cannot_say_is_replayed_and_refused_in_writing(
+    tmp_path, capsys
+) -> None:
+    with (tmp_path / "full.trace").open("wb") as file:
+        write_full(file, [record("send", "blank ", "/b", 1, 2)])
+    assert main(["replay", str(tmp_path / "full.trace")]) == 0
+    arguments = [str(tmp_path / "full.trace"), "--out", str(tmp_path / "out")]
+    assert main(["replay", *arguments]) == 2
+    assert (
+        "replayed.trace:2:1: expected a record SEDarwin's form can say" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_that_cannot_be_made_fails_the_run(recording) -> None:
