@@ -24,7 +24,6 @@ struct entry {
     uint16_t pending;                   /* while one send is prepared: what earlier rights of the message will take away */
     struct request *request;            /* dead-name or send-possible request */
     struct hint hint;
-    uint32_t peer;                      /* label of senders that hint's subject may receive from, unrecorded; 0 none known */
     uint32_t trace_path, trace_stamp;
     uint64_t provenance;                /* of a free entry: the next free index */
 };

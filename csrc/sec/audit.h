@@ -40,6 +40,10 @@ static inline bool audit_has_room(const struct audit *audit, uint32_t records) {
 bool audit_reserve(struct audit *audit, uint32_t records) pm_must_check;
 /* Fills in the sequence; counts a loss where there is no room. */
 void audit_append(struct audit *audit, const struct pm_audit_record *record);
+/* The next slot, where there is room and nothing was lost before; the caller fills in everything. */
+static inline struct pm_audit_record *audit_next(struct audit *audit) {
+    return &audit->ring[audit->head++ & (audit->room - 1)];
+}
 size_t audit_drain(struct audit *audit, struct pm_audit_record *records, size_t capacity);
 
 #endif

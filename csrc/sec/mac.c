@@ -297,7 +297,7 @@ void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer,
     mac_note(op, &error, result);
 }
 
-void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid) {
+static void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid) {
     struct avc_vector vector = everything_allowed;
     hint->stamp = 0;
     if (mac->policy & PM_POLICY_LOADED) {
@@ -305,6 +305,13 @@ void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid)
         if (!entry) return;
         vector = entry->vector;
     }
-    uint32_t loud = vector.auditallow | vector.report | mac->audit.granted[PM_CLASS_MACH_PORT];
-    *hint = (struct hint){mac->stamp, ssid, tsid, vector.allowed & ~loud, vector.allowed};
+    uint32_t recorded = vector.auditallow | mac->audit.granted[PM_CLASS_MACH_PORT];
+    uint32_t plain = vector.allowed & ~vector.report;
+    *hint = (struct hint){mac->stamp, ssid, tsid, plain & ~recorded, plain & recorded, vector.allowed};
+}
+
+enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid, uint32_t permissions) {
+    if (!hint_fresh(mac, hint, ssid, tsid)) hint_fill(mac, hint, ssid, tsid);
+    if (!hint_fresh(mac, hint, ssid, tsid) || permissions & ~(hint->quiet | hint->loud)) return HINT_UNKNOWN;
+    return permissions & hint->loud ? HINT_LOUD : HINT_QUIET;
 }

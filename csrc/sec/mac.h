@@ -8,7 +8,9 @@
  * cached live in the scratch alone. A pass is repeated at most MAC_ATTEMPTS times; after that what is unanswered is denied.
  *
  * A hint is a vector remembered beside a right. `quiet` holds the permissions that are allowed and that nobody wants recorded, so
- * one comparison and one mask settle the common case. Whatever makes a hint out of date moves `stamp`.
+ * one comparison and one mask settle the common case; `loud` those that are allowed and recorded, with nothing else to report of
+ * them. Whatever makes a hint out of date moves `stamp`. Labels that meet in no right (who receives from whom) have their hints
+ * in the table `recent`, each pair in one place.
  */
 #ifndef PM_MAC_H
 #define PM_MAC_H
@@ -19,6 +21,10 @@
 #define MAC_ATTEMPTS 8
 #define MAC_INLINE_QUERIES 8
 #define MAC_INLINE_RECORDS 4
+
+#define MAC_RECENT 256
+
+struct hint { uint32_t stamp, ssid, tsid, quiet, loud, allowed; };
 
 struct mac {
     struct heap *heap;
@@ -34,9 +40,8 @@ struct mac {
     uint64_t hits, misses, calls, failures, denials, exhausted;
     uint64_t (*clock)(void *context);
     void *clock_context;
+    struct hint recent[MAC_RECENT];
 };
-
-struct hint { uint32_t stamp, ssid, tsid, quiet, allowed; };
 
 /* What a check is about, for its record. */
 struct mac_site {
@@ -100,12 +105,24 @@ void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer,
 /* Appends a record beside any check: guard violations, dropped references, circular messages. */
 void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result);
 
+static inline bool hint_fresh(const struct mac *mac, const struct hint *hint, uint32_t ssid, uint32_t tsid) {
+    return hint->stamp == mac->stamp && hint->ssid == ssid && hint->tsid == tsid;
+}
 static inline bool hint_good(const struct mac *mac, const struct hint *hint, uint32_t ssid, uint32_t tsid,
                              uint32_t permissions) {
-    return hint->stamp == mac->stamp && hint->ssid == ssid && hint->tsid == tsid &&
-           (hint->quiet & permissions) == permissions;
+    return hint_fresh(mac, hint, ssid, tsid) && (hint->quiet & permissions) == permissions;
 }
-/* Remembers what the cache knows of (ssid, tsid, mach_port); leaves the hint empty where it knows nothing. */
-void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid);
+enum hint_answer { HINT_UNKNOWN, HINT_QUIET, HINT_LOUD };
+/* As hint_ask, where the hint is not good: fills it with what the cache knows of (ssid, tsid, mach_port). */
+enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid, uint32_t permissions);
+/* Allowed and unrecorded, allowed and recorded, or none of these as far as is known here. */
+static inline enum hint_answer hint_ask(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid,
+                                        uint32_t permissions) {
+    if (pm_likely(hint_good(mac, hint, ssid, tsid, permissions))) return HINT_QUIET;
+    return hint_look(mac, hint, ssid, tsid, permissions);
+}
+static inline struct hint *mac_recent(struct mac *mac, uint32_t ssid, uint32_t tsid) {
+    return &mac->recent[(ssid * 31 + tsid) & (MAC_RECENT - 1)];
+}
 
 #endif

@@ -168,6 +168,7 @@ void kernel_leave(struct pm_kernel *kernel, struct after *after) {
 /* After 2^32 changes a remembered decision of the first would look fresh. */
 static void forget_hints(struct pm_kernel *kernel) {
     kernel->mac.stamps_began_anew = false;
+    memset(kernel->mac.recent, 0, sizeof kernel->mac.recent);
     list_each(&kernel->tasks, node) {
         struct space *space = container_of(node, struct space, tasks);
         for (uint32_t i = 0; i < space->used; i++) space->table[i].hint.stamp = 0;

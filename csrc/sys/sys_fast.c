@@ -8,6 +8,7 @@
 #include "sys/msg.h"
 
 #define SEND_NEEDS (PM_MACH_PORT__send | PM_MACH_PORT__copy_send)
+#define RECEIVE_NEEDS (PM_MACH_PORT__use_recv | PM_MACH_PORT__recv)
 
 /* The entry of exactly this type, through one comparison; NULL otherwise. */
 static inline struct entry *fast_entry(const struct space *space, uint32_t name, uint32_t type, uint32_t mask) {
@@ -21,6 +22,23 @@ static inline void fast_trace(struct pm_kernel *kernel, struct space *space, str
                               uint32_t event) {
     if (pm_unlikely(entry->trace_stamp != kernel->trace.stamp)) trace_event(kernel, space, entry, port, event);
     else trace_count(&kernel->trace, entry->trace_path, event);
+}
+
+/* A full ring and losses to be told of are not for this path. */
+static inline bool fast_may_record(const struct audit *audit) { return audit_has_room(audit, 1) && !audit->lost; }
+
+/* Writes in place what mac.c would: one record of a send; one of a receive, for its two questions. */
+static inline void fast_record(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                               const struct kmsg *kmsg, bool receives) {
+    struct audit *audit = &kernel->mac.audit;
+    *audit_next(audit) = (struct pm_audit_record){
+        .sequence = audit->sequence++, .time = pm_kernel_time(kernel), .transfer = kmsg->transfer,
+        .provenance = entry->provenance, .port = kmsg->dest->id, .real_sid = space->sid, .effective_sid = space->sid,
+        .object_sid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .task = space->id,
+        .name = entry_name(space, entry), .tclass = PM_CLASS_MACH_PORT,
+        .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
+        .msgh_id = kmsg->msgh_id, .size = kmsg->size, .epoch = kernel->mac.epoch,
+        .flags = receives ? PM_AUDIT_RECEIVE : 0};
 }
 
 static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
@@ -65,17 +83,15 @@ static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *bo
     struct ipc *ipc = &kernel->ipc;
     struct space *space = &task->space;
     uint32_t access = UINT32_MAX;
+    enum hint_answer answer = HINT_QUIET;
     struct entry *entry = fast_entry(space, dest, MACH_PORT_TYPE_SEND, ENTRY_TYPES & ~MACH_PORT_TYPE_RECEIVE);
     if (!entry) return false;
     struct port *port = entry->object;
     if ((port->flags & (PORT_SLOW | PORT_ACTIVE)) != PORT_ACTIVE || port->msgcount >= port->qlimit) return false;
     if (pm_unlikely(space->quota.queued_bytes)) return false;
     if (kernel->mac.active) {
-        if (!hint_good(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS)) {
-            hint_fill(&kernel->mac, &entry->hint, space->sid, port->sid);
-            entry->peer = 0;
-            if (!hint_good(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS)) return false;
-        }
+        answer = hint_ask(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS);
+        if (pm_unlikely(answer != HINT_QUIET) && !(answer == HINT_LOUD && fast_may_record(&kernel->mac.audit))) return false;
         access = entry->hint.allowed;
     }
     struct kmsg *kmsg = pool_take(&ipc->kmsgs);
@@ -87,6 +103,7 @@ static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *bo
     fast_fill(kmsg, ipc, space, port, (uint32_t)size, msgh_id, access);
     memcpy(kmsg->inside, body, size);
     fast_queue(ipc, port, kmsg);
+    if (pm_unlikely(answer == HINT_LOUD)) fast_record(kernel, space, entry, kmsg, false);
     return true;
 }
 
@@ -104,21 +121,12 @@ int pm_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size
     return pm_send_message(task, &spec, wait);
 }
 
-/* May the receiver receive from this sender: the hint remembers the last label that it might, unrecorded. */
-static inline bool fast_may_receive(struct pm_kernel *kernel, struct entry *entry, uint32_t ssid, uint32_t tsid,
-                                    uint32_t sender) {
-    struct mac *mac = &kernel->mac;
-    if (!hint_good(mac, &entry->hint, ssid, tsid, PM_MACH_PORT__use_recv)) {
-        hint_fill(mac, &entry->hint, ssid, tsid);
-        entry->peer = 0;
-        if (!hint_good(mac, &entry->hint, ssid, tsid, PM_MACH_PORT__use_recv)) return false;
-    }
-    if (entry->peer == sender) return true;
-    struct hint peer;
-    hint_fill(mac, &peer, ssid, sender);
-    if (!hint_good(mac, &peer, ssid, sender, PM_MACH_PORT__recv)) return false;
-    entry->peer = sender;
-    return true;
+/* Both questions of a receive, where they have one answer. */
+static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *entry, uint32_t ssid, uint32_t tsid,
+                                                uint32_t sender) {
+    enum hint_answer use = hint_ask(mac, &entry->hint, ssid, tsid, PM_MACH_PORT__use_recv);
+    enum hint_answer from = hint_ask(mac, mac_recent(mac, ssid, sender), ssid, sender, PM_MACH_PORT__recv);
+    return use == from ? use : HINT_UNKNOWN;
 }
 
 static inline struct kmsg *fast_take(struct ipc *ipc, struct port *port) {
@@ -155,17 +163,22 @@ static inline bool fast_message(const struct kmsg *kmsg, const struct port *port
 static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity) {
     struct pm_kernel *kernel = task->kernel;
     struct space *space = &task->space;
+    enum hint_answer answer = HINT_QUIET;
     struct entry *entry = fast_entry(space, name, MACH_PORT_TYPE_RECEIVE, MACH_PORT_TYPE_RECEIVE);
     if (!entry) return -1;
     struct port *port = entry->object;
     struct kmsg *kmsg = port->first;
     if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return -1;
     if (!fast_message(kmsg, port) || kmsg->size > capacity) return -1;
-    if (kernel->mac.active && !fast_may_receive(kernel, entry, space->sid, port->sid, kmsg->sid)) return -1;
+    if (kernel->mac.active) {
+        answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
+        if (pm_unlikely(answer != HINT_QUIET) && !(answer == HINT_LOUD && fast_may_record(&kernel->mac.audit))) return -1;
+    }
     if (pm_unlikely(kernel->trace.on)) fast_trace(kernel, space, entry, port, PM_EVENT_RECV);
     fast_take(&kernel->ipc, port);
     uint32_t size = kmsg->size;
     memcpy(body, kmsg->inside, size);
+    if (pm_unlikely(answer == HINT_LOUD)) fast_record(kernel, space, entry, kmsg, true);
     fast_free(&kernel->ipc, kmsg);
     return size;
 }
