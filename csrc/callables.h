@@ -22,7 +22,7 @@
 void *pm_received_type(void);
 void *pm_received_wrap(void *type, void *task, const struct pm_received *received);
 void *pm_received_lend(void *type, void *task, const struct pm_received *received);
-int pm_received_settle(void *object, struct pm_received *received, int keep);
+void pm_received_keep(void *object, struct pm_received *received);
 void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns);
 void *pm_callable_receiver(void *owner, void *slow, struct pm_task *task, uint32_t name, int64_t timeout_ns);
 void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *task, uint32_t name);
@@ -263,7 +263,7 @@ static void *pm_received_wrap(void *type, void *task, const struct pm_received *
     return object;
 }
 
-/* As pm_received_wrap(), for a handler: the message stays the core's until it is settled what becomes of it. */
+/* As pm_received_wrap(), for a handler: the message is the core's until the handler has returned, and then kept. */
 static void *pm_received_lend(void *type, void *task, const struct pm_received *received)
 {
     struct pm_received_object *object = pm_received_wrap(type, task, received);
@@ -273,22 +273,11 @@ static void *pm_received_lend(void *type, void *task, const struct pm_received *
     return object;
 }
 
-/* What a handler was lent is now the object's own; or, without `keep`, the core's alone, and the object keeps the body. */
-static int pm_received_settle(void *object, struct pm_received *received, int keep)
+/* What a handler was lent is now the object's own. */
+static void pm_received_keep(void *object, struct pm_received *received)
 {
-    struct pm_received_object *message = object;
-    PyObject *body = pm_received_body(object, NULL);
-
-    if (body == NULL)
-        PyErr_Clear();
-    Py_XDECREF(body);
-    if (keep) {
-        message->received.message = received->message;
-        received->message = NULL;
-    } else {
-        message->received.rights_count = message->received.memory_count = message->received.size = 0;
-    }
-    return body == NULL;
+    ((struct pm_received_object *)object)->received.message = received->message;
+    received->message = NULL;
 }
 
 /* ---- functions bound to a right ------------------------------------------------------------------------------------ */

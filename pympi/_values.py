@@ -29,10 +29,9 @@ def nanoseconds(timeout: float | None) -> int:
         return 0
     if not math.isfinite(timeout) or timeout < 0:
         raise ValueError(f"timeout must be at least 0 seconds, or None for ever, not {timeout!r}")
-    result = max(1, round(timeout * 1_000_000_000))
-    if result > _LONGEST:
+    if timeout * 1e9 >= _LONGEST:
         raise ValueError(f"timeout of {timeout!r} seconds is over 292 years; use None for ever")
-    return result
+    return max(1, round(timeout * 1_000_000_000))
 
 
 def bytes_of(body: object) -> bytes:

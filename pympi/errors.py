@@ -56,7 +56,7 @@ class MachError(PympiError):
         return code_name(self.code)
 
     def __str__(self) -> str:
-        _, sentence = _TABLE.get(self.code & ~_SPACE_BITS, (MachError, "unknown code"))
+        _, sentence = _entry(self.code)
         prefix = f"{self.detail}: " if self.detail else ""
         return f"{prefix}{sentence} ({self.name})"
 
@@ -245,13 +245,18 @@ _TABLE = {_NUMBERS[name]: entry for name, entry in _CODES.items()}
 
 def code_name(code: int) -> str:
     """Return the name of a code, with the bits Mach adds: "MACH_RCV_BODY_ERROR|..."."""
-    if code in _NAMES:
-        return _NAMES[code]
-    parts = [_NAMES.get(code & ~_SPACE_BITS, hex(code & ~_SPACE_BITS))]
+    if code in _NAMES or code & ~_SPACE_BITS not in _NAMES:
+        return _NAMES.get(code, hex(code))
+    parts = [_NAMES[code & ~_SPACE_BITS]]
     for bit in (lib.MACH_MSG_IPC_SPACE, lib.MACH_MSG_VM_SPACE):
         if code & bit:
             parts.append(_NAMES[bit])
     return "|".join(parts)
+
+
+def _entry(code: int) -> tuple[type[MachError], str]:
+    unknown = (MachError, "unknown code")
+    return _TABLE.get(code) or _TABLE.get(code & ~_SPACE_BITS, unknown)
 
 
 def exception(code: int, detail: str = "") -> MachError:
@@ -262,7 +267,7 @@ def exception(code: int, detail: str = "") -> MachError:
         detail: what the call was about.
     """
     code = abs(code)
-    kind, _ = _TABLE.get(code & ~_SPACE_BITS, (MachError, ""))
+    kind, _ = _entry(code)
     return kind(code, detail)
 
 

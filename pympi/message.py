@@ -7,6 +7,7 @@ the structure the core filled. What it carries is turned into objects when it is
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ._binding import RECEIVED
 from ._ffi import ffi, lib
 from ._values import bytes_of
 from .enums import Disposition, Notification
-from .errors import InvalidRight
+from .errors import InvalidRight, PortDied
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Carried", "Memory", "Message", "Sender", "Spec"]
 
+_NULL_RIGHT = (lib.MACH_PORT_NULL, Disposition.COPY_SEND)
 _NOTIFICATIONS = frozenset(Notification)
 _NONE_BUT_THE_CORES: tuple[str, ...] = ()
 
@@ -116,7 +118,7 @@ class Message(RECEIVED):  # type: ignore[misc]
         carried_rights: tuple[tuple[int, int], ...]
         carried_memory: tuple[tuple[int, int], ...]
         _rights: list[Right | None] | None
-        _memory: list[memoryview] | None
+        _memory: list[weakref.ref[_Loan]] | None
         _replied: bool
 
         def free(self) -> None: ...
@@ -147,20 +149,10 @@ class Message(RECEIVED):  # type: ignore[misc]
 
     @property
     def memory(self) -> list[memoryview]:
-        """The memory it brought, uncopied, read-only; gone when the message is closed."""
-        if self._memory is None:
-            self._memory = [self._view(*pair) for pair in self.carried_memory]
-        return self._memory
-
-    def _view(self, address: int, size: int) -> memoryview:
-        keep = self
-
-        def hold(_pointer: object) -> None:
-            """Keep the message while anyone looks at its memory."""
-            _ = keep
-
-        pointer = ffi.gc(ffi.cast("char *", address), hold)
-        return memoryview(ffi.buffer(pointer, size)).toreadonly()
+        """The memory it brought, uncopied, read-only. Closing the message ends these views."""
+        loans = [_Loan(self, *pair) for pair in self.carried_memory]
+        self._memory = [*(self._memory or ()), *map(weakref.ref, loans)]
+        return [loan.view() for loan in loans]
 
     @property
     def reply_right(self) -> SendRight | SendOnceRight | None:
@@ -189,11 +181,14 @@ class Message(RECEIVED):  # type: ignore[misc]
 
         Raises:
             InvalidRight: there is no reply right, or the message was replied to.
+            PortDied: nobody waits for the answer any more.
         """
         right = self.reply_right
         if right is None:
             what = "replied to already" if self._replied else "the message has no reply right"
             raise InvalidRight(lib.MACH_SEND_INVALID_REPLY, what)
+        if self.reply_name == lib.MACH_PORT_DEAD:
+            raise PortDied(lib.MACH_SEND_INVALID_DEST, "who asked is gone")
         number = (self.msgh_id + 100 + (1 << 31)) % (1 << 32) - (1 << 31)
         right.use_up(
             body, number if msgh_id is None else msgh_id,
@@ -207,15 +202,21 @@ class Message(RECEIVED):  # type: ignore[misc]
         Raises:
             BufferError: somebody still uses its memory.
         """
-        for view in self._memory or ():
-            view.release()
-        self._memory = []
+        for lent in self._memory or ():
+            if (loan := lent()) is not None:
+                loan.end()
+        loan = None
+        if any(lent() is not None for lent in self._memory or ()):
+            raise BufferError(f"{self!r}: its memory is in use; let go of what was made of it")
+        self._drop_rights()
+        self.free()
+
+    def _drop_rights(self) -> None:
         rights = [self.reply_right, *self.rights]
         self._rights, self._replied = [], True
         for right in rights:
             if right is not None:
                 right.close()
-        self.free()
 
     def __enter__(self) -> Message:
         return self
@@ -231,6 +232,32 @@ class Message(RECEIVED):  # type: ignore[misc]
 
     def __reduce__(self) -> Any:
         raise TypeError("a message cannot be copied or pickled: it owns rights; pickle its body")
+
+
+class _Loan:
+    """A view of a message's memory: it keeps the message, and is kept by whoever looks at it."""
+
+    __slots__ = ("__weakref__", "_address", "_message", "_size", "_view")
+
+    def __init__(self, message: Message, address: int, size: int) -> None:
+        self._message = message
+        self._address = address
+        self._size = size
+        self._view: weakref.ref[memoryview] | None = None
+
+    def view(self) -> memoryview:
+        pointer = ffi.gc(ffi.cast("char *", self._address), self)
+        view = memoryview(ffi.buffer(pointer, self._size)).toreadonly()
+        self._view = weakref.ref(view)
+        return view
+
+    def end(self) -> None:
+        view = self._view() if self._view else None
+        if view is not None:
+            view.release()
+
+    def __call__(self, _pointer: object) -> None:
+        """Called when nobody looks any more; being kept until then is all that is needed."""
 
 
 class Spec:
@@ -252,21 +279,21 @@ class Spec:
         self.pointer = spec = ffi.new("struct pm_send_spec *")
         self._task = task
         spec.dest, spec.dest_disposition = dest
-        spec.reply, spec.reply_disposition = self._pair(reply)
+        if reply is not None:
+            spec.reply, spec.reply_disposition = self._pair(reply)
         spec.msgh_id, spec.effective_sid = msgh_id, effective_sid
         spec.option, spec.voucher = option, voucher
         self._keep: list[Any] = [ffi.from_buffer(bytes_of(body))]
         spec.body, spec.size = self._keep[0], len(self._keep[0])
         if rights:
-            self._keep.append(ffi.new("struct pm_right[]", [self._pair(right) for right in rights]))
+            pairs = [_NULL_RIGHT if right is None else self._pair(right) for right in rights]
+            self._keep.append(ffi.new("struct pm_right[]", pairs))
             spec.rights, spec.rights_count = self._keep[-1], len(rights)
         self._numbers: list[int] = []
         if memory:
             self._add_memory([m if isinstance(m, Memory) else Memory(m) for m in memory])
 
-    def _pair(self, carried: Carried | None) -> tuple[int, int]:
-        if carried is None:
-            return (0, 0)
+    def _pair(self, carried: Carried) -> tuple[int, int]:
         if not isinstance(carried, Carried):
             raise TypeError(f"a right is given as right.copy_send() or the like, not {carried!r}")
         if carried.right.task is not self._task:

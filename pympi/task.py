@@ -383,12 +383,14 @@ class Task:
 
         def handle(received: Any) -> int:
             message = adopt(lib.pm_received_lend(borrow(Message), borrow(self), received))
-            handled = False
             try:
                 function(message)
-                handled = True
+            except BaseException:
+                message._drop_rights()
+                received.rights_count = received.reply = 0
+                raise
             finally:
-                lib.pm_received_settle(borrow(message), received, handled)
+                lib.pm_received_keep(borrow(message), received)
             return 0
 
         target = _upcall.register(handle)

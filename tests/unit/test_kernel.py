@@ -50,7 +50,7 @@ def test_a_kernel_dropped_unclosed_warns() -> None:
     assert [w.category for w in caught] == [ResourceWarning]
 
 
-def test_kernels_share_nothing(kernel: Kernel, server: Task) -> None:
+def test_kernels_share_nothing(server: Task) -> None:
     with Kernel() as other:
         assert other.create_task("stranger").id == 1
         assert other.stats()["tasks"] == 1
@@ -143,7 +143,9 @@ def test_access_and_its_reason(ruled: Kernel) -> None:
         assert kernel.access(editor, "rules/printer", "mach_port", "send").allowed
         text = kernel.explain(editor, "rules/printer", "mach_port", "send")
         assert text.splitlines()[0].endswith("mach_port send: allowed")
-        assert "rules: allows by allow editor printer mach_port { send hold_send }; (line 2)" in text
+        assert (
+            "rules: allows by allow editor printer mach_port { send hold_send }; (line 2)" in text
+        )
         assert "refused" in kernel.explain(editor, editor, "mach_port", "recv")
 
 
