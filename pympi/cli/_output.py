@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,12 +39,23 @@ def bad_input() -> Iterator[None]:
 
 @contextmanager
 def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal; yields what to call with the steps done."""
+    """A bar on stderr where that is a terminal; yields what to call with the steps done.
+
+    It is drawn in that call alone: a thread of its own would disturb what is measured.
+    """
     console = Console(stderr=True)
     disable = hidden or not console.is_terminal
-    with Progress(console=console, transient=True, disable=disable) as bar:
+    with Progress(console=console, transient=True, auto_refresh=False, disable=disable) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda steps: bar.advance(task, steps)
+        drawn = time.monotonic()
+
+        def advance(steps: int) -> None:
+            nonlocal drawn
+            due = time.monotonic() - drawn > 0.1
+            bar.update(task, advance=steps, refresh=due)
+            drawn = time.monotonic() if due else drawn
+
+        yield advance
 
 
 def print_json(report: Report, artefacts: Sequence[Path]) -> None:

@@ -15,6 +15,9 @@ from ._artefacts import publish
 from ._output import print_json, print_report, progress
 from .replay import PAIRS
 
+#: The first round decides, the later ones remember.
+ROUNDS = 3
+
 
 @click.command()
 @click.option(
@@ -32,9 +35,9 @@ def demo(out: Path, as_json: bool) -> int:
     with resources.as_file(data) as directory:
         plan = make_plan(read_trace(directory / "demo.trace"))
         policy = Rules.from_file(directory / "demo.rules")
-    rounds = 1 + 2 * (PAIRS + 1)
-    with progress("replaying", rounds * len(plan.steps), hidden=as_json) as advance:
-        report = run(plan, policies=[policy], pairs=PAIRS, advance=advance)
+    rounds = ROUNDS + 2 * (PAIRS + 1)
+    with progress("replaying", rounds * plan.work, hidden=as_json) as advance:
+        report = run(plan, policies=[policy], rounds=ROUNDS, pairs=PAIRS, advance=advance)
     artefacts = publish(out, report.files())
     (print_json if as_json else print_report)(report, artefacts)
     return 0

@@ -59,7 +59,7 @@ def replay(
         table = read_labels(labels) if labels else None
     pairs = PAIRS if cost else 0
     rounds = repeat + (2 * (pairs + 1) if pairs else 0)
-    with progress("replaying", rounds * len(plan.steps), hidden=as_json) as advance:
+    with progress("replaying", rounds * plan.work, hidden=as_json) as advance:
         report = run(
             plan, policies=policies, labels=table, rounds=repeat, pairs=pairs, advance=advance
         )

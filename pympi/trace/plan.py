@@ -81,6 +81,11 @@ class Plan(NamedTuple):
         """How many events the recording counts."""
         return sum(record.count for record in self.records)
 
+    @property
+    def work(self) -> int:
+        """How many things a round does: the steps, and a last look at each port."""
+        return len(self.steps) + len(self.ports)
+
 
 class _Use(NamedTuple):
     """`item`, a message or a right that `task` sends, is due `times`, first at `start`."""

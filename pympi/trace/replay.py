@@ -206,27 +206,32 @@ class System:
         """Run the plan once, with ipctrace on from its beginning to its end.
 
         Args:
-            advance: called now and then with the number of steps done since.
+            advance: called now and then with the number of things done since (`Plan.work` in all); its time and that of
+                looking at denials do not count.
         """
-        refused: list[int] = []
         self.kernel.audit.drain()
         self._denied.clear()
-        before = sum(port.received for port in self._ports)
         self.kernel.trace.reset()
         self.kernel.trace.start()
-        started = time.perf_counter()
-        for first in range(0, len(self._acts), _CHUNK):
-            acts = self._acts[first : first + _CHUNK]
+        before = sum(port.received for port in self._ports)
+        refused: list[int] = []
+        seconds = 0.0
+        for first, acts in self._chunks():
+            started = time.perf_counter()
             refused += self._run(acts, first)
+            seconds += time.perf_counter() - started
             self._note_denials()
             if advance:
                 advance(len(acts))
-        self._run([port.drain for port in self._ports], 0)
-        seconds = time.perf_counter() - started
-        self._note_denials()
         self.kernel.trace.stop()
         messages = sum(port.received for port in self._ports) - before
-        return Round(seconds, messages, frozenset(refused))
+        steps = len(self._acts)
+        return Round(seconds, messages, frozenset(at for at in refused if at < steps))
+
+    def _chunks(self) -> Iterator[tuple[int, list[_Act]]]:
+        """All there is to do, and at the end what is left in the queues to receive."""
+        acts = [*self._acts, *(port.drain for port in self._ports)]
+        return ((at, acts[at : at + _CHUNK]) for at in range(0, len(acts), _CHUNK))
 
     @staticmethod
     def _run(acts: list[_Act], first: int) -> list[int]:
