@@ -206,8 +206,8 @@ class System:
         """Run the plan once, with ipctrace on from its beginning to its end.
 
         Args:
-            advance: called now and then with the number of things done since (`Plan.work` in all); its time and that of
-                looking at denials do not count.
+            advance: called now and then with the number of things done since, `Plan.work` in all;
+                its time does not count, nor that of looking at denials.
         """
         self.kernel.audit.drain()
         self._denied.clear()
@@ -404,7 +404,7 @@ def replay(
         plan, policies, labels: as for `System`.
         rounds: how often to run it.
         pairs: rounds with and without the policies, to measure what the checks cost; 0 for none.
-        advance: called now and then with the number of steps done since.
+        advance: called now and then with the number of things done since.
     """
     with System(plan, policies=policies, labels=labels) as system:
         done = [system.round(advance) for _ in range(rounds)]
