@@ -21,7 +21,7 @@ def rights(**options: Any) -> tuple[Any, Any]:
     except ImportError as error:
         raise Skip(str(error)) from error
     kernel = pympi.Kernel(**options)
-    sender, receiver = (kernel.create_task(name, label=name) for name in ("sender", "receiver"))
+    sender, receiver = (kernel.create_task(name) for name in ("sender", "receiver"))
     inbox = receiver.allocate_port()
     return inbox.make_send(sender), inbox
 
