@@ -305,10 +305,28 @@ def test_a_run_goes_on_whatever_is_refused(permission: str) -> None:
     plan = make_plan(EVERYTHING)
     with System(plan, policies=[all_but(permission)]) as system:
         for _ in range(2):
+            before = system.kernel.stats()["denials"]
             system.round()
+            denied = sum(denial.times for denial in system.denials())
+            assert denied == system.kernel.stats()["denials"] - before
             recorded = sedarwin_records(system.kernel.trace.records())
             assert record("send", "/b", "/a", 4, 12) in recorded or permission == "move_recv"
             most = {r.key: r.count for r in plan.records}
+            assert all(r.count <= most.get(r.key, 0) for r in recorded)
+        system.kernel.verify()
+
+
+@settings(max_examples=40)
+@given(recordings, st.sets(st.sampled_from(list(CLASSES["mach_port"].bits)), max_size=4))
+def test_any_run_under_any_policy_leaves_a_sound_kernel(
+    records: list[TraceRecord], refused: set[str]
+) -> None:
+    plan = make_plan(records)
+    most = {r.key: r.count for r in plan.records}
+    with System(plan, policies=[all_but(*refused)]) as system:
+        for _ in range(2):
+            system.round()
+            recorded = sedarwin_records(system.kernel.trace.records())
             assert all(r.count <= most.get(r.key, 0) for r in recorded)
         system.kernel.verify()
 
