@@ -13,7 +13,8 @@ from ..trace.replay import replay as run
 from ._artefacts import publish
 from ._output import bad_input, print_json, print_report, progress
 
-PAIRS = 5
+#: Pairs of rounds that tell what checks cost: a busy machine spoils a few.
+PAIRS = 21
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

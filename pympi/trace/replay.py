@@ -435,11 +435,12 @@ def _check_cost(
 ) -> float:
     """Time with the policies over time without: the median of paired rounds, in turn.
 
-    The first round of each warms up and is not counted.
+    The first pair warms up and is not counted; each next one starts with the other of the two.
     """
     with System(plan, policies=policies, labels=labels) as checked, System(plan) as unchecked:
-        ratios = [
-            checked.round(advance).seconds / unchecked.round(advance).seconds
-            for _ in range(pairs + 1)
-        ]
+        order, ratios = [checked, unchecked], []
+        for _ in range(pairs + 1):
+            seconds = {system: system.round(advance).seconds for system in order}
+            ratios.append(seconds[checked] / seconds[unchecked])
+            order.reverse()
     return statistics.median(ratios[1:])
