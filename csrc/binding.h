@@ -56,14 +56,26 @@ static inline int pm_exception_left(void)
      : (type)-1 > 0                ? PyLong_FromUnsignedLongLong((unsigned long long)(x))          \
                                    : PyLong_FromLongLong((long long)(x)))
 
+/*
+ * Around what needs the GIL although it is reached through a generated wrapper: the stock form's has
+ * given it up, ours holds it.
+ */
+#ifdef PM_STOCK
+typedef PyGILState_STATE pm_gil;
+#define pm_gil_take() PyGILState_Ensure()
+#define pm_gil_drop(state) PyGILState_Release(state)
+#else
+typedef int pm_gil;
+#define pm_gil_take() 0
+#define pm_gil_drop(state) ((void)(state))
+#endif
+
 /* One wait of one thread: what the core is given, and what Python needs back afterwards. */
 struct pm_pause {
     struct pm_wait wait;
     PyThreadState *thread; /* while the GIL is given up */
     PyObject *type, *value, *traceback; /* the exception of a signal handler, or NULL */
-#ifdef PM_STOCK
-    PyGILState_STATE state;
-#endif
+    pm_gil gil;
 };
 
 /*
@@ -94,15 +106,13 @@ static inline int pm_timed_out(int64_t result)
 
 /*
  * Purpose: give the GIL up and prepare a wait of timeout_ns nanoseconds, negative for ever.
- * Conditions: the calling thread holds the GIL (stock form: its wrapper has given it up already).
+ * Conditions: the calling thread is Python's; it holds the GIL, except in the stock form.
  */
 static inline void pm_pause_begin(struct pm_pause *pause, int64_t timeout_ns)
 {
     pause->wait = (struct pm_wait){ timeout_ns, pm_pause_interrupted, pause };
     pause->type = pause->value = pause->traceback = NULL;
-#ifdef PM_STOCK
-    pause->state = PyGILState_Ensure();
-#endif
+    pause->gil = pm_gil_take();
     pause->thread = PyEval_SaveThread();
 }
 
@@ -117,9 +127,7 @@ static inline void pm_pause_end(struct pm_pause *pause)
         PyErr_Restore(pause->type, pause->value, pause->traceback);
         pm_exception_leave();
     }
-#ifdef PM_STOCK
-    PyGILState_Release(pause->state);
-#endif
+    pm_gil_drop(pause->gil);
 }
 
 /* Purpose: call PyGILState_Check, given by address since the limited API lacks it, from a wrapper. */

@@ -235,7 +235,11 @@ static PyType_Spec pm_received_spec = {
 
 static void *pm_received_type(void)
 {
-    return PyType_FromSpec(&pm_received_spec);
+    pm_gil gil = pm_gil_take();
+    PyObject *type = PyType_FromSpec(&pm_received_spec);
+
+    pm_gil_drop(gil);
+    return type;
 }
 
 /* An empty message of a subclass of Received: a new reference or NULL with an exception set. */
@@ -254,12 +258,14 @@ static struct pm_received_object *pm_received_new(PyObject *type, PyObject *task
 /* Takes received->message over. */
 static void *pm_received_wrap(void *type, void *task, const struct pm_received *received)
 {
+    pm_gil gil = pm_gil_take();
     struct pm_received_object *object = pm_received_new(type, task);
 
     if (object == NULL)
         PyErr_Clear();
     else
         object->received = *received;
+    pm_gil_drop(gil);
     return object;
 }
 
@@ -337,6 +343,7 @@ static void *pm_bind(PyMethodDef *method, struct pm_bound values)
     static PyObject *type;
     struct pm_bound *bound;
     PyObject *function = NULL;
+    pm_gil gil = pm_gil_take();
 
     if (type == NULL && (type = PyType_FromSpec(&pm_bound_spec)) == NULL)
         goto out;
@@ -351,6 +358,7 @@ static void *pm_bind(PyMethodDef *method, struct pm_bound values)
     Py_DECREF(bound);
 out:
     PyErr_Clear();
+    pm_gil_drop(gil);
     return function;
 }
 

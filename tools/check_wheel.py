@@ -31,9 +31,17 @@ def try_wheel(wheel: Path, directory: Path) -> None:
     found = [name for name in COMPILERS if shutil.which(name, path=environment["PATH"])]
     if found:
         raise SystemExit(f"this proves nothing: {', '.join(found)} in {binaries}")
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
-    for arguments in (install, ["-I", "-c", PROGRAM], ["-I", "-m", "pympi.cli", "--version"]):
-        command = [str(binaries / "python"), *arguments]
+    install = [
+        "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        str(wheel),
+    ]
+    for program, *arguments in (install, ["python", "-I", "-c", PROGRAM], ["pympi", "--version"]):
+        command = [str(binaries / program), *arguments]
         subprocess.run(command, check=True, cwd=directory, env=environment)
 
 
