@@ -48,8 +48,38 @@ void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task
     op->queries_room = MAC_INLINE_QUERIES;
     op->records = op->inline_records;
     op->records_room = MAC_INLINE_RECORDS;
+    op->index = NULL;
+    op->index_room = 0;
     op->missed = op->short_of_memory = false;
     op->denial.operation = PM_OP_NONE;
+}
+
+static bool same_question(const struct pm_query *a, const struct pm_query *b) {
+    return a->ssid == b->ssid && a->tsid == b->tsid && a->tclass == b->tclass && a->kind == b->kind &&
+           (a->kind != PM_QUERY_RELABEL || a->label == b->label);
+}
+
+/* The slot of a question in the index, or the empty one where it belongs. */
+static uint32_t *index_slot(const struct mac_op *op, const struct pm_query *question) {
+    uint64_t pair = (uint64_t)question->ssid << 32 | question->tsid;
+    for (uint32_t at = (uint32_t)mix64(pair ^ mix64(question->tclass ^ op->mac->avc.seed));; at++) {
+        uint32_t *slot = &op->index[at & (op->index_room - 1)];
+        if (!*slot || same_question(&op->queries[*slot - 1], question)) return slot;
+    }
+}
+
+static void index_fill(struct mac_op *op) {
+    memset(op->index, 0, op->index_room * sizeof *op->index);
+    for (uint32_t i = 0; i < op->queries_used; i++) *index_slot(op, &op->queries[i]) = i + 1;
+}
+
+/* For twice the queries there is room for. Without memory for it, searching is slower and nothing else. */
+static void index_renew(struct mac_op *op) {
+    uint32_t room = round_up_power(2 * op->queries_room);
+    heap_free(op->mac->heap, op->index, op->index_room * sizeof *op->index);
+    op->index = heap_alloc(op->mac->heap, room * sizeof *op->index);
+    op->index_room = op->index ? room : 0;
+    if (op->index) index_fill(op);
 }
 
 void mac_op_restart(struct mac_op *op) {
@@ -58,9 +88,16 @@ void mac_op_restart(struct mac_op *op) {
     op->queries_used = op->answered;
     op->missed = op->short_of_memory = false;
     op->denial.operation = PM_OP_NONE;
+    if (op->index) index_fill(op);
+}
+
+void mac_op_forget(struct mac_op *op) {
+    op->answered = op->attempts = 0;
+    mac_op_restart(op);
 }
 
 void mac_op_done(struct mac_op *op) {
+    heap_free(op->mac->heap, op->index, op->index_room * sizeof *op->index);
     if (op->queries != op->inline_queries) heap_free(op->mac->heap, op->queries, op->queries_room * sizeof *op->queries);
     if (op->records != op->inline_records) heap_free(op->mac->heap, op->records, op->records_room * sizeof *op->records);
 }
@@ -80,12 +117,11 @@ static void *array_grow(struct mac_op *op, void *array, const void *inside, uint
 
 /* ---- questions ---- */
 
-static bool same_question(const struct pm_query *a, const struct pm_query *b) {
-    return a->ssid == b->ssid && a->tsid == b->tsid && a->tclass == b->tclass && a->kind == b->kind &&
-           (a->kind != PM_QUERY_RELABEL || a->label == b->label);
-}
-
 static struct pm_query *scratch_find(struct mac_op *op, const struct pm_query *question) {
+    if (op->index) {
+        uint32_t place = *index_slot(op, question);
+        return place ? &op->queries[place - 1] : NULL;
+    }
     for (uint32_t i = 0; i < op->queries_used; i++)
         if (same_question(&op->queries[i], question)) return &op->queries[i];
     return NULL;
@@ -97,8 +133,10 @@ static void note_miss(struct mac_op *op, const struct pm_query *question) {
         void *grown = array_grow(op, op->queries, op->inline_queries, &op->queries_room, sizeof *op->queries);
         if (!grown) return;
         op->queries = grown;
+        index_renew(op);
     }
     op->queries[op->queries_used++] = *question;
+    if (op->index) *index_slot(op, question) = op->queries_used;
 }
 
 const struct pm_query *mac_ask(struct mac_op *op, const struct pm_query *question) {
@@ -149,7 +187,6 @@ void mac_absorb(struct mac_op *op) {
     /* Answers of an epoch that is over are void, except the last refusal: an operation ends. */
     bool good = op->epoch == mac->epoch || op->attempts > MAC_ATTEMPTS;
     op->answered = good ? op->queries_used : 0;
-    op->queries_used = op->answered;
     op->epoch = mac->epoch;
 }
 

@@ -61,6 +61,7 @@ struct mac_op {
     struct pm_denial denial;            /* operation PM_OP_NONE: none */
     struct pm_query *queries;
     struct pm_audit_record *records;
+    uint32_t *index, index_room;        /* of many queries, by hash; place + 1, 0 empty. A message can carry 16383 rights */
     struct pm_query inline_queries[MAC_INLINE_QUERIES];
     struct pm_audit_record inline_records[MAC_INLINE_RECORDS];
 };
@@ -75,6 +76,8 @@ void mac_move_stamp(struct mac *mac);
 void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task);
 /* Begins a pass: forgets records and misses of the one before, keeps the answers. */
 void mac_op_restart(struct mac_op *op);
+/* Drops the answers too: the next question is another operation's, or another subject's. */
+void mac_op_forget(struct mac_op *op);
 void mac_op_done(struct mac_op *op);
 
 /*

@@ -44,7 +44,7 @@ bool call_again(struct call *call, int code) {
     /* What the subject is may have changed meanwhile: the answers are about the label it had. */
     if (call->mac.real_sid != call->caller->space.sid) {
         call->mac.real_sid = call->caller->space.sid;
-        call->mac.answered = call->mac.queries_used = 0;
+        mac_op_forget(&call->mac);
     }
     return true;
 }
