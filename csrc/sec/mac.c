@@ -92,7 +92,7 @@ void mac_op_restart(struct mac_op *op) {
 }
 
 void mac_op_forget(struct mac_op *op) {
-    op->answered = op->attempts = 0;
+    op->answered = 0;
     mac_op_restart(op);
 }
 

@@ -148,7 +148,8 @@ int pm_check_many(struct pm_kernel *kernel, const uint32_t *ssids, const uint32_
         else code = vector_of(&op, kernel, tsids[i], classes[i], &vector);
         if (code) break;
         results[i] = (vector.allowed & permissions[i]) == permissions[i];
-        mac_op_forget(&op);
+        op.attempts = 0;
+        mac_op_forget(&op);             /* each check is an operation of its own */
     }
     mac_op_done(&op);
     kernel_unlock(kernel);
