@@ -206,8 +206,8 @@ enum pm_query_kind {
 struct pm_query {
     uint32_t kind, ssid, tsid, tclass, asked;
     uint32_t allowed, auditallow, auditdeny, report;    /* the answer; comes preset to: nothing allowed, denials audited */
-    uint32_t label;                     /* borrowed by the core: it takes its own reference */
-    int32_t code;
+    uint32_t label;                     /* borrowed by the core: it takes its own reference; 0 and code 0: as without policy */
+    int32_t code;                       /* comes preset to KERN_NO_ACCESS: without a label nothing new is made */
     uint32_t uncached;                  /* answer: good for this operation only */
 };
 /* Called without any lock. Non-zero means failure: everything asked is denied. */

@@ -153,6 +153,7 @@ bool event_open(struct event *event) {
 
 void event_close(struct event *event) {
     if (event->read_fd < 0) return;
+    event_signal(event);                /* who watches a duplicate shall look, and find the port gone */
     close(event->read_fd);
     if (event->write_fd != event->read_fd) close(event->write_fd);
     event->read_fd = event->write_fd = -1;

@@ -75,6 +75,7 @@ static int child_label(struct create_call *args, uint32_t *sid) {
                                     .tclass = PM_CLASS_MACH_TASK};
         const struct pm_query *answer = mac_ask(&call->mac, &question);
         if (!answer) return CALL_MISS;
+        if (!answer->label && answer->code) return KERN_NO_ACCESS;
         if (answer->label) *sid = answer->label;
     }
     return sids_alive(&kernel->sids, *sid) ? 0 : KERN_INVALID_ARGUMENT;
