@@ -7,19 +7,30 @@ that is gone (a kernel closed meanwhile) is found to be so; a pointer could only
 
 from __future__ import annotations
 
-import _thread
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from ._ffi import ffi, lib
 
-__all__ = ["DECIDER", "DRAINER", "HANDLER", "RELEASE", "context", "forget", "interrupt", "register"]
+__all__ = [
+    "DECIDER",
+    "DRAINER",
+    "HANDLER",
+    "RELEASE",
+    "context",
+    "forget",
+    "interrupt",
+    "raise_interrupt",
+    "register",
+]
 
 _log = logging.getLogger("pympi")
 _numbers = itertools.count(1)
 _targets: dict[int, Any] = {}
+_interrupted = threading.local()
 
 
 def register(target: Any) -> int:
@@ -44,15 +55,22 @@ def _target(pointer: Any) -> Any:
 
 
 def interrupt() -> None:
-    """Raise KeyboardInterrupt in the main thread, once the core has returned."""
-    _thread.interrupt_main()
+    """Note a KeyboardInterrupt that could not be raised through the core."""
+    _interrupted.noted = True
+
+
+def raise_interrupt() -> None:
+    """Raise the KeyboardInterrupt that was noted in this thread, if any."""
+    if getattr(_interrupted, "noted", False):
+        _interrupted.noted = False
+        raise KeyboardInterrupt
 
 
 def guarded(what: str, call: Callable[..., int], *arguments: Any) -> int:
     """Return what a call from the core returns; 1, failure, if it raises.
 
-    Nothing may be raised through the core. A Ctrl-C that arrives meanwhile is not lost: it is
-    raised again once the core has returned.
+    Nothing may be raised through the core. A Ctrl-C that arrives meanwhile makes the call fail, and
+    is raised in place of that failure.
     """
     try:
         return call(*arguments)

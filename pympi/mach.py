@@ -302,16 +302,21 @@ def mach_ports_lookup(task: Task, *, caller: Task | None = None) -> list[int]:
     return list(names[0 : count[0]])
 
 
+def _number(which: int) -> Any:
+    """Return a number in a form that errors do not take for a name."""
+    return ffi.cast("uint32_t", which)
+
+
 def task_get_special_port(task: Task, which_port: int, *, caller: Task | None = None) -> int:
     """Return a send right to a special port, in the caller's space; 0 where none is set."""
-    return task._get(lib.pm_task_get_special_port, which_port, caller=caller)
+    return task._get(lib.pm_task_get_special_port, _number(which_port), caller=caller)
 
 
 def task_set_special_port(
     task: Task, which_port: int, special_port: int, *, caller: Task | None = None
 ) -> None:
     """Set a special port to a copy of a send right of the caller's; 0 takes it away."""
-    task._do(lib.pm_task_set_special_port, which_port, special_port, caller=caller)
+    task._do(lib.pm_task_set_special_port, _number(which_port), special_port, caller=caller)
 
 
 def task_get_bootstrap_port(task: Task, *, caller: Task | None = None) -> int:

@@ -24,6 +24,7 @@ from .enums import (
 from .errors import (
     AccessDenied,
     GuardViolation,
+    InvalidName,
     KernelClosed,
     MachError,
     PortDied,
@@ -163,6 +164,7 @@ class Task:
             code: a Mach code.
             name: the name the call was about, if any.
         """
+        _upcall.raise_interrupt()
         detail = f"task {self.name!r}" + (f", name {name:#x}" if type(name) is int else "")
         if self.kernel.closed and code in (lib.KERN_TERMINATED, lib.KERN_INVALID_TASK):
             return KernelClosed(code, detail)
@@ -200,7 +202,7 @@ class Task:
 
     def _send_failed(self, code: int, name: int) -> NoReturn:
         error = self.failure(code, name)
-        if code == lib.MACH_SEND_INVALID_DEST and not isinstance(error, AccessDenied):
+        if type(error) is InvalidName:
             held = lib.pm_port_type(self._pointer, self._pointer, name)
             if held > 0 and held & lib.MACH_PORT_TYPE_DEAD_NAME:
                 raise PortDied(code, error.detail)
@@ -257,7 +259,7 @@ class Task:
     def relabel(self, label: str, *, caller: Task | None = None) -> None:
         """Give the task another label; asks relabelfrom of the old and relabelto of the new one."""
         with self.kernel.borrowed(label, caller or self) as sid:
-            self._do(lib.pm_task_relabel, sid, caller=caller)
+            self._do(lib.pm_task_relabel, ffi.cast("uint32_t", sid), caller=caller)
 
     def terminate(self, *, caller: Task | None = None) -> None:
         """End the task: all its rights are destroyed, and whatever waits in it wakes."""

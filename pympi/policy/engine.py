@@ -162,12 +162,12 @@ class Composition:
 
     def answers(
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass
-    ) -> dict[str, Decision]:
-        """Return every module's answer, by module name."""
-        return {
-            module.name: self._answer(module, source[index], target[index], tclass)
+    ) -> list[Decision]:
+        """Return every module's answer."""
+        return [
+            self._answer(module, source[index], target[index], tclass)
             for index, module in self._asked("decide")
-        }
+        ]
 
     def _answer(
         self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass
@@ -190,10 +190,14 @@ class Composition:
             for index, module in self._asked("decide")
         ]
 
-    def decide(self, source: str, target: str, tclass: ObjectClass) -> Decision:
-        """Return the composed decision about two labels of the core."""
+    def decide(self, source: str, target: str, tclass: ObjectClass) -> tuple[Decision, bool]:
+        """Return the composed decision about two labels of the core, and whether it will stay so.
+
+        What was refused because a module failed is asked again the next time.
+        """
         answers = self.answers(self.values(source), self.values(target), tclass)
-        return compose(answers.values())
+        failed = any(answer is NOTHING for answer in answers)
+        return compose(answers), not (failed or self.uncached)
 
     def new_label(self, method: str, subjects: tuple[str, ...]) -> str:
         """Return the label of something new, which `method` of the modules may choose.
@@ -473,7 +477,7 @@ class Policies:
 
     def _answer(self, composition: Composition, query: Any) -> None:
         """Answer one question; one that cannot be answered keeps its preset: refused."""
-        query.uncached = composition.uncached
+        query.uncached = True
         try:
             self._KINDS[query.kind](self, composition, query)
         except BaseException as error:
@@ -490,9 +494,10 @@ class Policies:
             return
         if tclass is None:
             return
-        decision = composition.decide(source, target, tclass)
+        decision, lasting = composition.decide(source, target, tclass)
         query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny
         query.report, query.allowed = decision.report, decision.allowed
+        query.uncached = not lasting
 
     def _label_port(self, composition: Composition, query: Any) -> None:
         subjects = (self._filed_text(query.ssid), self._filed_text(query.tsid))

@@ -1,0 +1,450 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Composition: every module asked, no order, and failure means refusal."""
+
+import itertools
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pympi import AccessDenied, Kernel, KernelClosed, MachError, PolicyError, mach
+from pympi.enums import ALL, CLASSES, AuditFlag
+from pympi.policy import (
+    Count,
+    Decision,
+    NoHooks,
+    Partition,
+    PolicyModule,
+    Rules,
+    SelfTest,
+    Stub,
+)
+from pympi.policy.engine import PRECEDENCE, compose, first_code
+from pympi.testing import allow_all
+
+PORT = CLASSES["mach_port"]
+VECTORS = st.integers(0, ALL)
+DECISIONS = st.builds(Decision, VECTORS, VECTORS, VECTORS, VECTORS)
+
+
+class Answer(PolicyModule):
+    """Answers what it is told to, or raises it."""
+
+    def __init__(self, answer: Any, name: str = "answer") -> None:
+        self.name = name
+        self.answer = answer
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[no-any-return]
+
+
+@given(st.lists(DECISIONS, max_size=5), st.randoms())
+def test_the_order_of_modules_changes_nothing(answers: list[Decision], random: Any) -> None:
+    shuffled = list(answers)
+    random.shuffle(shuffled)
+    assert compose(shuffled) == compose(answers)
+
+
+@given(st.lists(DECISIONS, min_size=1, max_size=5))
+def test_composition_bit_by_bit(answers: list[Decision]) -> None:
+    whole = compose(answers)
+    for bit in (1 << i for i in range(32)):
+        refusing = [a for a in answers if not a.allowed & bit]
+        assert bool(whole.allowed & bit) == (not refusing)
+        assert bool(whole.auditallow & bit) == any(a.auditallow & bit for a in answers)
+        assert bool(whole.auditdeny & bit) == any(a.auditdeny & bit for a in refusing)
+        assert bool(whole.report & bit) == any(a.report & bit for a in answers)
+
+
+def test_no_module_has_no_opinion() -> None:
+    assert compose([]).allowed == ALL
+    assert compose([Decision()]).allowed == ALL
+
+
+@given(st.lists(st.sampled_from([0, *PRECEDENCE, 5, 46, 99]), max_size=6), st.randoms())
+def test_one_code_wins_whatever_the_order(codes: list[int], random: Any) -> None:
+    shuffled = list(codes)
+    random.shuffle(shuffled)
+    winner = first_code(codes)
+    assert first_code(shuffled) == winner
+    assert (winner == 0) == (not any(codes))
+    assert winner in [0, *codes]
+    for code in PRECEDENCE:
+        if code in codes:
+            assert winner == code
+            break
+
+
+def test_every_order_of_real_modules_gives_the_same_vector() -> None:
+    seen = set()
+    parts = [
+        lambda: Rules.from_text("allow a b mach_port { send recv };"),
+        Partition,
+        lambda: Answer(Decision(allowed=0xFF, auditallow=4)),
+    ]
+    for order in itertools.permutations(parts):
+        with Kernel(policies=[make() for make in order]) as kernel:
+            answer = kernel.access(
+                "rules/a,partition/p", "partition/p,rules/b", "mach_port", "send"
+            )
+            seen.add((answer.vector, answer.audited, answer.allowed))
+    assert seen == {(PORT.mask("send recv"), True, True)}
+
+
+NONSENSE = [
+    None,
+    True,
+    5,
+    "allow",
+    Decision(allowed=True),
+    Decision(allowed=-1),
+    Decision(allowed=1 << 32),
+    Decision(allowed=1 << 200),
+    Decision(allowed="all"),  # type: ignore[arg-type]
+    Decision(auditdeny=None),  # type: ignore[arg-type]
+    Decision(report=1.5),  # type: ignore[arg-type]
+    ValueError("no"),
+    SystemExit(3),
+    MemoryError(),
+    RecursionError(),
+]
+
+
+@pytest.mark.parametrize("answer", NONSENSE, ids=repr)
+def test_failing_modules_deny(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with Kernel(policies=[Answer(answer), allow_all()]) as kernel:
+        task = kernel.create_task("task")
+        port = task.allocate_port()
+        with pytest.raises(AccessDenied):
+            port.make_send(task)
+        assert kernel.policies.failures["answer"] >= 1
+        assert "policy module answer failed, denied" in caplog.text
+        assert not kernel.access(task, port, "mach_port", "send")
+        kernel.verify()
+
+
+def test_ctrl_c_in_a_module_denies_and_is_not_lost() -> None:
+    with Kernel(policies=[Answer(KeyboardInterrupt())]) as kernel:
+        task = kernel.create_task("task")
+        port = task.allocate_port()
+        with pytest.raises(KeyboardInterrupt):
+            port.make_send(task)
+        with pytest.raises(KeyboardInterrupt):
+            kernel.access(task, port, "mach_port", "send")
+
+
+class Wrong(PolicyModule):
+    """Fails where labels are chosen and changed."""
+
+    name = "wrong"
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        return Decision()
+
+    def check_relabel(self, subject: Any, old: Any, new: Any, tclass: Any) -> int:
+        raise OSError("disk")
+
+    def label_new_port(self, issuer: Any, owner: Any) -> Any:
+        raise OSError("disk")
+
+
+def test_failing_relabels_are_refused() -> None:
+    with Kernel(policies=[Wrong(), Partition()]) as kernel:
+        task = kernel.create_task("task", label="partition/a")
+        with pytest.raises(AccessDenied):
+            task.relabel("partition/b")
+        assert task.label == "partition/a"
+        assert kernel.policies.failures
+
+
+def test_failing_port_labels_make_no_port() -> None:
+    with Kernel(policies=[Wrong()]) as kernel:
+        task = kernel.create_task("task")
+        with pytest.raises(MachError):
+            task.allocate_port()
+        assert task.names() == {}
+
+
+class Children(PolicyModule):
+    """Labels what is new: ports by their issuer, tasks a generation below their parent."""
+
+    name = "kin"
+
+    def label_new_port(self, issuer: Any, owner: Any) -> Any:
+        return f"port of {issuer}"
+
+    def label_new_task(self, parent: Any) -> Any:
+        return f"{parent}, child" if parent else None
+
+
+def test_new_things_are_labelled_by_their_module() -> None:
+    with Kernel(policies=[Children(), Partition()]) as kernel:
+        task = kernel.create_task("task", label="kin/a,partition/p")
+        assert task.allocate_port().label == "kin/port of a,partition/p"
+        child = kernel.create_task("child", parent=task)
+        assert child.label == r"kin/a\, child,partition/p"
+        assert kernel.create_task("told", label="kin/b", parent=task).label == "kin/b"
+
+
+def test_codes_of_a_relabel_follow_the_precedence() -> None:
+    for order in (0, 1):
+        first, second = Count(), Count()
+        second.name = "second"
+        first.relabel_code, second.relabel_code = mach.KERN_DENIED, mach.KERN_INVALID_VALUE
+        with Kernel(policies=[first, second][:: 1 - 2 * order]) as kernel:
+            task = kernel.create_task("task")
+            with pytest.raises(MachError) as caught:
+                task.relabel("count/x")
+            assert caught.value.name == "KERN_INVALID_VALUE"
+            assert first.counts["relabel"] == second.counts["relabel"] == 1
+
+
+# ---- loading, unloading, replacing ----
+
+
+def test_policies_are_listed_and_named() -> None:
+    with Kernel() as kernel:
+        stub = Stub()
+        kernel.policies.load(stub, Partition())
+        assert sorted(kernel.policies) == ["partition", "stub"]
+        assert len(kernel.policies) == 2
+        assert kernel.policies["stub"] is stub
+        assert "stub" in kernel.policies
+        kernel.policies.unload("stub")
+        assert list(kernel.policies) == ["partition"]
+        with pytest.raises(KeyError, match="no policy module 'stub'; loaded: partition"):
+            kernel.policies.unload("stub")
+
+
+@pytest.mark.parametrize("name", ["", "Big", "with space", "a@2", "a/b", "9"])
+def test_wrong_names_are_refused(name: str) -> None:
+    with Kernel() as kernel, pytest.raises(PolicyError):
+        kernel.policies.load(Answer(Decision(), name))
+
+
+def test_a_name_is_taken_once() -> None:
+    with Kernel(policies=[Stub()]) as kernel:
+        epoch = kernel.policies.epoch
+        with pytest.raises(PolicyError, match="loaded already"):
+            kernel.policies.load(Stub())
+        with pytest.raises(PolicyError, match="cannot replace"):
+            kernel.policies.replace("stub", Partition())
+        assert kernel.policies.epoch == epoch
+
+
+def test_each_change_moves_the_epoch_and_decides_anew() -> None:
+    with Kernel(policies=[Partition()]) as kernel:
+        red = kernel.create_task("red", label="partition/red")
+        port = kernel.create_task("blue", label="partition/blue").allocate_port()
+        epochs = [kernel.policies.epoch]
+        assert not kernel.access(red, port, "mach_port", "send")
+        kernel.policies.replace("partition", Blind())
+        epochs.append(kernel.policies.epoch)
+        assert kernel.access(red, port, "mach_port", "send")
+        kernel.policies.unload("partition")
+        epochs.append(kernel.policies.epoch)
+        assert kernel.access(red, port, "mach_port", "send")
+        kernel.policies.load(Answer(Decision(allowed=0)))
+        epochs.append(kernel.policies.epoch)
+        assert not kernel.access(red, port, "mach_port", "send")
+        assert epochs == sorted(set(epochs))
+
+
+class Blind(Partition):
+    """A partition that sees none."""
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        return Decision()
+
+
+def test_values_vanish_with_their_module() -> None:
+    with Kernel(policies=[Partition(), SelfTest()]) as kernel:
+        task = kernel.create_task("task", label="partition/a,selftest/b")
+        kernel.policies.unload("partition")
+        assert task.label == "selftest/b"
+        kernel.policies.load(Partition())
+        assert task.label == "selftest/b"
+        other = kernel.create_task("other", label="partition/z")
+        assert other.label == "partition/z"
+        assert kernel.access(other, task, "mach_port", "send")
+        again = kernel.create_task("again", label="partition/a,selftest/b")
+        assert again.label == "partition/a,selftest/b"
+        assert again.sid != task.sid
+
+
+def test_labels_stay_when_a_module_is_replaced() -> None:
+    with Kernel(policies=[Partition()]) as kernel:
+        task = kernel.create_task("task", label="partition/a")
+        kernel.policies.replace("partition", Partition())
+        assert task.label == "partition/a"
+
+
+class Digits(Partition):
+    """Takes numbers only."""
+
+    def parse(self, text: str) -> str:
+        if not text.isdigit():
+            raise ValueError("digits only")
+        return text
+
+
+def test_what_a_new_module_cannot_read_is_refused_everything() -> None:
+    with Kernel(policies=[Partition()]) as kernel:
+        old = kernel.create_task("old", label="partition/a")
+        new = kernel.create_task("new", label="partition/1")
+        kernel.policies.replace("partition", Digits())
+        assert not kernel.access(old, old, "mach_port", "send")
+        assert kernel.access(new, new, "mach_port", "send")
+        assert old.allocate_port().label == "partition/a"
+        with pytest.raises(AccessDenied):
+            old.relabel("partition/2")
+
+
+# ---- how often modules are asked ----
+
+
+def test_answers_are_cached_until_the_policy_changes() -> None:
+    count = Count(uncached=False)
+    with Kernel(policies=[count]) as kernel:
+        task = kernel.create_task("task")
+        port = task.allocate_port(qlimit=100)
+        right = port.make_send(task)
+        for _ in range(50):
+            right.send(b"")
+            port.receive()
+        assert count.counts["mach_port"] <= 2
+        kernel.policies.permissive = False
+        right.send(b"")
+        assert count.counts["mach_port"] <= 4
+
+
+def test_an_uncached_module_sees_every_operation() -> None:
+    count = Count()
+    with Kernel(policies=[count]) as kernel:
+        task = kernel.create_task("task")
+        port = task.allocate_port(qlimit=100)
+        right = port.make_send(task)
+        before = count.counts["mach_port"]
+        for _ in range(10):
+            right.send(b"")
+        assert count.counts["mach_port"] - before >= 10
+        count.refuse("mach_port", "send")
+        with pytest.raises(AccessDenied):
+            right.send(b"")
+        count.refuse("mach_port", "")
+        right.send(b"")
+
+
+def test_modules_without_hooks_are_not_asked() -> None:
+    with Kernel(policies=[NoHooks()]) as kernel:
+        task = kernel.create_task("task")
+        task.allocate_port().make_send(task).send(b"")
+        assert kernel.stats()["decider_calls"] == 0
+    with Kernel(policies=[Stub()]) as kernel:
+        task = kernel.create_task("task")
+        task.allocate_port().make_send(task).send(b"")
+        assert kernel.stats()["decider_calls"] > 0
+
+
+# ---- permissive ----
+
+
+def test_a_permissive_kernel_allows_and_records() -> None:
+    with Kernel(policies=[Rules()]) as kernel:
+        kernel.policies.permissive = True
+        task = kernel.create_task("task")
+        port = task.allocate_port()
+        kernel.audit.drain()
+        port.make_send(task).send(b"")
+        records = list(kernel.audit.batch(kernel.audit.drain()))
+        assert records
+        assert all(AuditFlag.PERMISSIVE in record.flags for record in records)
+        assert kernel.policies.permissive
+        kernel.policies.permissive = False
+        with pytest.raises(AccessDenied):
+            port.make_send(task)
+
+
+def test_a_permissive_module_is_reported() -> None:
+    rules = Rules()
+    rules.permissive = True
+    with Kernel(policies=[rules, Partition()]) as kernel:
+        task = kernel.create_task("task")
+        answer = kernel.access(task, task, "mach_port", "send")
+        assert (answer.allowed, answer.reported) == (True, True)
+        port = task.allocate_port()
+        kernel.audit.drain()
+        port.make_send(task)
+        reported = [r for r in kernel.audit.batch(kernel.audit.drain()) if r.reported]
+        assert reported
+
+
+# ---- threads ----
+
+
+def test_a_policy_is_replaced_while_others_use_it() -> None:
+    with Kernel(policies=[allow_all()]) as kernel:
+        stop = threading.Event()
+        outcomes: Counter[str] = Counter()
+
+        def use() -> None:
+            task = kernel.create_task("user", label="rules/user")
+            port = task.allocate_port()
+            while not stop.is_set():
+                try:
+                    port.make_send(task).close()
+                    outcomes["done"] += 1
+                except AccessDenied:
+                    outcomes["denied"] += 1
+
+        threads = [threading.Thread(target=use) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            kernel.policies.replace("rules", Rules())
+            kernel.policies.replace("rules", allow_all())
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        assert kernel.policies.failures == {}
+        assert set(outcomes) <= {"done", "denied"}
+        kernel.verify()
+
+
+def test_a_decider_may_use_its_kernel() -> None:
+    class Curious(PolicyModule):
+        name = "curious"
+
+        def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+            kernel.stats()
+            kernel.create_task("helper").allocate_port()
+            return Decision()
+
+    with Kernel(policies=[Curious()]) as kernel:
+        task = kernel.create_task("task")
+        right = task.allocate_port().make_send(task)
+        right.send(b"")
+        assert kernel.policies.failures == {}
+
+
+def test_closing_from_within_a_decision() -> None:
+    class Closer(PolicyModule):
+        name = "closer"
+
+        def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+            kernel.close()
+            return Decision()
+
+    kernel = Kernel(policies=[Closer()])
+    task = kernel.create_task("task")
+    port = task.allocate_port()
+    with pytest.raises(MachError):
+        port.make_send(task)
+    assert kernel.closed
+    with pytest.raises(KernelClosed):
+        kernel.stats()
