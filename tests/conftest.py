@@ -36,9 +36,11 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_sessionstart() -> None:
-    """Refuse to test another build than the one asked for."""
-    from pympi import _ffi
-
+    """Refuse to test another build than the one asked for, or none."""
+    try:
+        from pympi import _ffi
+    except ImportError as error:
+        pytest.exit(f"pympi cannot be imported: {error}", returncode=1)
     expected = os.environ.get("PYMPI_EXPECT_BUILD", _ffi.BUILD)
     if expected != _ffi.BUILD:
         pytest.exit(f"the build under test is '{_ffi.BUILD}', not '{expected}'", returncode=1)
