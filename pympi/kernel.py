@@ -254,7 +254,7 @@ class Kernel:
     # ---- tasks ----
 
     def create_task(
-        self, name: str, label: str | None = None, *, uid: int = 0,
+        self, name: str, label: str | None = None, *, uid: int | None = None,
         audit_token: Iterable[int] | None = None, parent: Task | None = None,
         quota: Quota | None = None,
     ) -> Task:  # fmt: skip
@@ -263,8 +263,9 @@ class Kernel:
         Args:
             name: need not be unique; at most 1023 bytes.
             label: by default what the policy says, else the parent's; without a parent "-".
-            uid: of the task's identity, if `audit_token` is not given.
-            audit_token: eight numbers: auid euid egid ruid rgid pid asid pidversion.
+            uid: of the task's identity; by default the parent's, without a parent 0.
+            audit_token: the identity in full, eight numbers: auid euid egid ruid rgid pid asid
+                pidversion.
             parent: from whom special and registered ports come, and who is asked for `create`.
             quota: what the task may use.
 
@@ -272,9 +273,7 @@ class Kernel:
             AccessDenied: the parent may not make a task with that label.
             LabelError: the label cannot be used.
         """
-        identity = ffi.new("struct pm_identity *")
-        identity.audit_token = list(audit_token or (uid, uid, 0, uid, 0, 0, 0, 0))
-        identity.security_token = [uid, 0]
+        identity = _identity(uid, audit_token)
         limits = ffi.new("struct pm_quota *", asdict(quota)) if quota else ffi.NULL
         made = ffi.new("struct pm_task **")
         above = parent._pointer if parent else ffi.NULL
@@ -490,6 +489,16 @@ class Kernel:
         found = ffi.new("struct pm_stats *")
         check(lib.pm_kernel_stats(self.pointer, found), "stats()")
         return {name: getattr(found, name) for name, _ in ffi.typeof("struct pm_stats").fields}
+
+
+def _identity(uid: int | None, audit_token: Iterable[int] | None) -> Any:
+    """Return a `struct pm_identity *`; NULL for the parent's."""
+    if uid is None and audit_token is None:
+        return ffi.NULL
+    token = list(audit_token or (uid, uid, 0, uid, 0, 0, 0, 0))
+    if len(token) != 8:
+        raise ValueError(f"an audit token has 8 numbers, not {len(token)}")
+    return ffi.new("struct pm_identity *", {"audit_token": token, "security_token": [token[1], 0]})
 
 
 def _task_name(name: str) -> bytes:

@@ -33,7 +33,17 @@ def test_identity(kernel: Kernel) -> None:
     assert first.task is user
     assert first.audit_token[:4] == (501, 501, 0, 501)
     assert first.security_token == (501, 0)
-    assert second.audit_token == token
+    assert (second.audit_token, second.security_token) == (token, (2, 0))
+
+
+def test_identity_is_inherited(kernel: Kernel) -> None:
+    parent = kernel.create_task("parent", uid=501)
+    port = parent.allocate_port()
+    port.make_send(kernel.create_task("child", parent=parent)).send(b"")
+    port.make_send(kernel.create_task("other", parent=parent, uid=0)).send(b"")
+    assert [port.receive().sender.audit_token[1] for _ in range(2)] == [501, 0]
+    with pytest.raises(ValueError, match="8 numbers"):
+        kernel.create_task("short", audit_token=[1, 2])
 
 
 def test_labels_come_from_the_parent() -> None:
