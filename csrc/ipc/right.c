@@ -44,14 +44,13 @@ bool right_can_give(const struct entry *entry, const struct disposition *how) {
         bool immovable = ((struct port *)entry->object)->flags & (PORT_IMMOVABLE | PORT_HANDLER);
         return !(entry->pending & PENDING_RECEIVE) && !(how->takes && immovable);
     }
-    if (how->needs == SEND_ONCE) return !(entry->pending & PENDING_SEND_ONCE);
-    return entry->urefs > pending_urefs;
+    return (how->needs == SEND_ONCE ? 1 : entry->urefs) > pending_urefs;
 }
 
 void right_note(struct entry *entry, const struct disposition *how) {
     if (!how->takes) return;
-    if (entry_type(entry) & DEAD_NAME || how->needs == SEND) entry->pending++;
-    else entry->pending |= how->needs == RECEIVE ? PENDING_RECEIVE : PENDING_SEND_ONCE;
+    if (how->needs == RECEIVE) entry->pending |= PENDING_RECEIVE;
+    else entry->pending++;
 }
 
 /* The name holds nothing any more. Its reference to the port is the caller's. */
@@ -247,10 +246,17 @@ void right_bury(struct ipc *ipc, struct space *space, struct entry *entry) {
     port_unref(ipc, port);
 }
 
+/* The name gives its receive right up. Who waits learns first that the port dies, where it does, not that the right left. */
+static void receive_end(struct ipc *ipc, struct space *space, struct entry *entry, struct after *after) {
+    struct port_extra *extra = ((struct port *)entry->object)->extra;
+    if (extra && !extra->port_destroyed) waiters_wake_all(&extra->receivers, MACH_RCV_PORT_DIED);
+    receive_gone(ipc, receive_leave(ipc, space, entry, after), after);
+}
+
 void right_destruct(struct ipc *ipc, struct space *space, struct entry *entry, uint32_t drop, struct after *after) {
     struct port *last = drop ? send_drop(ipc, space, entry, drop, after) : NULL;
     if (last) send_gone(ipc, last, after);
-    receive_gone(ipc, receive_leave(ipc, space, entry, after), after);
+    receive_end(ipc, space, entry, after);
 }
 
 void right_free(struct ipc *ipc, struct space *space, struct entry *entry, struct after *after) {
@@ -264,7 +270,7 @@ void right_free(struct ipc *ipc, struct space *space, struct entry *entry, struc
     if (type & DEAD_NAME) dead_name_drop(ipc, space, entry, entry->urefs, after);
     if (type & SEND_ONCE) notify_send_once(ipc, move_send_once(ipc, space, entry, after), after);
     if (type & SEND) send_gone(ipc, send_drop(ipc, space, entry, entry->urefs, after), after);
-    if (type & RECEIVE) receive_gone(ipc, receive_leave(ipc, space, entry, after), after);
+    if (type & RECEIVE) receive_end(ipc, space, entry, after);
 }
 
 /* ---- user references ---- */

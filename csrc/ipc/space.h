@@ -29,8 +29,7 @@ struct entry {
 };
 
 #define PENDING_RECEIVE 0x8000u
-#define PENDING_SEND_ONCE 0x4000u
-#define PENDING_UREFS 0x3fffu
+#define PENDING_UREFS 0x7fffu           /* more than the rights of a message, header and body */
 
 struct region { uint64_t address, size; };
 
