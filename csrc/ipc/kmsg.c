@@ -131,12 +131,13 @@ void kmsg_free(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
 void kmsg_destroy(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
     struct cargo *cargo = kmsg->cargo;
     ipc->destroyed++;
-    if (kmsg->dest) right_used(ipc, kmsg->dest, kmsg->dest_type, after);
     if (port_valid(kmsg->reply)) right_destroy(ipc, kmsg->reply, kmsg->reply_type, after);
     for (uint32_t i = 0; cargo && i < cargo->rights_used; i++)
         if (port_valid(cargo->rights[i].port))
             right_destroy(ipc, cargo->rights[i].port, cargo->rights[i].type, after);
     if (cargo) cargo->rights_used = 0;
+    /* Last: until here a receive right of the cargo is in transit to this port. */
+    if (kmsg->dest) right_used(ipc, kmsg->dest, kmsg->dest_type, after);
     kmsg->dest = kmsg->reply = NULL;
     kmsg_free(ipc, kmsg, after);
 }
