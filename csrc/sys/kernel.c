@@ -114,6 +114,23 @@ bool kernel_unref_unlock(struct pm_kernel *kernel) {
     return !last;
 }
 
+static void list_move(struct list *to, struct list *node) {
+    list_remove(node);
+    list_append(to, node);
+}
+
+/* The end of one task may free others, any of the list: no pointer to a next one is good after it. */
+static void end_tasks(struct pm_kernel *kernel, struct after *after) {
+    struct list ended;
+    list_init(&ended);
+    while (!list_empty(&kernel->tasks)) {
+        struct space *space = list_first(&kernel->tasks, struct space, tasks);
+        list_move(&ended, &space->tasks);
+        if (space->alive) task_end(kernel, task_of(space), after);
+    }
+    while (!list_empty(&ended)) list_move(&kernel->tasks, ended.next);
+}
+
 /* In a forked child another thread may have held the lock for ever, so nothing is taken apart there. */
 void pm_kernel_destroy(struct pm_kernel *kernel) {
     struct after after;
@@ -121,10 +138,7 @@ void pm_kernel_destroy(struct pm_kernel *kernel) {
     after_init(&after);
     kernel_lock(kernel);
     kernel->alive = false;
-    list_each_safe(&kernel->tasks, node, following) {
-        struct pm_task *task = task_of(container_of(node, struct space, tasks));
-        if (task->space.alive) task_end(kernel, task, &after);
-    }
+    end_tasks(kernel, &after);
     kernel_leave(kernel, &after);
     kernel_lock(kernel);
     kernel_unref_unlock(kernel);
