@@ -47,13 +47,20 @@ static struct port *enter_port(struct call *call, uint32_t space_permission, uin
 
 /* ==== attributes ================================================================================================= */
 
+static uint32_t sets_of(const struct port *port) {
+    uint32_t count = 0;
+    for (const struct set_link *link = port->sets; link; link = link->next) count++;
+    return count;
+}
+
 static void receive_status(const struct port *port, uint32_t *info) {
     const struct port_extra *extra = port->extra;
     const uint32_t words[MACH_PORT_RECEIVE_STATUS_COUNT] = {
-        port->sets ? port->sets->set->name : 0, port->seqno, port->mscount, port->qlimit, port->msgcount, port->sorights,
+        sets_of(port), port->seqno, port->mscount, port->qlimit, port->msgcount, port->sorights,
         port->srights != 0, extra && extra->port_destroyed, extra && extra->no_senders,
         (port->flags & PORT_TEMPOWNER ? 1u : 0) | (port->flags & PORT_GUARDED ? 2u : 0) |
-            (port->flags & PORT_STRICT ? 4u : 0) | (port->flags & PORT_IMPORTANCE ? 8u : 0)};
+            (port->flags & PORT_STRICT ? 4u : 0) | (port->flags & PORT_IMPORTANCE ? 8u : 0) |
+            (port->flags & PORT_IMMOVABLE ? 0x40u : 0)};
     memcpy(info, words, sizeof words);
 }
 
@@ -584,8 +591,9 @@ static int request_name(struct request_call *args, struct entry *entry) {
     if (!possible_now(args, entry)) return put_up_request(args, entry);
     int code = reserve_notify(args, entry->request != NULL);
     if (code) return code;
+    struct port *notify = take_notify(args);
     take_down(args);
-    notify_name(call_ipc(call), take_notify(args), MACH_NOTIFY_SEND_POSSIBLE, args->name, &call->after);
+    notify_name(call_ipc(call), notify, MACH_NOTIFY_SEND_POSSIBLE, args->name, &call->after);
     return 0;
 }
 
@@ -613,6 +621,8 @@ static int check_request(struct request_call *args, struct entry *entry) {
     struct call *call = &args->call;
     int notify = resolve_notify(args);
     if (notify && notify != CALL_MISS) return notify;
+    /* The right given away is the one asked about: its name would be gone. */
+    if (args->notify_entry == entry && args->how->takes) return KERN_INVALID_NAME;
     /* A right cannot be used up to tell of its own end. */
     if (args->notify_entry == entry && args->how->takes) return KERN_INVALID_CAPABILITY;
     if (!is_port(entry)) return notify;
