@@ -48,6 +48,7 @@ static int ask_label(struct call *call, uint32_t *sid) {
                                 .tclass = PM_CLASS_MACH_PORT};
     const struct pm_query *answer = mac_ask(&call->mac, &question);
     if (!answer) return CALL_MISS;
+    if (!answer->label && answer->code) return KERN_NO_ACCESS;
     if (answer->label && sids_alive(&kernel->sids, answer->label)) *sid = answer->label;
     return 0;
 }
@@ -410,9 +411,11 @@ static int place_fault(struct transfer_call *args, const struct entry *given, co
     return 0;
 }
 
-static int urefs_fault(const struct entry *place, const struct disposition *how) {
+/* A reference that moves within one space makes its own room. */
+static int urefs_fault(const struct transfer_call *args, const struct entry *place, const struct disposition *how) {
+    bool own = how->takes && args->from == args->to;
     bool full = place && how->result == MACH_MSG_TYPE_PORT_SEND && entry_type(place) & MACH_PORT_TYPE_SEND &&
-                place->urefs == MACH_PORT_UREFS_MAX && !how->takes;
+                place->urefs == MACH_PORT_UREFS_MAX && !own;
     return full ? KERN_UREFS_OVERFLOW : 0;
 }
 
@@ -474,7 +477,7 @@ static int attempt_transfer(struct call *call) {
     if (code && code != CALL_MISS) return code;
     if (entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) return code ? code : give_dead(args, entry, how);
     int placed = place_fault(args, entry, how, &place);
-    if (!placed) placed = urefs_fault(place, how);
+    if (!placed) placed = urefs_fault(args, place, how);
     if (placed) return code ? code : placed;
     code = call_ready(call);
     if (!code && how->give == PM_MACH_PORT__make_send_once && !pool_reserve(&ipc->kmsgs, 1)) code = KERN_RESOURCE_SHORTAGE;
