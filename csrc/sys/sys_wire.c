@@ -290,9 +290,15 @@ static uint32_t descriptor_size(uint64_t option, const struct descriptor *descri
     return descriptor_sizes[plain ? MACH_MSG_PORT_DESCRIPTOR : descriptor->type];
 }
 
+/* What a disposition says of a right that has arrived, or came back. */
+static uint32_t returned(uint32_t disposition) {
+    const struct disposition *how = disposition_of(disposition);
+    return how ? how->result : 0;
+}
+
 static void put_descriptor(struct writer *writer, struct cargo *cargo, struct descriptor *descriptor) {
     const struct right_in_flight *right = &cargo->rights[descriptor->first];
-    uint8_t disposition = descriptor->count ? right->type : descriptor->disposition;
+    uint8_t disposition = (uint8_t)returned(descriptor->disposition);
     if (descriptor->type == MACH_MSG_OOL_PORTS_DESCRIPTOR) put_ports(writer, cargo, descriptor, disposition);
     else if (!descriptor->count) put_ool(writer, descriptor);
     else if (keeps_guard(writer->option, descriptor)) put_guarded(writer, descriptor, right->name, disposition);
@@ -321,12 +327,6 @@ static uint32_t complex_bit(const struct kmsg *kmsg) {
 }
 
 /* ==== send ======================================================================================================= */
-
-/* What a disposition says of a message that was not sent and came back. */
-static uint32_t returned(uint32_t disposition) {
-    const struct disposition *how = disposition_of(disposition);
-    return how ? how->result : 0;
-}
 
 static void put_back(struct send *send, uint8_t *buffer, const struct wire_header *sent) {
     struct writer writer = {.task = send->call.task, .at = buffer, .option = MACH_RCV_GUARDED_DESC};
