@@ -3,6 +3,8 @@
 #ifndef PM_MSG_H
 #define PM_MSG_H
 
+#include <string.h>
+
 #include "sys/call.h"
 
 /* A message to be sent. The kmsg carries body and cargo; rights in the cargo are names and dispositions still. */
@@ -17,6 +19,7 @@ struct send {
     struct port *dest_port;
     const struct disposition *dest_how, *reply_how;
     uint32_t made_send_once;
+    bool circular;                      /* needs no room in a queue that it will never see */
     /* a message handed back: names again, and the dispositions of rights received */
     bool handed_back;
     uint32_t dest_name, reply_name;
@@ -36,6 +39,12 @@ struct receive {
     int32_t too_large_id;
 };
 
+/* All but the call, which is large and which call_init() sets, begins at zero. */
+static inline void receive_init(struct receive *receive, uint32_t name) {
+    memset((char *)receive + sizeof receive->call, 0, sizeof *receive - sizeof receive->call);
+    receive->name = name;
+}
+
 /* Takes send->kmsg on success; on any code it is still there and holds nothing but memory. */
 int send_run(struct send *send, const struct pm_wait *wait);
 int receive_run(struct receive *receive, const struct pm_wait *wait);
@@ -43,7 +52,9 @@ int receive_run(struct receive *receive, const struct pm_wait *wait);
 void message_drop(struct pm_kernel *kernel, struct kmsg *kmsg);
 /* Frees a message that was received; it held a reference on the kernel. */
 void message_received(struct pm_kernel *kernel, struct kmsg *kmsg);
-/* pm_receive() by the defining path. */
+/* pm_receive_message() and pm_receive() by the defining path. */
+int receive_message(struct pm_task *task, uint32_t name, uint32_t effective_sid, struct pm_received *received,
+                    const struct pm_wait *wait);
 int64_t receive_bytes(struct pm_task *task, uint32_t name, void *body, uint64_t capacity, const struct pm_wait *wait);
 /* Destroys the names which a received message brought: its reader failed. */
 void message_refuse(struct pm_task *task, const struct pm_received *received);

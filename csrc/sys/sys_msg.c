@@ -73,22 +73,24 @@ static uint32_t dest_default(const struct entry *entry) {
     return entry_type(entry) & MACH_PORT_TYPE_SEND_ONCE ? MACH_MSG_TYPE_MOVE_SEND_ONCE : MACH_MSG_TYPE_COPY_SEND;
 }
 
+/* That the name denotes a port is asked before the reply is looked at, that its right will do after. */
 static int resolve_dest(struct send *send) {
     struct entry *entry = space_lookup(call_ipc(&send->call), &send->call.task->space, send->dest);
-    if (!entry) return MACH_SEND_INVALID_DEST;
+    if (!entry || entry_type(entry) & MACH_PORT_TYPE_PORT_SET) return MACH_SEND_INVALID_DEST;
     send->dest_entry = entry;
     send->dest_how = disposition_of(send->dest_disposition ? send->dest_disposition : dest_default(entry));
     bool dead = entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME;
     /* A sender that waited when the port died has sent; the message goes where the port went. */
-    if (!right_can_give(entry, send->dest_how) || (dead && !send->waited)) return MACH_SEND_INVALID_DEST;
+    if (dead && !send->waited) return MACH_SEND_INVALID_DEST;
     send->dest_port = dead ? NULL : entry->object;
     return 0;
 }
 
 static int resolve_header(struct send *send) {
-    int code = resolve_reply(send);
-    if (!code) code = resolve_dest(send);
+    int code = resolve_dest(send);
+    if (!code) code = resolve_reply(send);
     if (code) return code;
+    if (!right_can_give(send->dest_entry, send->dest_how)) return MACH_SEND_INVALID_DEST;
     const struct disposition *dest = send->dest_how, *reply = send->reply_how;
     bool same = send->reply_entry == send->dest_entry;
     if (same && (dest->needs | reply->needs) & MACH_PORT_TYPE_SEND_ONCE) return MACH_SEND_INVALID_DEST;
@@ -112,6 +114,8 @@ static int resolve_body(struct send *send) {
         struct entry *entry = body_entry(send, right);
         if (!entry || !right_can_give(entry, how)) return MACH_SEND_INVALID_RIGHT;
         right_note(entry, how);
+        if (how->takes && how->needs == MACH_PORT_TYPE_RECEIVE && send->dest_port)
+            send->circular |= port_circular(entry->object, send->dest_port);
         send->made_send_once += right->disposition == MACH_MSG_TYPE_MAKE_SEND_ONCE;
     }
     return 0;
@@ -228,7 +232,7 @@ static int reserve_queue(struct send *send) {
         call_ipc(&send->call)->quota_refusals++;
         return MACH_SEND_NO_BUFFER;
     }
-    if (!port) return 0;
+    if (!port || send->circular) return 0;
     if (port->flags & PORT_HANDLER) return handler_too_deep() ? MACH_SEND_NO_BUFFER : 0;
     /* Who waits longer goes first. */
     bool others = !send->waited && port->flags & PORT_SENDERS_WAIT && send->dest_how->result == MACH_MSG_TYPE_PORT_SEND;
@@ -254,13 +258,12 @@ static struct port *give(struct send *send, struct entry *entry, const struct di
     return right_give(call_ipc(&send->call), &send->call.task->space, entry, how, &send->call.after);
 }
 
+/* The type arrives even where no port does. */
 static void commit_reply(struct send *send) {
-    if (send->reply_entry) {
-        send->kmsg->reply = give(send, send->reply_entry, send->reply_how);
-        send->kmsg->reply_type = send->reply_how->result;
-    } else {
-        send->kmsg->reply = send->reply == MACH_PORT_DEAD ? PORT_DEAD : NULL;
-    }
+    const struct disposition *how = disposition_of(send->reply_disposition);
+    send->kmsg->reply_type = how ? how->result : MACH_MSG_TYPE_PORT_NONE;
+    if (send->reply_entry) send->kmsg->reply = give(send, send->reply_entry, how);
+    else send->kmsg->reply = send->reply == MACH_PORT_DEAD ? PORT_DEAD : NULL;
 }
 
 /* What is copied must be copied before the same name is moved away. */
@@ -330,6 +333,7 @@ static int send_attempt(struct call *call) {
     send->dest_entry = send->reply_entry = NULL;
     send->dest_port = NULL;
     send->made_send_once = 0;
+    send->circular = false;
     call->site.msgh_id = kmsg->msgh_id;
     call->site.size = kmsg->size;
     kmsg->flags = 0;
@@ -594,7 +598,7 @@ static void deliver(struct receive *receive, struct kmsg *kmsg, struct entry *en
         trace_event(call->kernel, &call->task->space, entry, port, PM_EVENT_RECV);
     take_message(receive, kmsg, port, entry_name(&call->task->space, entry));
     receive->reply = copyout(receive, kmsg->reply, kmsg->reply_type, reply_denied, kmsg->transfer);
-    receive->reply_disposition = kmsg->reply ? kmsg->reply_type : 0;
+    receive->reply_disposition = kmsg->reply_type;
     kmsg->reply = NULL;
     copyout_body(receive, kmsg);
     guard_received(receive, kmsg);
@@ -877,9 +881,12 @@ void received_fill(struct pm_received *received, const struct receive *receive) 
 
 static bool delivered(const struct receive *receive) { return receive->kmsg != NULL; }
 
-int pm_receive_message(struct pm_task *task, uint32_t name, uint32_t effective_sid, struct pm_received *received,
-                       const struct pm_wait *wait) {
-    struct receive receive = {.name = name, .effective_sid = effective_sid, .need = need_nothing};
+int receive_message(struct pm_task *task, uint32_t name, uint32_t effective_sid, struct pm_received *received,
+                    const struct pm_wait *wait) {
+    struct receive receive;
+    receive_init(&receive, name);
+    receive.effective_sid = effective_sid;
+    receive.need = need_nothing;
     int code = call_init(&receive.call, task, task, PM_OP_RECEIVE, name);
     if (code) return code;
     code = receive_run(&receive, wait);
@@ -897,16 +904,33 @@ void pm_message_free(struct pm_message *message) {
     message_received(kernel, kmsg);
 }
 
-static void drop_name(struct pm_task *task, uint32_t name, uint32_t disposition) {
+struct refuse_call { struct call call; const struct pm_received *received; };
+
+/* What came under this name goes, be it guarded, or dead by now because an earlier one of the message was its receive right. */
+static void drop_name(struct call *call, uint32_t name, uint32_t disposition) {
     static const uint32_t rights[] = {MACH_PORT_RIGHT_RECEIVE, MACH_PORT_RIGHT_SEND, MACH_PORT_RIGHT_SEND_ONCE};
-    if (name == MACH_PORT_NULL || name == MACH_PORT_DEAD) return;
-    pm_port_mod_refs(task, task, name, rights[disposition - MACH_MSG_TYPE_PORT_RECEIVE], -1);
+    struct space *space = &call->task->space;
+    struct entry *entry = space_lookup(call_ipc(call), space, name);
+    if (!entry || !disposition) return;
+    bool dead = entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME;
+    uint32_t right = dead ? MACH_PORT_RIGHT_DEAD_NAME : rights[disposition - MACH_MSG_TYPE_PORT_RECEIVE];
+    right_delta(call_ipc(call), space, entry, right, -1, &call->after);
+}
+
+static int attempt_refuse(struct call *call) {
+    const struct pm_received *received = ((struct refuse_call *)call)->received;
+    int code = call_enter(call, 0);
+    if (!code) code = call_ready(call);
+    if (code) return code;
+    drop_name(call, received->reply, received->reply_disposition);
+    for (uint32_t i = 0; i < received->rights_count; i++)
+        drop_name(call, received->rights[i].name, received->rights[i].disposition);
+    return 0;
 }
 
 void message_refuse(struct pm_task *task, const struct pm_received *received) {
-    if (received->reply_disposition) drop_name(task, received->reply, received->reply_disposition);
-    for (uint32_t i = 0; i < received->rights_count; i++)
-        drop_name(task, received->rights[i].name, received->rights[i].disposition);
+    struct refuse_call args = {.received = received};
+    if (!call_init(&args.call, task, task, PM_OP_NAME, 0)) call_run(&args.call, attempt_refuse);
 }
 
 int64_t receive_bytes(struct pm_task *task, uint32_t name, void *body, uint64_t capacity,
