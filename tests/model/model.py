@@ -54,11 +54,6 @@ RECEIVED = {
     0: 0,
 }
 TYPE_OF_RIGHT = {right: 0x10000 << right for right in range(m.RIGHT_NUMBER)}
-RIGHT_OF_KIND = {
-    m.PORT_RECEIVE: m.RIGHT_RECEIVE,
-    m.PORT_SEND: m.RIGHT_SEND,
-    m.PORT_SEND_ONCE: m.RIGHT_SEND_ONCE,
-}
 STATUS_FLAG = {
     m.TEMPOWNER: m.STATUS_TEMPOWNER,
     m.IMPORTANCE_RECEIVER: m.STATUS_IMP_DONATION,
@@ -311,11 +306,9 @@ class Model:
     # ---- names and entries -------------------------------------------------------------
 
     def add(self, task: Task, entry: Entry, name: int | None = None) -> int:
-        """Enters `entry` under a chosen or a fresh name."""
+        """Enters `entry` under a fresh name, or one that was claimed."""
         if name is None:
             name = task.fresh_name()
-        else:
-            task.claim_name(name)
         task.table[name] = entry
         self.added.append((task, name))
         return name
@@ -664,6 +657,7 @@ class Model:
         need(right in (m.RIGHT_RECEIVE, m.RIGHT_PORT_SET, m.RIGHT_DEAD_NAME), m.INVALID_VALUE)
         if name is not None:
             task.check_free(name)
+            task.claim_name(name)
         if right == m.RIGHT_PORT_SET:
             return self.add(task, Entry(PortSet(), m.TYPE_PORT_SET), name)
         if right == m.RIGHT_DEAD_NAME:
@@ -792,7 +786,12 @@ class Model:
         self.check_place(task, name, RECEIVED[disposition], port)
         own_move = caller is task and disposition == m.MOVE_SEND
         self.check_overflow(task, RECEIVED[disposition], port, own_move)
-        self.copyout(task, self.copyin(caller, poly, disposition), name)
+        if name not in task.table:
+            task.claim_name(name)
+        right = self.copyin(caller, poly, disposition)
+        if task is caller and name == poly and name not in task.table:
+            task.claim_name(name)
+        self.copyout(task, right, name)
         self.settle()
 
     def check_place(self, task: Task, name: int, kind: int, port: Port) -> None:
@@ -1111,7 +1110,7 @@ class Model:
         finally:
             self.settle()
         need(len(kmsg.data) <= capacity, m.RCV_TOO_LARGE)
-        self.take(port)
+        self.take(port, self.turn(task, name))
         self.deny_takes(task, kmsg)
         self.use_dest(kmsg)
         came = [
@@ -1119,9 +1118,21 @@ class Model:
         ]
         self.settle()
         for dropped, kind in came:
-            if valid(dropped):
-                self.mach_port_mod_refs(task, dropped, RIGHT_OF_KIND[kind], -1)
+            if dropped in task.table:
+                self.drop_arrived(task, dropped, kind)
+        self.settle()
         return kmsg.data
+
+    def drop_arrived(self, task: Task, name: int, kind: int) -> None:
+        """One reference of what came under this name goes, be the port dead by now, or guarded."""
+        if task.table[name].types & m.TYPE_DEAD_NAME:
+            self.drop_entry_dead(task, name, 1)
+        elif kind == m.PORT_RECEIVE:
+            self.drop_entry_receive(task, name)
+        elif kind == m.PORT_SEND:
+            self.drop_entry_send(task, name, 1)
+        else:
+            self.drop_entry_send_once(task, name)
 
     def send(self, task: Task, message: bytes, option: int) -> tuple[int, bytes]:
         wire = self.parse(task, message)
@@ -1374,7 +1385,7 @@ class Model:
         if (kmsg.size(option) + 3 & ~3) + trailer_size > rcv_size:
             return m.RCV_TOO_LARGE, self.too_large(port, kmsg, option)[:rcv_size]
         seqno = port.seqno
-        self.take(port)
+        self.take(port, self.turn(task, name))
         denied = self.deny_takes(task, kmsg)
         self.use_dest(kmsg)
         reply = self.copyout(task, kmsg.reply)
@@ -1408,15 +1419,22 @@ class Model:
                 return port
         raise Fault(m.RCV_INVALID_NAME)
 
-    def take(self, port: Port) -> None:
-        """Dequeues the first message; the port goes to the end of its sets."""
+    @staticmethod
+    def turn(task: Task, name: int) -> PortSet | None:
+        """The set that a receive from this name is from."""
+        pset = task.table[name].object
+        return pset if isinstance(pset, PortSet) else None
+
+    def take(self, port: Port, turn: PortSet | None = None) -> None:
+        """Dequeues the first message; in the set it was received from, others are next."""
         kmsg = port.queue.pop(0)
         for carried in kmsg.carried_ports():
             carried.transit = None
         port.seqno = (port.seqno + 1) & 0xFFFFFFFF
         for pset in port.sets:
-            pset.ready.remove(port)
-            if port.queue:
+            if pset is turn or not port.queue:
+                pset.ready.remove(port)
+            if pset is turn and port.queue:
                 pset.ready.append(port)
         self.fire_possible(port)
 

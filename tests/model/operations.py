@@ -234,8 +234,9 @@ class Chooser:
         how = self.draw.below(5)
         if how == 0:
             return letter._replace(cut=1 + self.draw.below(30))
-        if how == 1:
-            return letter._replace(claimed=self.draw.below(6))
+        if how == 1:  # an address left over as data would be another in each world
+            ports = tuple(item for item in letter.items if item[0] == PORT)
+            return letter._replace(items=ports, claimed=self.draw.below(6))
         if how == 2:
             return letter._replace(more_bits=1 << self.draw.below(32))
         if how == 3:
@@ -392,7 +393,9 @@ def draw_get_attributes(c: Chooser) -> tuple[Any, ...]:
 
 def draw_set_attributes(c: Chooser) -> tuple[Any, ...]:
     limits = [(qlimit,) for qlimit in (0, 1, 2, 3, 5, 9, 1024, 1025, 0xFFFFFFFF)]
-    flavor, info = c.pick([(m.LIMITS_INFO, info) for info in (*limits, ())] + [(99, (1,)), (4, ()), (5, ())])
+    flavor, info = c.pick(
+        [(m.LIMITS_INFO, info) for info in (*limits, ())] + [(99, (1,)), (4, ()), (5, ())]
+    )
     return c.name(m.TYPE_RECEIVE), flavor, info
 
 

@@ -1258,6 +1258,11 @@ def test_b1_bad_reply_is_found_before_a_destination_without_the_right(a: Party) 
     assert code == m.SEND_INVALID_REPLY
 
 
+def test_b1_unknown_destination_comes_before_an_unknown_reply(a: Party) -> None:
+    code = a.send(0x4203, m.COPY_SEND, reply=0x4303, reply_type=m.COPY_SEND)
+    assert code == m.SEND_INVALID_DEST
+
+
 def test_b1_both_move_one_send_right_needs_two(a: Party) -> None:
     name = a.port(sends=1)
     both = {"reply": name, "reply_type": m.MOVE_SEND}
@@ -1283,6 +1288,7 @@ def test_b1_null_and_dead_reply(a: Party, reply: int) -> None:
     name = a.port(sends=1)
     assert a.send(name, reply=reply, reply_type=m.MAKE_SEND_ONCE) == m.SUCCESS
     arrived = a.receive(name)
+    assert arrived.bits == 0x1112
     assert (arrived.remote, arrived.local) == (reply, name)
 
 
@@ -1320,6 +1326,21 @@ def test_b1_bad_body_right_changes_nothing(a: Party, first: int) -> None:
 def test_b1_two_uses_of_one_name(a: Party, first: int, second: int, code: int) -> None:
     name, other = a.port(sends=1), a.port(sends=1)
     assert a.send(name, items=((PORT, other, first), (PORT, other, second))) == code
+
+
+def test_b1_more_moves_than_references(a: Party) -> None:
+    """As many moves of one name as a message can hold, and one reference too few."""
+    name, other = a.port(sends=1), a.port(sends=1)
+    moves = m.MESSAGE_PORTS_MAX + 2
+    a.mod_refs(other, m.RIGHT_SEND, moves - 2)
+    items = ((PORTS, (other,) * m.MESSAGE_PORTS_MAX, m.MOVE_SEND, False),)
+    both = {"reply": other, "reply_type": m.MOVE_SEND, "items": items}
+    assert a.send(other, m.MOVE_SEND, **both) == m.SEND_INVALID_RIGHT
+    assert a.refs(other) == moves - 1
+    a.mod_refs(other, m.RIGHT_SEND, 1)
+    assert a.send(other, m.MOVE_SEND, **both) == m.SUCCESS
+    assert a.kind(other) == m.TYPE_RECEIVE
+    assert a.send(name) == m.SUCCESS
 
 
 def test_b1_one_send_once_twice(a: Party) -> None:
@@ -1570,6 +1591,25 @@ def test_b2_send_and_receive_in_one_call(a: Party) -> None:
     assert arrived.id == 12
 
 
+def test_b2_short_receive_drops_what_came_along(a: Party) -> None:
+    name, other, guarded = a.port(sends=1), a.port(sends=1), a.port()
+    items = (
+        (PORT, other, m.MOVE_RECEIVE),
+        (PORT, other, m.MOVE_SEND),
+        (GUARDED, guarded, m.MOVE_RECEIVE, 7, 0),
+    )
+    assert a.send(name, items=items, data=b"only") == m.SUCCESS
+    assert a.world.call("short_receive", a.task, name, 100) == b"only"
+    assert list(a.names_now()) == [name]
+
+
+def test_b2_short_send_to_a_full_queue_changes_nothing(a: Party) -> None:
+    name = a.port(sends=1)
+    a.fill(name)
+    refused(m.SEND_TIMED_OUT, a.world.call, "short_send", a.task, name, b"x", 1)
+    assert a.refs(name) == 1
+
+
 def test_b2_rights_arrive_in_order_of_the_message(a: Party, b: Party) -> None:
     name = a.port()
     send = b.take(a, name, m.MAKE_SEND)
@@ -1625,6 +1665,12 @@ def test_b3_empty_memory(a: Party) -> None:
     name = a.port()
     assert a.send(name, m.MAKE_SEND, items=((MEMORY, b"", False),)) == m.SUCCESS
     assert a.receive(name).items == ((MEMORY, b"", 1),)
+
+
+def test_b3_empty_ports(a: Party) -> None:
+    name = a.port()
+    assert a.send(name, m.MAKE_SEND, items=((PORTS, (), m.COPY_SEND, False),)) == m.SUCCESS
+    assert a.receive(name).items == ((PORTS, (), m.PORT_SEND, 1),)
 
 
 def test_b3_memory_of_a_message_handed_back(a: Party) -> None:
