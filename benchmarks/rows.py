@@ -45,6 +45,7 @@ ROWS = [
     Row("5u", "trace_unchecked", "ipctrace on, unchecked", "off"),
     Row("6", "floor", f"{PAIR}: unchecked", FLOOR, 1.6, 1.2),
     Row("6s", "floor_sized", f"{PAIR}: unchecked", f"{FLOOR}, sizes at run time"),
+    Row("6m", "whole", f"{PAIR}: received as a message, and freed", "received as bytes"),
     Row("6p", "slow_path", f"{PAIR}: without fast paths", "with"),
     Row("7", "bound_deque", f"{BOUND} -> bytes", "deque append + popleft", 8, 5),
     Row("8", "methods_deque", "Python send + receive -> Message", "deque append + popleft", 20, 12),

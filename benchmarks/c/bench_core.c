@@ -28,6 +28,7 @@ struct bench_options {
     uint32_t audit; /* enum bench_audit */
     uint32_t trace;
     uint32_t no_fast_path;
+    uint32_t whole; /* receive messages with all that is known of them, and free them */
 };
 
 struct step {
@@ -213,6 +214,30 @@ static uint32_t run_one_port(struct bench *bench, uint32_t pairs)
     return wrong + (pairs && memcmp(in, out, sizeof in) != 0);
 }
 
+static uint32_t receive_whole(struct bench *bench, uint32_t name, char *body)
+{
+    struct pm_received received;
+
+    if (pm_receive_message(bench->receiver, name, 0, &received, NULL) != 0)
+        return 1;
+    memcpy(body, received.body, BODY_SIZE);
+    pm_message_free(received.message);
+    return received.size != BODY_SIZE;
+}
+
+static uint32_t run_whole(struct bench *bench, uint32_t pairs)
+{
+    const struct step step = bench->steps[0];
+    _Alignas(64) char out[BODY_SIZE] = BODY, in[BODY_SIZE] = "";
+    uint32_t wrong = 0;
+
+    for (uint32_t i = 0; i < pairs; i++) {
+        wrong += pm_send(step.task, step.send_name, out, sizeof out, 1, NULL) != 0;
+        wrong += receive_whole(bench, step.receive_name, in);
+    }
+    return wrong + (pairs && memcmp(in, out, sizeof in) != 0);
+}
+
 static uint32_t run_many_ports(struct bench *bench, uint32_t pairs)
 {
     _Alignas(64) char out[BODY_SIZE] = BODY, in[BODY_SIZE] = "";
@@ -252,7 +277,9 @@ void bench_counts(const struct bench *bench, int64_t counts[4])
 int64_t bench_run(struct bench *bench, uint32_t pairs)
 {
     const struct bench_options *options = &bench->options;
-    uint32_t (*run)(struct bench *, uint32_t) = options->ports > 1 ? run_many_ports : run_one_port;
+    uint32_t (*run)(struct bench *, uint32_t) = options->whole       ? run_whole
+                                                : options->ports > 1 ? run_many_ports
+                                                                     : run_one_port;
     int drains = options->audit == AUDIT_DRAINED || options->audit == AUDIT_DRAIN_NOT_TIMED;
     uint32_t batch = drains ? DRAIN_EVERY : pairs, wrong = 0;
     int64_t elapsed = 0;

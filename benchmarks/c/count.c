@@ -13,7 +13,7 @@
 
 /* As in bench_core.c. */
 struct bench_options {
-    uint32_t policy, ports, port_labels, tasks, task_labels, audit, trace, no_fast_path;
+    uint32_t policy, ports, port_labels, tasks, task_labels, audit, trace, no_fast_path, whole;
 };
 
 /* ISO C has no conversion from an object pointer to a function pointer; POSIX promises this one. */
@@ -36,7 +36,7 @@ static union symbol find(void *library, const char *name)
 
 int main(int argc, char **argv)
 {
-    struct bench_options options = { 0, 1, 1, 1, 1, 0, 0, 0 };
+    struct bench_options options = { 0, 1, 1, 1, 1, 0, 0, 0, 0 };
     void *library = argc == 4 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
 
     if (library == NULL) {

@@ -31,6 +31,7 @@ class Options(ctypes.Structure):
             "audit",
             "trace",
             "no_fast_path",
+            "whole",
         )
     ]
 
@@ -165,5 +166,6 @@ CASES: dict[str, Callable[[], Pair]] = {
     "trace_unchecked": lambda: compare({**ONE_PAIR, "trace": 1}, ONE_PAIR),
     "floor": lambda: Pair(Bench(ONE_PAIR), floor(sized=False)),
     "floor_sized": lambda: Pair(Bench(ONE_PAIR), floor(sized=True)),
+    "whole": lambda: compare({**ONE_PAIR, "whole": 1}, ONE_PAIR),
     "slow_path": lambda: compare({**ONE_PAIR, "no_fast_path": 1}, ONE_PAIR),
 }

@@ -24,6 +24,16 @@ static inline void fast_trace(struct pm_kernel *kernel, struct space *space, str
     else trace_count(&kernel->trace, entry->trace_path, event);
 }
 
+/* A small copy without a call, which would cost more than the copy. */
+static inline void fast_copy(char *to, const char *from, size_t size) {
+    if (pm_unlikely(size < 16)) {
+        for (size_t i = 0; i < size; i++) to[i] = from[i];
+        return;
+    }
+    for (size_t i = 0; i < size - 16; i += 16) memcpy(to + i, from + i, 16);
+    memcpy(to + size - 16, from + size - 16, 16);
+}
+
 /* A full ring and losses to be told of are not for this path. */
 static inline bool fast_may_record(const struct audit *audit) { return audit_has_room(audit, 1) && !audit->lost; }
 
@@ -101,10 +111,17 @@ static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *bo
         fast_trace(kernel, space, entry, port, PM_EVENT_COPY_SEND);
     }
     fast_fill(kmsg, ipc, space, port, (uint32_t)size, msgh_id, access);
-    memcpy(kmsg->inside, body, size);
+    fast_copy(kmsg->inside, body, size);
     fast_queue(ipc, port, kmsg);
     if (pm_unlikely(answer == HINT_LOUD)) fast_record(kernel, space, entry, kmsg, false);
     return true;
+}
+
+/* Apart, so that the fast path has no large frame. */
+static pm_noinline int send_slowly(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id,
+                                   const struct pm_wait *wait) {
+    struct pm_send_spec spec = {.dest = dest, .body = body, .size = size, .msgh_id = msgh_id};
+    return pm_send_message(task, &spec, wait);
 }
 
 int pm_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id,
@@ -117,8 +134,7 @@ int pm_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size
         kernel_unlock(kernel);
         if (pm_likely(sent)) return 0;
     }
-    struct pm_send_spec spec = {.dest = dest, .body = body, .size = size, .msgh_id = msgh_id};
-    return pm_send_message(task, &spec, wait);
+    return send_slowly(task, dest, body, size, msgh_id, wait);
 }
 
 /* Both questions of a receive, where they have one answer. */
@@ -129,28 +145,6 @@ static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *e
     return use == from ? use : HINT_UNKNOWN;
 }
 
-static inline struct kmsg *fast_take(struct ipc *ipc, struct port *port) {
-    struct kmsg *kmsg = port->first;
-    port->first = kmsg->next;
-    if (!port->first) port->last = NULL;
-    port->msgcount--;
-    port->seqno++;
-    port->srights--;
-    port->refs--;
-    ipc->messages--;
-    ipc->bytes -= kmsg->size;
-    ipc->received++;
-    return kmsg;
-}
-
-static inline void fast_free(struct ipc *ipc, struct kmsg *kmsg) {
-    struct space *sender = kmsg->sender;
-    sender->usage.queued_bytes -= kmsg->charge;
-    sender->in_flight--;
-    sender->refs--;
-    pool_give(&ipc->kmsgs, kmsg);
-}
-
 /* What takes more than memory to take apart, or tells somebody something, is not for this path. */
 static inline bool fast_message(const struct kmsg *kmsg, const struct port *port) {
     const struct space *sender = kmsg->sender;
@@ -159,27 +153,62 @@ static inline bool fast_message(const struct kmsg *kmsg, const struct port *port
            (port->srights > 1 || !port->extra);
 }
 
-/* With the lock. The size, or -1 with nothing touched. */
-static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity) {
+/* With the lock: the entry whose port has a message for this path, or NULL with nothing touched. */
+static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity, enum hint_answer *answer) {
     struct pm_kernel *kernel = task->kernel;
     struct space *space = &task->space;
-    enum hint_answer answer = HINT_QUIET;
     struct entry *entry = fast_entry(space, name, MACH_PORT_TYPE_RECEIVE, MACH_PORT_TYPE_RECEIVE);
-    if (!entry) return -1;
+    if (!entry) return NULL;
+    const struct port *port = entry->object;
+    const struct kmsg *kmsg = port->first;
+    if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return NULL;
+    if (!fast_message(kmsg, port) || kmsg->size > capacity) return NULL;
+    *answer = HINT_QUIET;
+    if (!kernel->mac.active) return entry;
+    *answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
+    if (pm_likely(*answer == HINT_QUIET)) return entry;
+    return *answer == HINT_LOUD && fast_may_record(&kernel->mac.audit) ? entry : NULL;
+}
+
+static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
+    port->first = kmsg->next;
+    if (!port->first) port->last = NULL;
+    port->msgcount--;
+    port->seqno++;
+    port->srights--;
+    port->refs--;
+    kmsg->sender->usage.queued_bytes -= kmsg->charge;
+    ipc->messages--;
+    ipc->bytes -= kmsg->size;
+    ipc->received++;
+}
+
+static inline struct kmsg *fast_take(struct pm_kernel *kernel, struct space *space, struct entry *entry,
+                                     enum hint_answer answer) {
     struct port *port = entry->object;
     struct kmsg *kmsg = port->first;
-    if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return -1;
-    if (!fast_message(kmsg, port) || kmsg->size > capacity) return -1;
-    if (kernel->mac.active) {
-        answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
-        if (pm_unlikely(answer != HINT_QUIET) && !(answer == HINT_LOUD && fast_may_record(&kernel->mac.audit))) return -1;
-    }
     if (pm_unlikely(kernel->trace.on)) fast_trace(kernel, space, entry, port, PM_EVENT_RECV);
-    fast_take(&kernel->ipc, port);
-    uint32_t size = kmsg->size;
-    memcpy(body, kmsg->inside, size);
     if (pm_unlikely(answer == HINT_LOUD)) fast_record(kernel, space, entry, kmsg, true);
-    fast_free(&kernel->ipc, kmsg);
+    fast_dequeue(&kernel->ipc, port, kmsg);
+    return kmsg;
+}
+
+/* Of a message that was taken. */
+static inline void fast_free(struct ipc *ipc, struct kmsg *kmsg) {
+    kmsg->sender->in_flight--;
+    kmsg->sender->refs--;
+    pool_give(&ipc->kmsgs, kmsg);
+}
+
+/* With the lock. The size, or -1 with nothing touched. */
+static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity) {
+    enum hint_answer answer;
+    struct entry *entry = fast_find(task, name, capacity, &answer);
+    if (!entry) return -1;
+    struct kmsg *kmsg = fast_take(task->kernel, &task->space, entry, answer);
+    uint32_t size = kmsg->size;
+    fast_copy(body, kmsg->inside, size);
+    fast_free(&task->kernel->ipc, kmsg);
     return size;
 }
 
@@ -194,4 +223,38 @@ int64_t pm_receive(struct pm_task *task, uint32_t name, void *body, uint64_t cap
     }
     if (!body && capacity) return -(int64_t)KERN_INVALID_ARGUMENT;
     return receive_bytes(task, name, body, capacity, wait);
+}
+
+/* With the lock. A message in *receive, as the defining path would leave it there, or false with nothing touched. */
+static inline bool fast_receive_message(struct pm_task *task, uint32_t name, struct receive *receive) {
+    enum hint_answer answer;
+    struct entry *entry = fast_find(task, name, UINT64_MAX, &answer);
+    if (!entry) return false;
+    const struct port *port = entry->object;
+    receive->kmsg = fast_take(task->kernel, &task->space, entry, answer);
+    receive->kmsg->dest = NULL;
+    receive->kmsg->charge = 0;
+    receive->local = name;
+    receive->seqno = port->seqno - 1;
+    receive->context = port->flags & PORT_STRICT ? 0 : port->context;
+    task->kernel->refs++;
+    return true;
+}
+
+int pm_receive_message(struct pm_task *task, uint32_t name, uint32_t effective_sid, struct pm_received *received,
+                       const struct pm_wait *wait) {
+    if (pm_unlikely(!task)) return KERN_INVALID_TASK;
+    struct pm_kernel *kernel = task->kernel;
+    if (!kernel_forked(kernel) && pm_likely(!kernel->no_fast_path) && !effective_sid) {
+        struct receive receive;
+        receive_init(&receive, name);
+        kernel_lock(kernel);
+        bool found = fast_receive_message(task, name, &receive);
+        kernel_unlock(kernel);
+        if (pm_likely(found)) {
+            received_fill(received, &receive);
+            return 0;
+        }
+    }
+    return receive_message(task, name, effective_sid, received, wait);
 }

@@ -117,7 +117,33 @@ static void step_send(void)
 
     memset(body, (int)draw(256), size);
     for (int i = 0; i < 2; i++)
-        codes[i] = pm_send(worlds[i].tasks[task], name, body, size, id, NULL);
+        codes[i] = pm_send(worlds[i].tasks[task], name, size ? body : NULL, size, id, NULL);
+    assert(codes[0] == codes[1]);
+}
+
+/* What the fast path must leave to the other: a right, a reply port, another label, a send-once right. */
+static void step_letter(void)
+{
+    uint32_t task = draw(TASKS), port = draw(PORTS), carried = draw(PORTS), label = draw(LABELS), what = draw(4);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        struct pm_right right = { world->send[task][carried], MACH_MSG_TYPE_COPY_SEND };
+        struct pm_send_spec spec = { .dest = world->send[task][port], .msgh_id = 3, .body = "letter", .size = 6 };
+        if (what == 0)
+            spec.rights = &right, spec.rights_count = 1;
+        if (what == 1)
+            spec.reply = right.name, spec.reply_disposition = right.disposition;
+        if (what == 2)
+            spec.effective_sid = world->sids[label];
+        if (what == 3) {
+            int64_t once = pm_port_transfer(world->tasks[port % 2], world->receive[port], MACH_MSG_TYPE_MAKE_SEND_ONCE,
+                                            world->tasks[task]);
+            spec.dest = once > 0 ? (uint32_t)once : 0;
+        }
+        codes[i] = pm_send_message(world->tasks[task], &spec, NULL);
+    }
     assert(codes[0] == codes[1]);
 }
 
@@ -131,6 +157,50 @@ static void step_receive(void)
         sizes[i] = pm_receive(worlds[i].tasks[port % 2], worlds[i].receive[port], bodies[i], capacity, NULL);
     assert(sizes[0] == sizes[1]);
     assert(sizes[0] < 0 || !memcmp(bodies[0], bodies[1], (size_t)sizes[0]));
+}
+
+static struct pm_message *kept[2];
+
+static void free_kept(void)
+{
+    for (int i = 0; i < 2; i++) {
+        pm_message_free(kept[i]);
+        kept[i] = NULL;
+    }
+}
+
+static int same_received(const struct pm_received *a, const struct pm_received *b)
+{
+    return a->msgh_id == b->msgh_id && a->seqno == b->seqno && a->size == b->size && a->local == b->local &&
+           a->reply == b->reply && a->reply_disposition == b->reply_disposition && a->sender_sid == b->sender_sid &&
+           a->real_sid == b->real_sid && a->sender_task == b->sender_task && a->access == b->access &&
+           a->method == b->method && a->rights_count == b->rights_count && a->memory_count == b->memory_count &&
+           a->denied == b->denied && a->voucher == b->voucher && a->transfer == b->transfer &&
+           a->context == b->context && !memcmp(&a->identity, &b->identity, sizeof a->identity) &&
+           !memcmp(a->body, b->body, a->size);
+}
+
+/* As a message, which is kept for a while: its sender may change its label or go on sending meanwhile. */
+static void step_receive_message(void)
+{
+    uint32_t port = draw(PORTS), label = draw(20);
+    struct pm_received received[2];
+    int codes[2];
+
+    free_kept();
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *task = worlds[i].tasks[port % 2];
+        uint32_t sid = label < LABELS ? worlds[i].sids[label] : 0;
+        received[i].message = NULL;
+        codes[i] = pm_receive_message(task, worlds[i].receive[port], sid, &received[i], NULL);
+        kept[i] = received[i].message;
+        for (uint32_t j = 0; kept[i] && j < received[i].rights_count; j++)
+            pm_port_deallocate(task, task, received[i].rights[j].name);
+        if (kept[i] && received[i].reply)
+            pm_port_deallocate(task, task, received[i].reply);
+    }
+    assert(codes[0] == codes[1] && !kept[0] == !kept[1]);
+    assert(!kept[0] || same_received(&received[0], &received[1]));
 }
 
 static void step_policy(void)
@@ -211,6 +281,60 @@ static void step_port(void)
     make_port(port);
 }
 
+/* A strict guard hides the context from who receives. */
+static void step_context(void)
+{
+    uint32_t port = draw(PORTS), what = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        uint32_t name = worlds[i].receive[port];
+        codes[i] = what == 0   ? pm_port_set_context(owner, owner, name, 7)
+                   : what == 1 ? pm_port_guard(owner, owner, name, 7, MPG_STRICT)
+                               : pm_port_unguard(owner, owner, name, 7);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+/* A sender ends while its messages are queued; another takes its place. */
+static void step_task(void)
+{
+    uint32_t number = 2 + draw(TASKS - 2);
+
+    EACH(world) {
+        struct pm_task **task = &world->tasks[number];
+        assert(pm_task_terminate(*task, *task) == 0);
+        pm_task_release(*task);
+        assert(pm_task_create(world->kernel, NULL, "task", world->sids[number], NULL, NULL, task) == 0);
+        memset(world->send[number], 0, sizeof world->send[number]);
+        for (uint32_t port = 0; port < PORTS; port++) {
+            int64_t send = pm_port_transfer(world->tasks[port % 2], world->receive[port], MACH_MSG_TYPE_MAKE_SEND, *task);
+            world->send[number][port] = send > 0 ? (uint32_t)send : 0;
+        }
+    }
+    assert(!memcmp(worlds[0].send, worlds[1].send, sizeof worlds[0].send));
+}
+
+/* The last send right may be that of the message which is received: its owner is told, on another port. */
+static void step_no_senders(void)
+{
+    uint32_t port = draw(PORTS), other = (port + 2) % PORTS;
+    int64_t previous[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        struct pm_task *owner = world->tasks[port % 2];
+        previous[i] = pm_port_request_notification(owner, owner, world->receive[port], MACH_NOTIFY_NO_SENDERS, 0,
+                                                   world->receive[other], MACH_MSG_TYPE_MAKE_SEND_ONCE);
+        for (uint32_t task = 0; task < TASKS; task++) {
+            pm_port_deallocate(world->tasks[task], world->tasks[task], world->send[task][port]);
+            world->send[task][port] = 0;
+        }
+    }
+    assert(previous[0] == previous[1]);
+}
+
 static void step_quota(void)
 {
     uint32_t task = draw(TASKS);
@@ -257,9 +381,28 @@ static void compare(void)
 static const struct {
     uint32_t weight;
     void (*step)(void);
-} steps[] = { { 600, step_send }, { 600, step_receive }, { 40, step_drain }, { 12, step_clock },  { 8, step_audit },
-              { 6, step_policy }, { 6, step_trace },     { 20, step_relabel }, { 4, step_port },   { 3, step_quota },
+} steps[] = { { 600, step_send },   { 400, step_receive }, { 200, step_receive_message },
+              { 60, step_letter },  { 60, step_context },  { 40, step_drain },
+              { 20, step_relabel }, { 12, step_clock },    { 8, step_audit },
+              { 6, step_policy },   { 6, step_trace },     { 4, step_port },
+              { 3, step_quota },    { 3, step_task },          { 2, step_no_senders },
               { 3, compare } };
+
+/* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
+static void end_worlds(void)
+{
+    EACH(world) {
+        for (uint32_t i = 0; i < TASKS; i++) {
+            assert(pm_task_terminate(world->tasks[i], world->tasks[i]) == 0);
+            pm_task_release(world->tasks[i]);
+        }
+        for (uint32_t i = 0; i < LABELS; i++)
+            assert(pm_sid_release(world->kernel, world->sids[i]) == 0);
+    }
+    compare();
+    EACH(world)
+        pm_kernel_destroy(world->kernel);
+}
 
 static void step(void)
 {
@@ -282,11 +425,8 @@ int main(int argc, char **argv)
     make_worlds();
     for (uint32_t i = 0; i < count; i++)
         step();
+    free_kept();
     compare();
-    EACH(world) {
-        for (uint32_t i = 0; i < TASKS; i++)
-            pm_task_release(world->tasks[i]);
-        pm_kernel_destroy(world->kernel);
-    }
+    end_worlds();
     return 0;
 }
