@@ -82,18 +82,15 @@ static void index_renew(struct mac_op *op) {
     if (op->index) index_fill(op);
 }
 
-void mac_op_restart(struct mac_op *op) {
-    op->sid = op->real_sid;
+void mac_op_restart(struct mac_op *op, uint32_t sid) {
+    if (op->real_sid != sid || op->epoch != op->mac->epoch) op->answered = 0;
+    op->real_sid = op->sid = sid;
+    op->epoch = op->mac->epoch;
     op->records_used = 0;
     op->queries_used = op->answered;
     op->missed = op->short_of_memory = false;
     op->denial.operation = PM_OP_NONE;
     if (op->index) index_fill(op);
-}
-
-void mac_op_forget(struct mac_op *op) {
-    op->answered = 0;
-    mac_op_restart(op);
 }
 
 void mac_op_done(struct mac_op *op) {
@@ -129,6 +126,8 @@ static struct pm_query *scratch_find(struct mac_op *op, const struct pm_query *q
 
 static void note_miss(struct mac_op *op, const struct pm_query *question) {
     op->missed = true;
+    op->decider = op->mac->decider;
+    op->decider_context = op->mac->decider_context;
     if (op->queries_used == op->queries_room) {
         void *grown = array_grow(op, op->queries, op->inline_queries, &op->queries_room, sizeof *op->queries);
         if (!grown) return;
@@ -155,13 +154,23 @@ static void query_preset(struct pm_query *query, int32_t code) {
     if (query->kind != PM_QUERY_RELABEL) query->label = 0;
 }
 
+/* How many deciders this thread is inside of: one that asks what it is being asked would never come back. */
+static _Thread_local unsigned decider_depth;
+
+static bool decide(const struct mac_op *op, struct pm_query *queries, size_t count) {
+    if (op->attempts >= MAC_ATTEMPTS || !op->decider || decider_depth >= MAC_DECIDER_DEPTH) return false;
+    decider_depth++;
+    bool decided = op->decider(op->decider_context, queries, count, op->epoch) == 0;
+    decider_depth--;
+    return decided;
+}
+
 void mac_resolve(struct mac_op *op) {
     struct mac *mac = op->mac;
     struct pm_query *queries = op->queries + op->answered;
     size_t count = op->queries_used - op->answered;
     for (size_t i = 0; i < count; i++) query_preset(&queries[i], KERN_NO_ACCESS);
-    bool failed = op->attempts > MAC_ATTEMPTS || !mac->decider ||
-                  mac->decider(mac->decider_context, queries, count, op->epoch);
+    bool failed = !decide(op, queries, count);
     for (size_t i = 0; failed && i < count; i++) {
         uint32_t label = queries[i].label;
         query_preset(&queries[i], KERN_NO_ACCESS);
@@ -181,12 +190,11 @@ static void remember(struct mac *mac, const struct pm_query *answer, uint32_t ep
 
 void mac_absorb(struct mac_op *op) {
     struct mac *mac = op->mac;
-    op->attempts++;
+    /* Answers of an epoch that is over are void, except the last, a refusal: an operation ends. */
+    bool last = op->attempts++ >= MAC_ATTEMPTS;
     for (uint32_t i = op->answered; i < op->queries_used; i++) remember(mac, &op->queries[i], op->epoch);
-    if (op->attempts > MAC_ATTEMPTS) mac->exhausted++;
-    /* Answers of an epoch that is over are void, except the last refusal: an operation ends. */
-    bool good = op->epoch == mac->epoch || op->attempts > MAC_ATTEMPTS;
-    op->answered = good ? op->queries_used : 0;
+    mac->exhausted += last;
+    op->answered = last || op->epoch == mac->epoch ? op->queries_used : 0;
     op->epoch = mac->epoch;
 }
 

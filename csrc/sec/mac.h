@@ -19,6 +19,7 @@
 #include "sec/avc.h"
 
 #define MAC_ATTEMPTS 8
+#define MAC_DECIDER_DEPTH 16
 #define MAC_INLINE_QUERIES 8
 #define MAC_INLINE_RECORDS 4
 
@@ -59,6 +60,8 @@ struct mac_op {
     uint32_t attempts, answered, queries_used, queries_room, records_used, records_room;
     bool missed, short_of_memory;
     struct pm_denial denial;            /* operation PM_OP_NONE: none */
+    pm_decider decider;                 /* as it was when the first question went without an answer */
+    void *decider_context;
     struct pm_query *queries;
     struct pm_audit_record *records;
     uint32_t *index, index_room;        /* of many queries, by hash; place + 1, 0 empty. A message can carry 16383 rights */
@@ -74,10 +77,9 @@ void mac_move_epoch(struct mac *mac);
 void mac_move_stamp(struct mac *mac);
 
 void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task);
-/* Begins a pass: forgets records and misses of the one before, keeps the answers. */
-void mac_op_restart(struct mac_op *op);
-/* Drops the answers too: the next question is another operation's, or another subject's. */
-void mac_op_forget(struct mac_op *op);
+/* Begins a pass of the subject, whose label is sid: forgets records and misses of the pass before. The answers stay, unless label
+ * or epoch are others than they were: both may change while an operation waits. */
+void mac_op_restart(struct mac_op *op, uint32_t sid);
 void mac_op_done(struct mac_op *op);
 
 /*

@@ -41,11 +41,6 @@ bool call_again(struct call *call, int code) {
     mac_resolve(&call->mac);
     kernel_lock(call->kernel);
     mac_absorb(&call->mac);
-    /* What the subject is may have changed meanwhile: the answers are about the label it had. */
-    if (call->mac.real_sid != call->caller->space.sid) {
-        call->mac.real_sid = call->caller->space.sid;
-        mac_op_forget(&call->mac);
-    }
     return true;
 }
 
@@ -63,7 +58,7 @@ int call_run(struct call *call, call_attempt attempt) {
     int code;
     begin(call);
     do {
-        mac_op_restart(&call->mac);
+        mac_op_restart(&call->mac, call->caller->space.sid);
         code = attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
     } while (pm_unlikely(code) && call_again(call, code));

@@ -443,7 +443,7 @@ int send_run(struct send *send, const struct pm_wait *wait) {
     kernel_lock(call->kernel);
     mac_op_init(&call->mac, &call->kernel->mac, call->task->space.sid, call->task->space.id);
     do {
-        mac_op_restart(&call->mac);
+        mac_op_restart(&call->mac, call->task->space.sid);
         code = send_attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
     } while (pm_unlikely(code) && send_again(send, &code, wait, &deadline));
@@ -715,7 +715,7 @@ int receive_run(struct receive *receive, const struct pm_wait *wait) {
     kernel_lock(call->kernel);
     mac_op_init(&call->mac, &call->kernel->mac, call->task->space.sid, call->task->space.id);
     do {
-        mac_op_restart(&call->mac);
+        mac_op_restart(&call->mac, call->task->space.sid);
         code = receive_attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
     } while (pm_unlikely(code) && receive_again(receive, &code, wait, &deadline));

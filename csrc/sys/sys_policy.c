@@ -143,13 +143,12 @@ int pm_check_many(struct pm_kernel *kernel, const uint32_t *ssids, const uint32_
     if (kernel_forked(kernel)) return PM_FORKED;
     op_begin(&op, kernel, 0);
     for (size_t i = 0; i < count && !code; i++) {
-        op.real_sid = op.sid = ssids[i];
+        op.answered = op.attempts = 0;          /* each check is an operation of its own */
+        mac_op_restart(&op, ssids[i]);
         if (classes[i] >= PM_CLASSES_MAX) code = KERN_INVALID_ARGUMENT;
         else code = vector_of(&op, kernel, tsids[i], classes[i], &vector);
         if (code) break;
         results[i] = (vector.allowed & permissions[i]) == permissions[i];
-        op.attempts = 0;
-        mac_op_forget(&op);             /* each check is an operation of its own */
     }
     mac_op_done(&op);
     kernel_unlock(kernel);
