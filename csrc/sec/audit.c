@@ -48,7 +48,7 @@ static void put_loss(struct audit *audit, const struct pm_audit_record *after) {
 }
 
 void audit_append(struct audit *audit, const struct pm_audit_record *record) {
-    if (!audit_has_room(audit, audit->lost ? 2 : 1)) {
+    if (!audit_has_room(audit, 1)) {
         audit->sequence++;
         audit->lost++;
         audit->lost_total++;
