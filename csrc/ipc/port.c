@@ -95,7 +95,7 @@ void port_leave(struct ipc *ipc, struct port *port, struct after *after) {
     receivers_dismiss(ipc, port, MACH_RCV_PORT_CHANGED);
     port->seqno = port->mscount = 0;
     port->context = 0;
-    port->flags &= ~(uint32_t)(PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE);
+    port->flags &= ~(uint32_t)(PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_HANDLER);
     port->flags |= PORT_IN_TRANSIT;
     port->destination = NULL;
     port->receiver_name = 0;
