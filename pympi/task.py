@@ -61,6 +61,7 @@ _HELD: dict[int, type[Right]] = {
     PortType.PORT_SET: PortSet,
     PortType.DEAD_NAME: DeadName,
 }
+_NOBODY_REFUSED = frozenset({lib.MACH_RCV_TIMED_OUT, lib.MACH_SEND_TIMED_OUT})
 _DELIVERED = (0, lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_SPACE)
 
 
@@ -165,6 +166,8 @@ class Task:
             name: the name the call was about, if any.
         """
         _upcall.raise_interrupt()
+        if code in _NOBODY_REFUSED:
+            return exception(code)
         detail = f"task {self.name!r}" + (f", name {name:#x}" if type(name) is int else "")
         if self.kernel.closed and code in (lib.KERN_TERMINATED, lib.KERN_INVALID_TASK):
             return KernelClosed(code, detail)
@@ -445,7 +448,7 @@ class Task:
     ) -> None:
         """Set the registered ports, at most three, which children inherit (mach_ports_register)."""
         names = ffi.new("uint32_t[]", [port.name if port else 0 for port in ports])
-        self._do(lib.pm_ports_register, names, len(ports), caller=caller)
+        self._do(lib.pm_ports_register, names, len(names), caller=caller)
 
     def registered_ports(self, *, caller: Task | None = None) -> list[SendRight | None]:
         """Return send rights to the registered ports, in the caller's space (mach_ports_lookup)."""
