@@ -86,11 +86,20 @@ void sleeper_wake(struct sleeper *sleeper) {
     futex(&sleeper->word, FUTEX_WAKE, 1, NULL);
 }
 
+/*
+ * A signal that comes just before the thread is asleep does not end the sleep. So none lasts longer than this before the caller
+ * looks for signals.
+ */
+#define SIGNAL_SLICE_NS INT64_C(1000000000)
+
 enum sleep_result sleeper_sleep(struct sleeper *sleeper, int64_t deadline) {
-    struct timespec until = {deadline / 1000000000, deadline % 1000000000};
+    int64_t slice = monotonic_ns() + SIGNAL_SLICE_NS;
+    bool last = deadline >= 0 && deadline <= slice;
+    if (last) slice = deadline;
+    struct timespec until = {slice / 1000000000, slice % 1000000000};
     while (!__atomic_load_n(&sleeper->word, __ATOMIC_ACQUIRE)) {
-        if (futex(&sleeper->word, FUTEX_WAIT_BITSET, 0, deadline < 0 ? NULL : &until) == 0 || errno == EAGAIN) continue;
-        if (errno == ETIMEDOUT) return SLEEP_TIMED_OUT;
+        if (futex(&sleeper->word, FUTEX_WAIT_BITSET, 0, &until) == 0 || errno == EAGAIN) continue;
+        if (errno == ETIMEDOUT) return last ? SLEEP_TIMED_OUT : SLEEP_SIGNAL;
         if (errno == EINTR) return SLEEP_SIGNAL;
     }
     return SLEEP_WOKEN;
