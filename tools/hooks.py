@@ -10,16 +10,17 @@ from pympi.enums import hooks
 HEAD = """\
 # Hooks
 
-Every operation that is controlled, by class and permission. Made from `csrc/sec/hooks.def` by `python tools/hooks.py`;
-bits are part of policies and of audit records and never change their meaning.
+Every operation that is controlled, by class and permission. Made from `csrc/sec/hooks.def` by
+`python tools/hooks.py`; bits are part of policies and of audit records and never change.
 """
+TABLE = ["| bit | permission | object, operation | may the subject |", "|---|---|---|---|"]
 
 
 def page() -> str:
     """Return the page as Markdown."""
     lines = [HEAD]
     for tclass, group in groupby(hooks(), key=lambda hook: hook.class_name):
-        lines += [f"## {tclass}\n", "| bit | permission | object, operation | may the subject |", "|---|---|---|---|"]
+        lines += [f"## {tclass}\n", *TABLE]
         for hook in group:
             where = f"{hook.object}, {hook.operation}"
             lines.append(f"| {hook.bit} | `{hook.permission}` | {where} | {hook.sentence} |")

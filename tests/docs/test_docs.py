@@ -46,6 +46,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_list_of_hooks_is_up_to_date() -> None:
     made = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "hooks.py")], capture_output=True, text=True, check=True
+        [sys.executable, str(ROOT / "tools" / "hooks.py")],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
-    assert made == (ROOT / "docs" / "hooks.md").read_text(), "run: python tools/hooks.py > docs/hooks.md"
+    assert made == (ROOT / "docs" / "hooks.md").read_text(), (
+        "run: python tools/hooks.py > docs/hooks.md"
+    )
