@@ -21,6 +21,8 @@
 #include "sys/call.c"
 #include "sys/handler.c"
 #include "sys/kernel.c"
+#include "sys/receive.c"
+#include "sys/send.c"
 #include "sys/sys_attr.c"
 #include "sys/sys_audit.c"
 #include "sys/sys_fast.c"
@@ -30,3 +32,4 @@
 #include "sys/sys_task.c"
 #include "sys/sys_wire.c"
 #include "sys/verify.c"
+#include "sys/wait.c"

@@ -278,7 +278,8 @@ int pm_ports_lookup(struct pm_task *caller, struct pm_task *task, uint32_t *name
 struct pm_violation { uint32_t name, flavor; uint64_t payload; };
 int pm_task_take_violation(struct pm_task *task, struct pm_violation *violation);
 
-/* What access control refused in the last call of this task that it made fail: 1 and its particulars, or 0. Cleared by asking. */
+/* What access control refused in the last call of this task by this thread that it made fail: 1 and its particulars, or 0.
+ * Cleared by asking. */
 struct pm_denial { uint32_t operation, tclass, asked, denied, real_sid, effective_sid, object_sid; };
 int pm_task_take_denial(struct pm_task *task, struct pm_denial *denial);
 

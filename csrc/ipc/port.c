@@ -46,7 +46,7 @@ void port_unref(struct ipc *ipc, struct port *port) {
     if (--port->refs) return;
     sid_drop(ipc, port->sid);
     extra_free(ipc, port->extra);
-    port->payer->usage.ports--;
+    if (port_active(port)) port->payer->usage.ports--;
     space_unref(ipc, port->payer);
     port->id = 0;
     ipc->live_ports--;
@@ -119,6 +119,7 @@ void port_die(struct ipc *ipc, struct port *port, struct after *after) {
     port->flags &= ~(uint32_t)(PORT_ACTIVE | PORT_IN_TRANSIT | PORT_HANDLER | PORT_GUARDED | PORT_STRICT);
     port->receiver = NULL;
     port->receiver_name = 0;
+    port->payer->usage.ports--;         /* what is left of it is kept by those who have its name */
     if (extra) {
         waiters_wake_all(&extra->senders, MACH_RCV_PORT_DIED);
         if (extra->no_senders) notify_send_once(ipc, extra->no_senders, after);

@@ -47,7 +47,6 @@ struct space {
     struct pm_quota quota;
     struct pm_usage usage;
     struct pm_identity identity;
-    struct pm_denial denial;
     struct pm_violation violation;
     struct region *regions;             /* sorted by address */
     uint32_t regions_used, regions_room;

@@ -44,14 +44,25 @@ bool call_again(struct call *call, int code) {
     return true;
 }
 
+/* Why a call was refused is for the thread that made it: others may make calls of the same task. */
+static _Thread_local struct { const struct pm_task *task; struct pm_denial denial; } refused;
+
 int call_end(struct call *call, int code) {
-    struct space *space = &call->caller->space;
-    if (pm_unlikely(call->mac.denial.operation != PM_OP_NONE)) space->denial = call->mac.denial;
-    else if (code) space->denial.operation = PM_OP_NONE;
     mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
     mac_op_done(&call->mac);
     kernel_leave(call->kernel, &call->after);
+    if (pm_unlikely(code || call->mac.denial.operation != PM_OP_NONE)) {
+        refused.task = call->caller;
+        refused.denial = call->mac.denial;
+    }
     return code;
+}
+
+int pm_task_take_denial(struct pm_task *task, struct pm_denial *denial) {
+    bool found = refused.task == task && refused.denial.operation != PM_OP_NONE;
+    if (found) *denial = refused.denial;
+    refused.task = NULL;
+    return found;
 }
 
 int call_run(struct call *call, call_attempt attempt) {
@@ -105,6 +116,13 @@ int call_violation(struct call *call, struct space *space, uint32_t name, uint32
     call->kernel->ipc.guard_violations++;
     mac_note(&call->mac, &site, code);
     return code;
+}
+
+void call_site_of(struct call *call, uint32_t operation, const struct entry *entry, uint32_t name) {
+    call->site.operation = operation;
+    call->site.name = name;
+    call->site.port = ((struct port *)entry->object)->id;
+    call->site.provenance = entry->provenance;
 }
 
 struct entry *call_receive_entry(struct call *call, uint32_t name, int *code) {

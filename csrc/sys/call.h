@@ -49,6 +49,9 @@ int call_ready(struct call *call);
 /* A guard violation: recorded and remembered. Returns code. */
 int call_violation(struct call *call, struct space *space, uint32_t name, uint32_t flavor, uint64_t payload, int code);
 
+/* What is done to a name is recorded as that. */
+void call_site_of(struct call *call, uint32_t operation, const struct entry *entry, uint32_t name);
+
 /* The entry of a name that holds the receive right, or NULL and in *code INVALID_NAME or INVALID_RIGHT. */
 struct entry *call_receive_entry(struct call *call, uint32_t name, int *code);
 

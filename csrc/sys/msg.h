@@ -7,6 +7,9 @@
 
 #include "sys/call.h"
 
+/* Does this disposition make a right that one can send by? */
+bool disposition_sends(uint32_t disposition);
+
 /* A message to be sent. The kmsg carries body and cargo; rights in the cargo are names and dispositions still. */
 struct send {
     struct call call;
@@ -44,6 +47,17 @@ static inline void receive_init(struct receive *receive, uint32_t name) {
     memset((char *)receive + sizeof receive->call, 0, sizeof *receive - sizeof receive->call);
     receive->name = name;
 }
+
+/* May this call wait at all; and until when, by monotonic_ns, -1 for ever. */
+bool may_wait(const struct pm_kernel *kernel, const struct pm_wait *wait);
+int64_t deadline_of(const struct pm_wait *wait);
+/*
+ * Purpose: sleep in a queue of waiters until there is reason to look again.
+ * Conditions: locked on entry and exit, not between. The object that owns queue may be gone after.
+ * Returns: 0, or the code that ends the wait; *woken tells whether a wake-up was used up.
+ */
+int wait_in(struct pm_kernel *kernel, struct list *queue, struct space *space, const struct pm_wait *wait,
+                int64_t deadline, int timed_out, int interrupted, bool *woken);
 
 /* Takes send->kmsg on success; on any code it is still there and holds nothing but memory. */
 int send_run(struct send *send, const struct pm_wait *wait);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The shortest path: inline bytes, a copied send right, no one waiting, the decision remembered. Every precondition that fails
- * leaves everything untouched for sys_msg.c, which defines what a send and a receive are. Both paths run against the model.
+ * leaves everything untouched for send.c and receive.c, which define what a send and a receive are. Both paths run against the model.
  */
 #include <string.h>
 

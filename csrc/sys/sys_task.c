@@ -253,15 +253,6 @@ int pm_task_take_violation(struct pm_task *task, struct pm_violation *violation)
     return violation->flavor != 0;
 }
 
-int pm_task_take_denial(struct pm_task *task, struct pm_denial *denial) {
-    if (kernel_forked(task->kernel)) return 0;
-    kernel_lock(task->kernel);
-    *denial = task->space.denial;
-    task->space.denial.operation = PM_OP_NONE;
-    kernel_unlock(task->kernel);
-    return denial->operation != PM_OP_NONE;
-}
-
 /* ==== special and registered ports =============================================================================== */
 
 struct kept_call {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mach_msg(): the wire layout of XNU's mach/message.h for 64-bit tasks, on both sides of the path in sys_msg.c. A message is
+ * mach_msg(): the wire layout of XNU's mach/message.h for 64-bit tasks, on both sides of the path in send.c and receive.c. A message is
  * read once, into a kmsg whose cargo holds names and copies; nothing of the sender's buffer is looked at again.
  */
 #include <string.h>
@@ -38,10 +38,6 @@ struct reader {
     bool confined, carries_memory;
     struct wire_header header;
 };
-
-static bool wire_sends(uint32_t disposition) {
-    return disposition >= MACH_MSG_TYPE_MOVE_SEND && disposition <= MACH_MSG_TYPE_MAKE_SEND_ONCE;
-}
 
 static int measure_ool(struct reader *reader, const uint8_t *at) {
     struct wire_ool ool;
@@ -100,8 +96,8 @@ static int measure_body(struct reader *reader) {
 
 static int header_fault(const struct wire_header *header) {
     uint32_t dest = bits_remote(header->bits), reply = bits_local(header->bits), voucher = bits_voucher(header->bits);
-    if (header->bits & ~BITS_USER || !wire_sends(dest)) return MACH_SEND_INVALID_HEADER;
-    if (reply ? !wire_sends(reply) : header->local != MACH_PORT_NULL) return MACH_SEND_INVALID_HEADER;
+    if (header->bits & ~BITS_USER || !disposition_sends(dest)) return MACH_SEND_INVALID_HEADER;
+    if (reply ? !disposition_sends(reply) : header->local != MACH_PORT_NULL) return MACH_SEND_INVALID_HEADER;
     if (voucher && voucher != MACH_MSG_TYPE_MOVE_SEND && voucher != MACH_MSG_TYPE_COPY_SEND)
         return MACH_SEND_INVALID_VOUCHER;
     if (header->remote == MACH_PORT_NULL || header->remote == MACH_PORT_DEAD) return MACH_SEND_INVALID_DEST;
@@ -214,7 +210,9 @@ static int read_message(const struct reader *reader, struct kmsg **result) {
     kmsg->charge = kmsg->size + (uint32_t)reader->memory;
     if (!(reader->header.bits & BITS_COMPLEX)) return 0;
     kmsg->cargo = cargo_create(&kernel->ipc, reader->descriptors, reader->rights);
-    return kmsg->cargo ? read_cargo(reader, kmsg->cargo) : KERN_RESOURCE_SHORTAGE;
+    if (!kmsg->cargo) return KERN_RESOURCE_SHORTAGE;
+    kmsg->charge += (uint32_t)kmsg->cargo->allocated;
+    return read_cargo(reader, kmsg->cargo);
 }
 
 /* ==== writing ==================================================================================================== */

@@ -227,7 +227,7 @@ static void charge_ports(struct audit_walk *walk, struct charges *charges) {
             const struct port *port = (const struct port *)((char *)pool->chunks[c] + i * pool->size);
             if (!port_is_live(port)) continue;
             struct payer *payer = payer_of(charges, port->payer);
-            if (payer) payer->ports++;
+            if (payer && port_active(port)) payer->ports++;
             charge_messages(charges, port->first);
         }
 }

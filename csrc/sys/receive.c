@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How a message is received. receive_attempt reads from top to bottom; a message is looked at before it is taken, so what backs
+ * out loses nothing.
+ */
+#include "sys/msg.h"
+
+static int check_use(struct receive *receive, struct entry *entry) {
+    struct call *call = &receive->call;
+    struct port *port = entry->object;
+    call_site_of(call, PM_OP_RECEIVE, entry, entry_name(&call->task->space, entry));
+    call->site.flags = PM_AUDIT_RECEIVE;
+    call->site.peer_sid = port->first ? port->first->sid : 0;
+    call->site.msgh_id = port->first ? port->first->msgh_id : 0;
+    call->site.size = port->first ? port->first->size : 0;
+    return call_check_port(call, port, PM_MACH_PORT__use_recv, MACH_RCV_INVALID_NAME);
+}
+
+/* The first member that has messages and that the receiver may receive from; members it may not use wait for one who may. */
+static int pick_member(struct receive *receive, struct pset *set, struct entry **entry) {
+    int code = MACH_RCV_TIMED_OUT;
+    list_each(&set->ready, node) {
+        struct port *port = container_of(node, struct set_link, in_ready)->port;
+        uint32_t records = receive->call.mac.records_used;
+        *entry = &receive->call.task->space.table[port->receiver_name >> 8];
+        code = check_use(receive, *entry);
+        if (code != MACH_RCV_INVALID_NAME || node->next == &set->ready) return code;
+        receive->call.mac.records_used = records;
+        receive->call.mac.denial.operation = PM_OP_NONE;
+    }
+    return code;
+}
+
+static int resolve_receive(struct receive *receive, struct entry **entry, struct pset **set) {
+    struct entry *named = space_lookup(call_ipc(&receive->call), &receive->call.task->space, receive->name);
+    *set = NULL;
+    if (!named) return MACH_RCV_INVALID_NAME;
+    if (entry_type(named) & MACH_PORT_TYPE_PORT_SET) {
+        *set = named->object;
+        return pick_member(receive, *set, entry);
+    }
+    if (!(entry_type(named) & MACH_PORT_TYPE_RECEIVE)) return MACH_RCV_INVALID_NAME;
+    if (((struct port *)named->object)->flags & PORT_HANDLER && !receive->for_handler) return MACH_RCV_INVALID_NAME;
+    *entry = named;
+    int code = check_use(receive, named);
+    return code ? code : ((struct port *)named->object)->first ? 0 : MACH_RCV_TIMED_OUT;
+}
+
+static int check_interpose(struct receive *receive) {
+    struct call *call = &receive->call;
+    if (!receive->effective_sid || receive->effective_sid == call->mac.real_sid) return 0;
+    if (!sids_alive(&call->kernel->sids, receive->effective_sid)) return KERN_INVALID_ARGUMENT;
+    int code = call_check(call, receive->effective_sid, PM_CLASS_MACH_PORT, PM_MACH_PORT__interpose,
+                          MACH_RCV_INVALID_NAME);
+    call->mac.sid = receive->effective_sid;
+    return code;
+}
+
+static int check_sender(struct receive *receive, const struct kmsg *kmsg) {
+    if (!kmsg->sender) return 0;
+    int code = call_check(&receive->call, kmsg->sid, PM_CLASS_MACH_PORT, PM_MACH_PORT__recv, MACH_RCV_INVALID_DATA);
+    mac_join(&receive->call.mac);
+    return code;
+}
+
+/* May the receiver hold this right? A refusal costs the right alone. Rights to dead ports ask nothing. */
+static bool may_take(struct receive *receive, const struct port *port, uint8_t type, uint64_t transfer) {
+    struct call *call = &receive->call;
+    if (!port_valid(port) || !port_active(port)) return true;
+    struct mac_site site = {.operation = PM_OP_TAKE, .port = port->id, .provenance = transfer, .peer_sid = call->site.peer_sid,
+                            .flags = PM_AUDIT_RECEIVE, .msgh_id = call->site.msgh_id};
+    return mac_check(&call->mac, port->sid, PM_CLASS_MACH_PORT, taking_of(type)->take, &site) != MAC_DENIED;
+}
+
+static uint32_t check_takes(struct receive *receive, struct kmsg *kmsg, bool *reply_denied) {
+    struct cargo *cargo = kmsg->cargo;
+    uint32_t denied = 0;
+    *reply_denied = false;
+    if (!kmsg->sender) return 0;
+    *reply_denied = port_valid(kmsg->reply) && !may_take(receive, kmsg->reply, kmsg->reply_type, kmsg->transfer);
+    denied += *reply_denied;
+    for (uint32_t i = 0; cargo && i < cargo->rights_used; i++) {
+        struct right_in_flight *right = &cargo->rights[i];
+        right->denied = !may_take(receive, right->port, right->type, kmsg->transfer);
+        denied += right->denied;
+    }
+    return denied;
+}
+
+/* ---- below the point of no return ---- */
+
+static uint32_t copyout(struct receive *receive, struct port *port, uint8_t type, bool denied, uint64_t transfer) {
+    struct call *call = &receive->call;
+    bool dropped = false;
+    if (!port) return MACH_PORT_NULL;
+    if (port == PORT_DEAD) return MACH_PORT_DEAD;
+    if (denied) {
+        right_destroy(call_ipc(call), port, type, &call->after);
+        return MACH_PORT_NULL;
+    }
+    if (call->kernel->trace.on && port_active(port) && receive->kmsg->sender)
+        trace_event(call->kernel, &call->task->space, NULL, port, taking_of(type)->event);
+    uint32_t name = right_take(call_ipc(call), &call->task->space, port, type, transfer, &call->after, &dropped);
+    if (dropped) {
+        struct mac_site site = {.operation = PM_OP_TAKE, .name = name, .port = port->id, .flags = PM_AUDIT_UREFS};
+        mac_note(&call->mac, &site, KERN_UREFS_OVERFLOW);
+    }
+    return name;
+}
+
+static void copyout_body(struct receive *receive, struct kmsg *kmsg) {
+    struct cargo *cargo = kmsg->cargo;
+    for (uint32_t i = 0; cargo && i < cargo->rights_used; i++) {
+        struct right_in_flight *right = &cargo->rights[i];
+        right->name = copyout(receive, right->port, right->type, right->denied, kmsg->transfer);
+        right->port = NULL;
+        cargo->received[i] = (struct pm_received_right){right->name, right->type};
+    }
+}
+
+static void guard_received(struct receive *receive, struct kmsg *kmsg) {
+    struct cargo *cargo = kmsg->cargo;
+    for (uint32_t i = 0; cargo && i < cargo->descriptors_used; i++) {
+        const struct descriptor *descriptor = &cargo->descriptors[i];
+        if (descriptor->type != MACH_MSG_GUARDED_PORT_DESCRIPTOR) continue;
+        struct entry *entry = space_entry(&receive->call.task->space, cargo->rights[descriptor->first].name);
+        if (!entry || !(entry_type(entry) & MACH_PORT_TYPE_RECEIVE)) continue;
+        struct port *port = entry->object;
+        port->context = descriptor->guard_context;
+        port->flags |= PORT_GUARDED | (descriptor->guard_flags & MPG_STRICT ? PORT_STRICT : 0) |
+                       (descriptor->guard_flags & MPG_IMMOVABLE_RECEIVE ? PORT_IMMOVABLE : 0);
+    }
+}
+
+static void take_message(struct receive *receive, struct kmsg *kmsg, struct port *port, uint32_t port_name) {
+    struct call *call = &receive->call;
+    receive->kmsg = kmsg;
+    call->kernel->refs++;
+    receive->local = port_name;
+    receive->seqno = port->seqno++;
+    receive->context = port->flags & PORT_STRICT ? 0 : port->context;
+    call_ipc(call)->received++;
+    kmsg->dest = NULL;
+    right_used(call_ipc(call), port, kmsg->dest_type, &call->after);
+}
+
+static void deliver(struct receive *receive, struct kmsg *kmsg, struct entry *entry, bool reply_denied) {
+    struct call *call = &receive->call;
+    struct port *port = entry->object;
+    if (call->kernel->trace.on && kmsg->sender)
+        trace_event(call->kernel, &call->task->space, entry, port, PM_EVENT_RECV);
+    take_message(receive, kmsg, port, entry_name(&call->task->space, entry));
+    receive->reply = copyout(receive, kmsg->reply, kmsg->reply_type, reply_denied, kmsg->transfer);
+    receive->reply_disposition = kmsg->reply_type;
+    kmsg->reply = NULL;
+    copyout_body(receive, kmsg);
+    guard_received(receive, kmsg);
+}
+
+/* Off the queue and away, with everything it carries. */
+static void destroy_first(struct receive *receive, struct port *port) {
+    struct call *call = &receive->call;
+    struct kmsg *kmsg = mqueue_take(call_ipc(call), port, &call->after);
+    call->transfer = kmsg->transfer;
+    port->seqno++;
+    after_doom(&call->after, kmsg);
+}
+
+static void take_turns(struct pset *set, struct port *port) {
+    struct set_link *link = pset_find(set, port);
+    list_remove(&link->in_ready);
+    if (port->first) list_append(&set->ready, &link->in_ready);
+}
+
+static int too_large(struct receive *receive, const struct kmsg *kmsg, struct port *port, struct entry *entry) {
+    receive->too_large_id = kmsg->msgh_id;
+    receive->local = entry_name(&receive->call.task->space, entry);
+    if (!receive->discard_too_large) return MACH_RCV_TOO_LARGE;
+    receive->seqno = port->seqno;
+    destroy_first(receive, port);
+    return MACH_RCV_TOO_LARGE;
+}
+
+static uint32_t names_needed(const struct kmsg *kmsg) {
+    return (port_valid(kmsg->reply) ? 1 : 0) + (kmsg->cargo ? kmsg->cargo->rights_used : 0);
+}
+
+/* Checks and takes the first message of the port whose receive right entry holds. */
+static int receive_from(struct receive *receive, struct entry *entry, struct pset *set) {
+    struct call *call = &receive->call;
+    struct port *port = entry->object;
+    struct kmsg *kmsg = port->first;
+    uint32_t index = (uint32_t)(entry - call->task->space.table);
+    bool reply_denied;
+
+    int code = check_sender(receive, kmsg);
+    if (code == MACH_RCV_INVALID_DATA) {
+        destroy_first(receive, port);
+        return code;
+    }
+    receive->needed = (uint32_t)receive->need(receive, kmsg);
+    if (!code && receive->needed > receive->room) return too_large(receive, kmsg, port, entry);
+    receive->denied = check_takes(receive, kmsg, &reply_denied);
+    code = call_ready(call);
+    if (!code && names_needed(kmsg) && space_reserve(&call->task->space, call_ipc(call), names_needed(kmsg)))
+        code = MACH_RCV_HEADER_ERROR | MACH_MSG_IPC_SPACE;
+    if (code) return code;
+    /* ------------------------------------------ point of no return ------------------------------------------ */
+    call->done = true;
+    call->transfer = kmsg->transfer;
+    mqueue_take(call_ipc(call), port, &call->after);
+    if (set) take_turns(set, port);
+    deliver(receive, kmsg, &call->task->space.table[index], reply_denied);
+    return receive->denied ? MACH_RCV_BODY_ERROR | MACH_MSG_IPC_SPACE : 0;
+}
+
+static int receive_attempt(struct call *call) {
+    struct receive *receive = (struct receive *)call;
+    struct entry *entry;
+    struct pset *set;
+    if (!call->task->space.alive || !call->kernel->alive) return KERN_INVALID_TASK;
+    int code = check_interpose(receive);
+    if (code && code != CALL_MISS) return code;
+    int resolved = resolve_receive(receive, &entry, &set);
+    if (code || resolved) return code ? code : resolved;
+    return receive_from(receive, entry, set);
+}
+
+static int wait_for_message(struct receive *receive, const struct pm_wait *wait, int64_t deadline) {
+    struct call *call = &receive->call;
+    struct pm_kernel *kernel = call->kernel;
+    struct entry *entry = space_lookup(&kernel->ipc, &call->task->space, receive->name);
+    bool woken, is_set = entry_type(entry) & MACH_PORT_TYPE_PORT_SET;
+    if (is_set) {
+        struct pset *set = entry->object;
+        int code = wait_in(kernel, &set->receivers, &call->task->space, wait, deadline, MACH_RCV_TIMED_OUT,
+                           MACH_RCV_INTERRUPTED, &woken);
+        entry = space_lookup(&kernel->ipc, &call->task->space, receive->name);
+        if (code && woken && entry && entry->object == set) waiters_wake_first(&set->receivers);
+        return code;
+    }
+    struct port *port = entry->object;
+    if (!port_extra_reserve(&kernel->ipc, port)) return KERN_RESOURCE_SHORTAGE;
+    port_ref(port);
+    port->flags |= PORT_RECEIVERS_WAIT;
+    int code = wait_in(kernel, &port->extra->receivers, &call->task->space, wait, deadline, MACH_RCV_TIMED_OUT,
+                       MACH_RCV_INTERRUPTED, &woken);
+    if (list_empty(&port->extra->receivers)) port->flags &= ~(uint32_t)PORT_RECEIVERS_WAIT;
+    if (code && woken && port->first) waiters_wake_first(&port->extra->receivers);
+    port_unref(&kernel->ipc, port);
+    return code;
+}
+
+static bool receive_again(struct receive *receive, int *code, const struct pm_wait *wait, int64_t *deadline) {
+    if (*code != MACH_RCV_TIMED_OUT || !may_wait(receive->call.kernel, wait)) return call_again(&receive->call, *code);
+    if (*deadline == 0) *deadline = deadline_of(wait);
+    int waited = wait_for_message(receive, wait, *deadline);
+    if (waited) *code = waited;
+    return !waited;
+}
+
+int receive_run(struct receive *receive, const struct pm_wait *wait) {
+    struct call *call = &receive->call;
+    int64_t deadline = 0;
+    int code;
+    receive->kmsg = NULL;
+    receive->denied = 0;
+    kernel_lock(call->kernel);
+    mac_op_init(&call->mac, &call->kernel->mac, call->task->space.sid, call->task->space.id);
+    do {
+        mac_op_restart(&call->mac, call->task->space.sid);
+        code = receive_attempt(call);
+        if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
+    } while (pm_unlikely(code) && receive_again(receive, &code, wait, &deadline));
+    return call_end(call, code);
+}
