@@ -475,7 +475,10 @@ static int attempt_transfer(struct call *call) {
     if (!right_can_give(entry, how)) return KERN_INVALID_RIGHT;
     int code = ask_transfer(args, entry, how);
     if (code && code != CALL_MISS) return code;
-    if (entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) return code ? code : give_dead(args, entry, how);
+    if (entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) {
+        if (!code) code = call_ready(call);
+        return code ? code : give_dead(args, entry, how);
+    }
     int placed = place_fault(args, entry, how, &place);
     if (!placed) placed = urefs_fault(args, place, how);
     if (placed) return code ? code : placed;
@@ -495,7 +498,7 @@ static int attempt_cross(struct call *call) {
     if (code && code != CALL_MISS) return code;
     int rest = attempt_transfer(call);
     call->site.operation = operation;
-    return rest ? rest : code;
+    return code ? code : rest;
 }
 
 int pm_port_insert_right(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t poly,
