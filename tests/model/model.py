@@ -25,7 +25,7 @@ What is decided here, once:
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -266,6 +266,9 @@ class Name(NamedTuple):
     disposition: int
     guard: tuple[int, int] | None = None
 
+    def gives_receive(self) -> bool:
+        return self.disposition == m.MOVE_RECEIVE and valid(self.name)
+
 
 class Wire(NamedTuple):
     """An outgoing message taken apart, nothing of it resolved."""
@@ -408,11 +411,11 @@ class Model:
             self.drop_send_once(port)
 
     def destroy_kmsg(self, kmsg: Kmsg) -> None:
-        self.use_dest(kmsg)
         for port in kmsg.carried_ports():
             port.transit = None
         for right in (kmsg.reply, *kmsg.body_rights()):
             self.destroy_right(right)
+        self.use_dest(kmsg)
 
     def leave_space(self, port: Port) -> None:
         """The receive right leaves a space, to move or to die."""
@@ -1137,26 +1140,29 @@ class Model:
     def send(self, task: Task, message: bytes, option: int) -> tuple[int, bytes]:
         wire = self.parse(task, message)
         dest = self.check_rights(task, wire)
-        was_full = dest.full()
-        if option & m.OPTION_SEND_NOTIFY and was_full:
-            self.arm(task, wire.remote)
+        moved = [task.table[name.name].object for name in wire.names() if name.gives_receive()]
+        circular = self.circular(dest, moved)
+        once = RECEIVED[wire.bits & 0x1F] == m.PORT_SEND_ONCE
+        fits = circular or once or not dest.full()
+        if option & m.OPTION_SEND_NOTIFY and not fits:
+            self.arm(task.table[wire.remote])
         kmsg = self.build(task, wire)
         for address in wire.regions:
             task.memory.pop(address, None)
-        if self.circular(dest, kmsg.carried_ports()):
-            self.destroy_kmsg(kmsg)
-        elif was_full and kmsg.dest.kind == m.PORT_SEND:
+        if not fits:
             kmsg.voucher = wire.voucher
             return m.SEND_TIMED_OUT, self.pseudo_receive(task, kmsg)
+        if circular:
+            self.destroy_kmsg(kmsg)
         else:
             self.post(kmsg)
         return m.SUCCESS, b""
 
     @staticmethod
-    def arm(task: Task, name: int) -> None:
-        request = task.table[name].request
-        if request and request.possible:
-            request.armed = True
+    def arm(entry: Entry) -> None:
+        """A send-possible request is armed by a message that finds no room."""
+        if entry.request and entry.request.possible:
+            entry.request.armed = True
 
     def post(self, kmsg: Kmsg) -> None:
         port = kmsg.dest.port
@@ -1169,7 +1175,7 @@ class Model:
             carried.transit = port
 
     @staticmethod
-    def circular(dest: Port | None, carried: list[Port]) -> bool:
+    def circular(dest: Port | None, carried: Sequence[object]) -> bool:
         """Would a receive right travel, by way of others, in its own port's queue?"""
         while dest:
             if dest in carried:
@@ -1284,10 +1290,13 @@ class Model:
         assert entry
         dest = entry.object
         assert isinstance(dest, Port)
+        self.ask_header(task, wire, dest, reply)
         body = [
             (name, self.try_name(task, name, held)) for name in wire.names() if valid(name.name)
         ]
-        self.ask_send(task, wire, dest, reply, body)
+        for name, port in body:
+            if isinstance(port, Port):
+                self.ask(task, port, GIVE[name.disposition], m.SEND_INVALID_RIGHT)
         return dest
 
     def try_header(
@@ -1322,18 +1331,10 @@ class Model:
             raise Fault(code) from None
 
     def try_name(self, task: Task, name: Name, held: dict[int, list[int]]) -> Port | int:
-        port = self.attempt(task, name.name, name.disposition, held, True, m.SEND_INVALID_RIGHT)
-        return port
+        return self.attempt(task, name.name, name.disposition, held, True, m.SEND_INVALID_RIGHT)
 
-    def ask_send(
-        self,
-        task: Task,
-        wire: Wire,
-        dest: Port,
-        reply: Port | int,
-        body: list[tuple[Name, Port | int]],
-    ) -> None:
-        """The mandatory checks of a send, with the code each refusal has."""
+    def ask_header(self, task: Task, wire: Wire, dest: Port, reply: Port | int) -> None:
+        """The mandatory checks of a header, with the code each refusal has."""
         self.ask(task, dest, "send", m.SEND_INVALID_DEST)
         self.ask(task, dest, GIVE[wire.bits & 0x1F], m.SEND_INVALID_DEST)
         if any(True for _ in wire.names()):
@@ -1343,9 +1344,6 @@ class Model:
         if isinstance(reply, Port):
             self.ask(task, reply, "set_reply", m.SEND_INVALID_REPLY)
             self.ask(task, reply, GIVE[wire.bits >> 8 & 0x1F], m.SEND_INVALID_REPLY)
-        for name, port in body:
-            if isinstance(port, Port):
-                self.ask(task, port, GIVE[name.disposition], m.SEND_INVALID_RIGHT)
 
     def build(self, task: Task, wire: Wire) -> Kmsg:
         """Takes all rights out of the sender's space, the header's first, copies before moves."""
