@@ -43,7 +43,7 @@ void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task
     op->real_sid = op->sid = sid;
     op->task = task;
     op->epoch = mac->epoch;
-    op->attempts = op->answered = op->queries_used = op->records_used = 0;
+    op->attempts = op->answered = op->queries_used = op->records_used = op->denials = 0;
     op->queries = op->inline_queries;
     op->queries_room = MAC_INLINE_QUERIES;
     op->records = op->inline_records;
@@ -86,7 +86,7 @@ void mac_op_restart(struct mac_op *op, uint32_t sid) {
     if (op->real_sid != sid || op->epoch != op->mac->epoch) op->answered = 0;
     op->real_sid = op->sid = sid;
     op->epoch = op->mac->epoch;
-    op->records_used = 0;
+    op->records_used = op->denials = 0;
     op->queries_used = op->answered;
     op->missed = op->short_of_memory = false;
     op->denial.operation = PM_OP_NONE;
@@ -262,7 +262,7 @@ static bool selected(const struct mac *mac, uint32_t tclass, uint32_t asked, uin
 
 static void note_denial(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,
                         const struct mac_site *site) {
-    op->mac->denials++;
+    op->denials++;
     if (op->denial.operation != PM_OP_NONE) return;
     op->denial = (struct pm_denial){site->operation, tclass, asked, denied, op->real_sid, op->sid, tsid};
 }
@@ -335,6 +335,7 @@ static void commit_records(struct mac_op *op, int32_t result, bool done, uint64_
 }
 
 void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer, const struct mac_site *site) {
+    op->mac->denials += op->denials;
     if (pm_unlikely(op->records_used)) commit_records(op, result, done, transfer);
     if (pm_likely(done) || !worth_an_error_record(op, result)) return;
     struct mac_site error = *site;

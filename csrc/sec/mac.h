@@ -57,7 +57,7 @@ struct mac_op {
     struct mac *mac;
     uint32_t real_sid, sid, task;
     uint32_t epoch;                     /* of the answers in scratch */
-    uint32_t attempts, answered, queries_used, queries_room, records_used, records_room;
+    uint32_t attempts, answered, queries_used, queries_room, records_used, records_room, denials;
     bool missed, short_of_memory;
     struct pm_denial denial;            /* operation PM_OP_NONE: none */
     pm_decider decider;                 /* as it was when the first question went without an answer */

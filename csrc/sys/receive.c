@@ -214,6 +214,14 @@ static int receive_from(struct receive *receive, struct entry *entry, struct pse
     return receive->denied ? MACH_RCV_BODY_ERROR | MACH_MSG_IPC_SPACE : 0;
 }
 
+/* Something has no answer yet: asks whatever else will be asked of this message, so that all is answered at once. */
+static int collect(struct receive *receive, struct entry *entry) {
+    struct kmsg *kmsg = ((struct port *)entry->object)->first;
+    bool reply_denied;
+    if (kmsg && check_sender(receive, kmsg) != MACH_RCV_INVALID_DATA) check_takes(receive, kmsg, &reply_denied);
+    return CALL_MISS;
+}
+
 static int receive_attempt(struct call *call) {
     struct receive *receive = (struct receive *)call;
     struct entry *entry;
@@ -222,6 +230,7 @@ static int receive_attempt(struct call *call) {
     int code = check_interpose(receive);
     if (code && code != CALL_MISS) return code;
     int resolved = resolve_receive(receive, &entry, &set);
+    if (resolved == CALL_MISS || (code && !resolved)) return collect(receive, entry);
     if (code || resolved) return code ? code : resolved;
     return receive_from(receive, entry, set);
 }
