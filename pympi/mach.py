@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._ffi import ffi, lib
@@ -177,8 +178,8 @@ def mach_port_get_attributes(
     task: Task, name: int, flavor: int, count: int = _MOST_WORDS, *, caller: Task | None = None
 ) -> list[int]:
     """Return a port's attributes of a flavor, as 32-bit words; `count` is the room for them."""
-    info = ffi.new("uint32_t[]", max(count, _MOST_WORDS))
-    room = ffi.new("uint32_t *", count)
+    info = ffi.new("uint32_t[]", _MOST_WORDS)
+    room = ffi.new("uint32_t *", min(index(count), _MOST_WORDS))
     task._do(lib.pm_port_get_attributes, name, flavor, info, room, caller=caller)
     return list(info[0 : room[0]])
 
@@ -338,6 +339,7 @@ def task_terminate(task: Task, *, caller: Task | None = None) -> None:
 
 _HEADER = struct.Struct("=IIIIIi")
 _LARGEST_TRAILER = 68
+_LONGEST = (1 << 32) - 1  # mach_msg_timeout_t
 _SEND_TIMEOUT_OR_RCV = lib.MACH_SEND_TIMEOUT | lib.MACH_RCV_TIMEOUT
 
 
@@ -354,7 +356,8 @@ def mach_msg(
         option: MACH_SEND_MSG, MACH_RCV_MSG and so on.
         rcv_size: room for the message received, its trailer included.
         rcv_name: to receive from.
-        timeout: milliseconds, for those halves whose MACH_SEND_TIMEOUT or MACH_RCV_TIMEOUT is set.
+        timeout: milliseconds, for those halves whose MACH_SEND_TIMEOUT or MACH_RCV_TIMEOUT is set;
+            32 bits, unsigned.
         notify: as in Mach.
 
     Returns:
@@ -366,6 +369,10 @@ def mach_msg(
         TypeError, OverflowError: the arguments are no bytes and numbers of 32 bits.
     """
     sent = bytes_of(message)
+    # What is measured and what is used must be the same number, whatever object brought it.
+    option, rcv_size, timeout = index(option), index(rcv_size), index(timeout)
+    if not 0 <= timeout <= _LONGEST:
+        raise OverflowError(f"timeout is a number of 32 bits, unsigned, not {timeout}")
     send_size = len(sent) if option & lib.MACH_SEND_MSG else 0
     room = max(len(sent), min(rcv_size, _MOST_ROOM)) + _LARGEST_TRAILER
     buffer = bytearray(sent.ljust(room, b"\0"))
@@ -415,6 +422,9 @@ def vm_write(task: Task, address: int, data: Any) -> None:
 
 def vm_read(task: Task, address: int, size: int) -> bytes:
     """Copy bytes out of memory of the task."""
+    size = index(size)
+    if size > lib.PM_MESSAGE_MAX:  # there are no larger pieces: see vm_allocate
+        raise task.failure(lib.KERN_INVALID_ARGUMENT)
     data = bytearray(size)
     _vm(task, lib.pm_vm_read(task._pointer, address, ffi.from_buffer(data), size))
     return bytes(data)
