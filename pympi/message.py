@@ -288,7 +288,7 @@ class Spec:
         if rights:
             pairs = [_NULL_RIGHT if right is None else self._pair(right) for right in rights]
             self._keep.append(ffi.new("struct pm_right[]", pairs))
-            spec.rights, spec.rights_count = self._keep[-1], len(rights)
+            spec.rights, spec.rights_count = self._keep[-1], len(pairs)
         self._numbers: list[int] = []
         if memory:
             self._add_memory([m if isinstance(m, Memory) else Memory(m) for m in memory])
