@@ -58,6 +58,8 @@ void audit_append(struct audit *audit, const struct pm_audit_record *record) {
     put(audit, record, audit->sequence++);
 }
 
+bool audit_ready(const struct audit *audit) { return audit_has_room(audit, 1) && !audit->lost; }
+
 size_t audit_drain(struct audit *audit, struct pm_audit_record *records, size_t capacity) {
     size_t count = audit->head - audit->tail < capacity ? audit->head - audit->tail : capacity;
     audit->drained = audit->handed_out;

@@ -40,7 +40,9 @@ static inline bool audit_has_room(const struct audit *audit, uint32_t records) {
 bool audit_reserve(struct audit *audit, uint32_t records) pm_must_check;
 /* Fills in the sequence; counts a loss where there is no room. */
 void audit_append(struct audit *audit, const struct pm_audit_record *record);
-/* The next slot, where there is room and nothing was lost before; the caller fills in everything. */
+/* Can one record be written at once: there is room, and no loss to be told of first. */
+bool audit_ready(const struct audit *audit);
+/* The next slot, after audit_ready(); the caller fills in everything. */
 static inline struct pm_audit_record *audit_next(struct audit *audit) {
     return &audit->ring[audit->head++ & (audit->room - 1)];
 }

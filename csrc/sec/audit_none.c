@@ -24,6 +24,11 @@ bool audit_reserve(struct audit *audit, uint32_t records) {
 
 void audit_append(struct audit *audit, const struct pm_audit_record *record) { (void)audit, (void)record; }
 
+bool audit_ready(const struct audit *audit) {
+    (void)audit;
+    return false;
+}
+
 size_t audit_drain(struct audit *audit, struct pm_audit_record *records, size_t capacity) {
     (void)audit, (void)records, (void)capacity;
     return 0;

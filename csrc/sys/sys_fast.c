@@ -34,9 +34,6 @@ static inline void fast_copy(char *to, const char *from, size_t size) {
     memcpy(to + size - 16, from + size - 16, 16);
 }
 
-/* A full ring and losses to be told of are not for this path. */
-static inline bool fast_may_record(const struct audit *audit) { return audit_has_room(audit, 1) && !audit->lost; }
-
 /* Writes in place what mac.c would: one record of a send; one of a receive, for its two questions. */
 static inline void fast_record(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
                                const struct kmsg *kmsg, bool receives) {
@@ -87,34 +84,48 @@ static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *s
     space->refs++;
 }
 
+/* The decision is made. False: memory is short, and nothing was touched. */
+static inline bool fast_post(struct pm_task *task, struct entry *entry, const void *body, uint64_t size, int32_t msgh_id,
+                             uint32_t access, bool recorded) {
+    struct pm_kernel *kernel = task->kernel;
+    struct port *port = entry->object;
+    struct kmsg *kmsg = pool_take(&kernel->ipc.kmsgs);
+    if (pm_unlikely(!kmsg)) return false;
+    if (pm_unlikely(kernel->trace.on)) {
+        fast_trace(kernel, &task->space, entry, port, PM_EVENT_SEND);
+        fast_trace(kernel, &task->space, entry, port, PM_EVENT_COPY_SEND);
+    }
+    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access);
+    fast_copy(kmsg->inside, body, size);
+    fast_queue(&kernel->ipc, port, kmsg);
+    if (recorded) fast_record(kernel, &task->space, entry, kmsg, false);
+    return true;
+}
+
+/* Apart, so that who records nothing pays nothing. */
+static pm_noinline bool fast_post_recorded(struct pm_task *task, struct entry *entry, const void *body, uint64_t size,
+                                           int32_t msgh_id) {
+    return fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, true);
+}
+
 /* With the lock. False: nothing was touched. */
 static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id) {
     struct pm_kernel *kernel = task->kernel;
-    struct ipc *ipc = &kernel->ipc;
     struct space *space = &task->space;
-    uint32_t access = UINT32_MAX;
-    enum hint_answer answer = HINT_QUIET;
     struct entry *entry = fast_entry(space, dest, MACH_PORT_TYPE_SEND, ENTRY_TYPES & ~MACH_PORT_TYPE_RECEIVE);
     if (!entry) return false;
-    struct port *port = entry->object;
+    const struct port *port = entry->object;
     if ((port->flags & (PORT_SLOW | PORT_ACTIVE)) != PORT_ACTIVE || port->msgcount >= port->qlimit) return false;
     if (pm_unlikely(space->quota.queued_bytes)) return false;
+    uint32_t access = UINT32_MAX;
     if (kernel->mac.active) {
-        answer = hint_ask(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS);
-        if (pm_unlikely(answer != HINT_QUIET) && !(answer == HINT_LOUD && fast_may_record(&kernel->mac.audit))) return false;
+        enum hint_answer answer = hint_ask(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS);
+        if (pm_unlikely(answer != HINT_QUIET))
+            return answer == HINT_LOUD && audit_ready(&kernel->mac.audit) &&
+                   fast_post_recorded(task, entry, body, size, msgh_id);
         access = entry->hint.allowed;
     }
-    struct kmsg *kmsg = pool_take(&ipc->kmsgs);
-    if (pm_unlikely(!kmsg)) return false;
-    if (pm_unlikely(kernel->trace.on)) {
-        fast_trace(kernel, space, entry, port, PM_EVENT_SEND);
-        fast_trace(kernel, space, entry, port, PM_EVENT_COPY_SEND);
-    }
-    fast_fill(kmsg, ipc, space, port, (uint32_t)size, msgh_id, access);
-    fast_copy(kmsg->inside, body, size);
-    fast_queue(ipc, port, kmsg);
-    if (pm_unlikely(answer == HINT_LOUD)) fast_record(kernel, space, entry, kmsg, false);
-    return true;
+    return fast_post(task, entry, body, size, msgh_id, access, false);
 }
 
 /* Apart, so that the fast path has no large frame. */
@@ -153,8 +164,8 @@ static inline bool fast_message(const struct kmsg *kmsg, const struct port *port
            (port->srights > 1 || !port->extra);
 }
 
-/* With the lock: the entry whose port has a message for this path, or NULL with nothing touched. */
-static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity, enum hint_answer *answer) {
+/* With the lock: the entry whose port has a message for this path, recorded as taken; or NULL with nothing touched. */
+static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity) {
     struct pm_kernel *kernel = task->kernel;
     struct space *space = &task->space;
     struct entry *entry = fast_entry(space, name, MACH_PORT_TYPE_RECEIVE, MACH_PORT_TYPE_RECEIVE);
@@ -163,11 +174,12 @@ static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint6
     const struct kmsg *kmsg = port->first;
     if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return NULL;
     if (!fast_message(kmsg, port) || kmsg->size > capacity) return NULL;
-    *answer = HINT_QUIET;
     if (!kernel->mac.active) return entry;
-    *answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
-    if (pm_likely(*answer == HINT_QUIET)) return entry;
-    return *answer == HINT_LOUD && fast_may_record(&kernel->mac.audit) ? entry : NULL;
+    enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
+    if (pm_likely(answer == HINT_QUIET)) return entry;
+    if (answer != HINT_LOUD || !audit_ready(&kernel->mac.audit)) return NULL;
+    fast_record(kernel, space, entry, kmsg, true);
+    return entry;
 }
 
 static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
@@ -183,12 +195,10 @@ static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg 
     ipc->received++;
 }
 
-static inline struct kmsg *fast_take(struct pm_kernel *kernel, struct space *space, struct entry *entry,
-                                     enum hint_answer answer) {
+static inline struct kmsg *fast_take(struct pm_kernel *kernel, struct space *space, struct entry *entry) {
     struct port *port = entry->object;
     struct kmsg *kmsg = port->first;
     if (pm_unlikely(kernel->trace.on)) fast_trace(kernel, space, entry, port, PM_EVENT_RECV);
-    if (pm_unlikely(answer == HINT_LOUD)) fast_record(kernel, space, entry, kmsg, true);
     fast_dequeue(&kernel->ipc, port, kmsg);
     return kmsg;
 }
@@ -202,10 +212,9 @@ static inline void fast_free(struct ipc *ipc, struct kmsg *kmsg) {
 
 /* With the lock. The size, or -1 with nothing touched. */
 static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity) {
-    enum hint_answer answer;
-    struct entry *entry = fast_find(task, name, capacity, &answer);
+    struct entry *entry = fast_find(task, name, capacity);
     if (!entry) return -1;
-    struct kmsg *kmsg = fast_take(task->kernel, &task->space, entry, answer);
+    struct kmsg *kmsg = fast_take(task->kernel, &task->space, entry);
     uint32_t size = kmsg->size;
     fast_copy(body, kmsg->inside, size);
     fast_free(&task->kernel->ipc, kmsg);
@@ -227,11 +236,10 @@ int64_t pm_receive(struct pm_task *task, uint32_t name, void *body, uint64_t cap
 
 /* With the lock. A message in *receive, as the defining path would leave it there, or false with nothing touched. */
 static inline bool fast_receive_message(struct pm_task *task, uint32_t name, struct receive *receive) {
-    enum hint_answer answer;
-    struct entry *entry = fast_find(task, name, UINT64_MAX, &answer);
+    struct entry *entry = fast_find(task, name, UINT64_MAX);
     if (!entry) return false;
     const struct port *port = entry->object;
-    receive->kmsg = fast_take(task->kernel, &task->space, entry, answer);
+    receive->kmsg = fast_take(task->kernel, &task->space, entry);
     receive->kmsg->dest = NULL;
     receive->kmsg->charge = 0;
     receive->local = name;
