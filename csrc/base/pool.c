@@ -68,10 +68,7 @@ pm_noinline bool pool_grow(struct pool *pool) {
     pool->chunks[pool->chunk_count++] = chunk;
     /* Zeroed once: a piece that was never used can be told from a live one. Listed backwards: handed out in address order. */
     memset(chunk, 0, pool->size * pool->per_chunk);
-    for (size_t i = pool->per_chunk; i-- > 0;) {
-        pool_give(pool, chunk + i * pool->size);
-        pool->live++;
-    }
+    for (size_t i = pool->per_chunk; i-- > 0;) pool_give(pool, chunk + i * pool->size);
     return true;
 }
 

@@ -24,7 +24,7 @@ void heap_fault(struct heap *heap, uint64_t at, bool sticky);
 struct pool_node { struct pool_node *next; };
 struct pool {
     struct pool_node *free;
-    size_t free_count, reserved, live;
+    size_t free_count, reserved;
     struct heap *heap;
     size_t size, per_chunk;
     void **chunks;
@@ -36,12 +36,14 @@ bool pool_grow(struct pool *pool) pm_must_check;
 bool pool_reserve(struct pool *pool, size_t count) pm_must_check;       /* all or nothing */
 static inline void pool_unreserve(struct pool *pool, size_t count) { pool->reserved -= count; }
 
+/* How many pieces are out. */
+static inline size_t pool_live(const struct pool *pool) { return pool->chunk_count * pool->per_chunk - pool->free_count; }
+
 static inline void *pool_pop(struct pool *pool) {
     struct pool_node *node = pool->free;
     memory_unpoison(node, pool->size);
     pool->free = node->next;
     pool->free_count--;
-    pool->live++;
     return node;
 }
 
@@ -62,7 +64,6 @@ static inline void pool_give(struct pool *pool, void *piece) {
     node->next = pool->free;
     pool->free = node;
     pool->free_count++;
-    pool->live--;
     memory_poison(node, pool->size);
 }
 

@@ -194,13 +194,13 @@ static void compare(struct audit_walk *walk, const char *what, uint64_t kept, ui
 static void compare_totals(struct audit_walk *walk) {
     const struct ipc *ipc = &walk->kernel->ipc;
     compare(walk, "ports", ipc->live_ports, walk->ports);
-    compare(walk, "ports out of the pool", ipc->ports.live, walk->ports);
+    compare(walk, "ports out of the pool", pool_live(&ipc->ports), walk->ports);
     compare(walk, "names", ipc->names, walk->names);
     compare(walk, "messages queued", ipc->messages, walk->messages);
     compare(walk, "bytes queued", ipc->bytes, walk->bytes);
     compare(walk, "messages in reserve for send-once rights", ipc->kmsgs.reserved, walk->reserved);
     if (ipc->kmsgs.free_count < ipc->kmsgs.reserved) fault(walk, "more messages in reserve than there are");
-    compare(walk, "port sets out of the pool", ipc->sets.live, ipc->live_sets);
+    compare(walk, "port sets out of the pool", pool_live(&ipc->sets), ipc->live_sets);
 }
 
 /* ---- what each task is charged with ---- */
@@ -272,7 +272,7 @@ int pm_kernel_verify(struct pm_kernel *kernel, char *report, size_t size) {
     if (size) report[0] = 0;
     if (kernel_forked(kernel)) return 0;
     kernel_lock(kernel);
-    walk.mask = round_up_power(2 * (uint32_t)kernel->ipc.ports.live + 64) - 1;
+    walk.mask = round_up_power(2 * (uint32_t)pool_live(&kernel->ipc.ports) + 64) - 1;
     walk.tallies = calloc((size_t)walk.mask + 1, sizeof *walk.tallies);
     if (walk.tallies) walk_all(&walk);
     else fault(&walk, "no memory to count in");
