@@ -4,6 +4,10 @@
 #include <errno.h>
 #include <time.h>
 
+#ifdef PM_DEBUG
+_Thread_local char lock_thread;
+#endif
+
 int64_t monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -69,7 +73,7 @@ static long futex(uint32_t *word, int operation, uint32_t value, const struct ti
     return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
-void lock_init(struct lock *lock) { lock->word = 0; }
+void lock_init(struct lock *lock) { *lock = (struct lock){0}; }
 void lock_destroy(struct lock *lock) { (void)lock; }
 
 pm_noinline void lock_wait(struct lock *lock) {

@@ -8,14 +8,35 @@
 
 #include "base/base.h"
 
+/* In builds for debugging a lock knows its owner, and whoever needs it held says so. */
+#ifdef PM_DEBUG
+#include <assert.h>
+extern _Thread_local char lock_thread;  /* its address tells threads apart */
+#define LOCK_OWNER const void *owner;
+#define lock_own(owner) (*(owner) = &lock_thread)
+#define lock_disown(owner) (*(owner) = NULL)
+#define lock_assert_held(lock) assert((lock)->owner == &lock_thread)
+#else
+#define LOCK_OWNER
+#define lock_own(owner) ((void)0)
+#define lock_disown(owner) ((void)0)
+#define lock_assert_held(lock) ((void)0)
+#endif
+
 #ifdef PM_PORTABLE
 #include <pthread.h>
-struct lock { pthread_mutex_t mutex; };
+struct lock { pthread_mutex_t mutex; LOCK_OWNER };
 struct sleeper { pthread_mutex_t mutex; pthread_cond_t wakeup; bool woken; };
-static inline void lock_take(struct lock *lock) { pthread_mutex_lock(&lock->mutex); }
-static inline void lock_drop(struct lock *lock) { pthread_mutex_unlock(&lock->mutex); }
+static inline void lock_take(struct lock *lock) {
+    pthread_mutex_lock(&lock->mutex);
+    lock_own(&lock->owner);
+}
+static inline void lock_drop(struct lock *lock) {
+    lock_disown(&lock->owner);
+    pthread_mutex_unlock(&lock->mutex);
+}
 #else
-struct lock { uint32_t word; };         /* 0 free, 1 taken, 2 taken and somebody waits */
+struct lock { uint32_t word; LOCK_OWNER };      /* 0 free, 1 taken, 2 taken and somebody waits */
 struct sleeper { uint32_t word; };      /* 0 asleep, 1 woken */
 void lock_wait(struct lock *lock);
 void lock_wake(struct lock *lock);
@@ -23,8 +44,10 @@ static inline void lock_take(struct lock *lock) {
     uint32_t free = 0;
     if (pm_unlikely(!__atomic_compare_exchange_n(&lock->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
         lock_wait(lock);
+    lock_own(&lock->owner);
 }
 static inline void lock_drop(struct lock *lock) {
+    lock_disown(&lock->owner);
     if (pm_unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)) lock_wake(lock);
 }
 #endif

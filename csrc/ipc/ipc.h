@@ -10,6 +10,7 @@
 #define PM_IPC_H
 
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/pool.h"
 #include "sec/iface.h"
 #include "sec/mac.h"
@@ -23,6 +24,7 @@ struct kmsg;
 struct request;
 
 struct ipc {
+    struct lock *lock;                  /* the kernel's; held by whoever calls into this layer */
     struct heap *heap;
     struct mac *mac;
     struct sids *sids;

@@ -118,6 +118,7 @@ static void body_free(struct ipc *ipc, struct kmsg *kmsg) {
 }
 
 void kmsg_free(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
+    lock_assert_held(ipc->lock);
     sender_drop(ipc, kmsg);
     if (has_release(kmsg)) {
         kmsg->next = after->finished;
@@ -129,6 +130,7 @@ void kmsg_free(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
 }
 
 void kmsg_destroy(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
+    lock_assert_held(ipc->lock);
     struct cargo *cargo = kmsg->cargo;
     ipc->destroyed++;
     if (port_valid(kmsg->reply)) right_destroy(ipc, kmsg->reply, kmsg->reply_type, after);
@@ -143,6 +145,7 @@ void kmsg_destroy(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
 }
 
 void after_settle(struct ipc *ipc, struct after *after) {
+    lock_assert_held(ipc->lock);
     while (after->doomed) {
         struct kmsg *kmsg = after->doomed;
         after->doomed = kmsg->next;

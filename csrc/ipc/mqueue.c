@@ -32,6 +32,7 @@ void mqueue_append(struct ipc *ipc, struct kmsg *kmsg) {
 }
 
 void mqueue_post(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
+    lock_assert_held(ipc->lock);
     struct port *port = kmsg->dest;
     if (port->flags & PORT_HANDLER) {
         kmsg->next = NULL;
@@ -43,6 +44,7 @@ void mqueue_post(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
 }
 
 struct kmsg *mqueue_take(struct ipc *ipc, struct port *port, struct after *after) {
+    lock_assert_held(ipc->lock);
     struct kmsg *kmsg = port->first;
     port->first = kmsg->next;
     if (!port->first) port->last = NULL;

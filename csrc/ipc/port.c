@@ -15,6 +15,7 @@
 _Static_assert(sizeof(struct port) == 128, "a port is two cache lines");
 
 struct port *port_create(struct ipc *ipc, struct space *payer, uint32_t sid) {
+    lock_assert_held(ipc->lock);
     struct port *port = pool_take(&ipc->ports);
     if (!port) return NULL;
     *port = (struct port){.refs = 1, .flags = PORT_ACTIVE, .sid = sid, .qlimit = MACH_PORT_QLIMIT_DEFAULT,
@@ -43,6 +44,7 @@ static void extra_free(struct ipc *ipc, struct port_extra *extra) {
 __attribute__((no_sanitize_address)) bool port_is_live(const struct port *port) { return port->id != 0; }
 
 void port_unref(struct ipc *ipc, struct port *port) {
+    lock_assert_held(ipc->lock);
     if (--port->refs) return;
     sid_drop(ipc, port->sid);
     extra_free(ipc, port->extra);
@@ -114,6 +116,7 @@ static void queue_doom(struct ipc *ipc, struct port *port, struct after *after) 
 
 /* The order is XNU's: who waits, no-senders, messages, dead names. */
 void port_die(struct ipc *ipc, struct port *port, struct after *after) {
+    lock_assert_held(ipc->lock);
     struct port_extra *extra = port->extra;
     receivers_dismiss(ipc, port, MACH_RCV_PORT_DIED);
     port->flags &= ~(uint32_t)(PORT_ACTIVE | PORT_IN_TRANSIT | PORT_HANDLER | PORT_GUARDED | PORT_STRICT);

@@ -125,6 +125,7 @@ static struct port *move_send_once(struct ipc *ipc, struct space *space, struct 
 
 struct port *right_give(struct ipc *ipc, struct space *space, struct entry *entry, const struct disposition *how,
                         struct after *after) {
+    lock_assert_held(ipc->lock);
     right_forget(entry);
     if (entry_type(entry) & DEAD_NAME) {
         if (how->takes) dead_name_drop(ipc, space, entry, 1, after);
@@ -177,6 +178,7 @@ void right_place(struct ipc *ipc, struct space *space, struct entry *entry, stru
 
 uint32_t right_take(struct ipc *ipc, struct space *space, struct port *port, uint8_t type, uint64_t transfer,
                     struct after *after, bool *dropped) {
+    lock_assert_held(ipc->lock);
     if (!port_active(port)) {
         right_destroy(ipc, port, type, after);
         return MACH_PORT_DEAD;
@@ -215,12 +217,14 @@ static void receive_gone(struct ipc *ipc, struct port *port, struct after *after
 }
 
 void right_destroy(struct ipc *ipc, struct port *port, uint8_t type, struct after *after) {
+    lock_assert_held(ipc->lock);
     if (type == MACH_MSG_TYPE_PORT_SEND) send_gone(ipc, port, after);
     else if (type == MACH_MSG_TYPE_PORT_SEND_ONCE) notify_send_once(ipc, port, after);
     else receive_gone(ipc, port, after);
 }
 
 void right_used(struct ipc *ipc, struct port *port, uint8_t type, struct after *after) {
+    lock_assert_held(ipc->lock);
     if (type == MACH_MSG_TYPE_PORT_SEND) {
         send_gone(ipc, port, after);
         return;
@@ -254,12 +258,14 @@ static void receive_end(struct ipc *ipc, struct space *space, struct entry *entr
 }
 
 void right_destruct(struct ipc *ipc, struct space *space, struct entry *entry, uint32_t drop, struct after *after) {
+    lock_assert_held(ipc->lock);
     struct port *last = drop ? send_drop(ipc, space, entry, drop, after) : NULL;
     if (last) send_gone(ipc, last, after);
     receive_end(ipc, space, entry, after);
 }
 
 void right_free(struct ipc *ipc, struct space *space, struct entry *entry, struct after *after) {
+    lock_assert_held(ipc->lock);
     uint32_t type = entry_type(entry), name = entry_name(space, entry);
     request_name_deleted(ipc, entry, name, after);
     if (type & PORT_SET) {

@@ -113,6 +113,7 @@ static bool table_grow(struct space *space, struct ipc *ipc, uint32_t least) {
 static uint32_t free_names(const struct space *space) { return space->room - 1 - space->names; }
 
 int space_reserve(struct space *space, struct ipc *ipc, uint32_t count) {
+    lock_assert_held(ipc->lock);
     if (space->quota.names && space->names + count > space->quota.names) {
         ipc->quota_refusals++;
         return KERN_NO_SPACE;
@@ -137,6 +138,7 @@ static struct entry *entry_begin(struct space *space, struct ipc *ipc, uint32_t 
 }
 
 struct entry *space_take(struct space *space, struct ipc *ipc) {
+    lock_assert_held(ipc->lock);
     uint32_t index = space->free;
     if (!index) return entry_begin(space, ipc, space->used++, GENERATION_FIRST);
     space->free = (uint32_t)space->table[index].provenance;

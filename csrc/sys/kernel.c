@@ -47,7 +47,7 @@ int pm_kernel_set_time(struct pm_kernel *kernel, uint64_t now) {
 
 static void ipc_init(struct pm_kernel *kernel) {
     struct ipc *ipc = &kernel->ipc;
-    *ipc = (struct ipc){.heap = &kernel->heap, .mac = &kernel->mac, .sids = &kernel->sids, .trace = &kernel->trace,
+    *ipc = (struct ipc){.lock = &kernel->lock, .heap = &kernel->heap, .mac = &kernel->mac, .sids = &kernel->sids, .trace = &kernel->trace,
                         .interfaces = &kernel->interfaces};
     pool_init(&ipc->ports, &kernel->heap, sizeof(struct port), 512);
     pool_init(&ipc->extras, &kernel->heap, sizeof(struct port_extra), 64);

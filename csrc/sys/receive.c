@@ -224,7 +224,7 @@ static int collect(struct receive *receive, struct entry *entry) {
 
 static int receive_attempt(struct call *call) {
     struct receive *receive = (struct receive *)call;
-    struct entry *entry;
+    struct entry *entry = NULL;
     struct pset *set;
     if (!call->task->space.alive || !call->kernel->alive) return KERN_INVALID_TASK;
     int code = check_interpose(receive);
