@@ -87,6 +87,12 @@ void waiter_enter(struct waiter *waiter, struct list *queue, struct space *space
     list_append(&space->waiters, &waiter->in_space);
 }
 
+void waiter_again(struct waiter *waiter) {
+    sleeper_destroy(&waiter->sleeper);
+    sleeper_init(&waiter->sleeper);
+    waiter->woken = false;
+}
+
 void waiter_leave(struct waiter *waiter) {
     list_remove(&waiter->in_queue);
     list_remove(&waiter->in_space);

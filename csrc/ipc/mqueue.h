@@ -26,6 +26,8 @@ struct kmsg *mqueue_take(struct ipc *ipc, struct port *port, struct after *after
 void mqueue_has_room(struct ipc *ipc, struct port *port, struct after *after);
 
 void waiter_enter(struct waiter *waiter, struct list *queue, struct space *space);
+/* Was woken, found nothing, and will sleep again in the same place. */
+void waiter_again(struct waiter *waiter);
 void waiter_leave(struct waiter *waiter);
 void waiters_wake_first(struct list *queue);
 void waiters_wake_all(struct list *queue, int code);

@@ -51,13 +51,28 @@ static inline void receive_init(struct receive *receive, uint32_t name) {
 /* May this call wait at all; and until when, by monotonic_ns, -1 for ever. */
 bool may_wait(const struct pm_kernel *kernel, const struct pm_wait *wait);
 int64_t deadline_of(const struct pm_wait *wait);
+/* A place in a queue of waiters, kept until the call ends: who is woken and finds nothing has not lost its turn. */
+struct turn {
+    const struct pm_wait *wait;
+    int64_t deadline;                   /* 0: never waited */
+    struct list *queue;                 /* NULL: in none, or the set it belongs to is gone */
+    struct port *port;                  /* whose queue it is, with a reference; NULL where it is a set's */
+    struct waiter waiter;
+};
+static inline void turn_init(struct turn *turn, const struct pm_wait *wait) {
+    turn->wait = wait;
+    turn->deadline = 0;
+    turn->queue = NULL;
+}
+/* Gets in line, or stays where it is. */
+void turn_take(struct ipc *ipc, struct turn *turn, struct list *queue, struct port *port, struct space *space);
+void turn_leave(struct ipc *ipc, struct turn *turn);
 /*
- * Purpose: sleep in a queue of waiters until there is reason to look again.
- * Conditions: locked on entry and exit, not between. The object that owns queue may be gone after.
- * Returns: 0, or the code that ends the wait; *woken tells whether a wake-up was used up.
+ * Purpose: sleep until there is reason to look again.
+ * Conditions: locked on entry and exit, not between. A set may be gone after, a port is kept.
+ * Returns: 0, or the code that ends the wait.
  */
-int wait_in(struct pm_kernel *kernel, struct list *queue, struct space *space, const struct pm_wait *wait,
-                int64_t deadline, int timed_out, int interrupted, bool *woken);
+int turn_sleep(struct pm_kernel *kernel, struct turn *turn, int timed_out, int interrupted);
 
 /* Takes send->kmsg on success; on any code it is still there and holds nothing but memory. */
 int send_run(struct send *send, const struct pm_wait *wait);

@@ -235,43 +235,47 @@ static int receive_attempt(struct call *call) {
     return receive_from(receive, entry, set);
 }
 
-static int wait_for_message(struct receive *receive, const struct pm_wait *wait, int64_t deadline) {
+static int wait_for_message(struct receive *receive, struct turn *turn) {
     struct call *call = &receive->call;
-    struct pm_kernel *kernel = call->kernel;
-    struct entry *entry = space_lookup(&kernel->ipc, &call->task->space, receive->name);
-    bool woken, is_set = entry_type(entry) & MACH_PORT_TYPE_PORT_SET;
-    if (is_set) {
-        struct pset *set = entry->object;
-        int code = wait_in(kernel, &set->receivers, &call->task->space, wait, deadline, MACH_RCV_TIMED_OUT,
-                           MACH_RCV_INTERRUPTED, &woken);
-        entry = space_lookup(&kernel->ipc, &call->task->space, receive->name);
-        if (code && woken && entry && entry->object == set) waiters_wake_first(&set->receivers);
-        return code;
-    }
-    struct port *port = entry->object;
-    if (!port_extra_reserve(&kernel->ipc, port)) return KERN_RESOURCE_SHORTAGE;
-    port_ref(port);
-    port->flags |= PORT_RECEIVERS_WAIT;
-    int code = wait_in(kernel, &port->extra->receivers, &call->task->space, wait, deadline, MACH_RCV_TIMED_OUT,
-                       MACH_RCV_INTERRUPTED, &woken);
-    if (list_empty(&port->extra->receivers)) port->flags &= ~(uint32_t)PORT_RECEIVERS_WAIT;
-    if (code && woken && port->first) waiters_wake_first(&port->extra->receivers);
-    port_unref(&kernel->ipc, port);
-    return code;
+    struct ipc *ipc = call_ipc(call);
+    struct space *space = &call->task->space;
+    struct entry *entry = space_lookup(ipc, space, receive->name);
+    bool is_set = entry_type(entry) & MACH_PORT_TYPE_PORT_SET;
+    struct port *port = is_set ? NULL : entry->object;
+    if (port && !port_extra_reserve(ipc, port)) return KERN_RESOURCE_SHORTAGE;
+    struct list *queue = is_set ? &((struct pset *)entry->object)->receivers : &port->extra->receivers;
+    turn_take(ipc, turn, queue, port, space);
+    if (port) port->flags |= PORT_RECEIVERS_WAIT;
+    return turn_sleep(call->kernel, turn, MACH_RCV_TIMED_OUT, MACH_RCV_INTERRUPTED);
 }
 
-static bool receive_again(struct receive *receive, int *code, const struct pm_wait *wait, int64_t *deadline) {
-    if (*code != MACH_RCV_TIMED_OUT || !may_wait(receive->call.kernel, wait)) return call_again(&receive->call, *code);
-    if (*deadline == 0) *deadline = deadline_of(wait);
-    int waited = wait_for_message(receive, wait, *deadline);
+/* Whatever became of this receiver: a message it was woken for and did not take is another's. */
+static void leave_receivers(struct receive *receive, struct turn *turn) {
+    struct ipc *ipc = call_ipc(&receive->call);
+    struct list *queue = turn->queue;
+    struct port *port = turn->port;
+    if (!queue) return;
+    if (port) port_ref(port);
+    turn_leave(ipc, turn);
+    if (port && list_empty(queue)) port->flags &= ~(uint32_t)PORT_RECEIVERS_WAIT;
+    bool left = port ? port->first != NULL : !list_empty(&container_of(queue, struct pset, receivers)->ready);
+    if (left) waiters_wake_first(queue);
+    if (port) port_unref(ipc, port);
+}
+
+static bool receive_again(struct receive *receive, int *code, struct turn *turn) {
+    if (*code != MACH_RCV_TIMED_OUT || !may_wait(receive->call.kernel, turn->wait))
+        return call_again(&receive->call, *code);
+    int waited = wait_for_message(receive, turn);
     if (waited) *code = waited;
     return !waited;
 }
 
 int receive_run(struct receive *receive, const struct pm_wait *wait) {
     struct call *call = &receive->call;
-    int64_t deadline = 0;
+    struct turn turn;
     int code;
+    turn_init(&turn, wait);
     receive->kmsg = NULL;
     receive->denied = 0;
     kernel_lock(call->kernel);
@@ -280,6 +284,7 @@ int receive_run(struct receive *receive, const struct pm_wait *wait) {
         mac_op_restart(&call->mac, call->task->space.sid);
         code = receive_attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
-    } while (pm_unlikely(code) && receive_again(receive, &code, wait, &deadline));
+    } while (pm_unlikely(code) && receive_again(receive, &code, &turn));
+    leave_receivers(receive, &turn);
     return call_end(call, code);
 }

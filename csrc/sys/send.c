@@ -12,7 +12,6 @@ bool disposition_sends(uint32_t disposition) {
 
 static int resolve_reply(struct send *send) {
     struct space *space = &send->call.task->space;
-    send->reply_entry = NULL;
     if (send->reply == MACH_PORT_NULL || send->reply == MACH_PORT_DEAD) return 0;
     send->reply_how = disposition_of(send->reply_disposition);
     send->reply_entry = space_lookup(call_ipc(&send->call), space, send->reply);
@@ -39,6 +38,8 @@ static int resolve_dest(struct send *send) {
 }
 
 static int resolve_header(struct send *send) {
+    send->dest_entry = send->reply_entry = NULL;        /* while the call waited the table may have moved */
+    send->dest_port = NULL;
     int code = resolve_dest(send);
     if (!code) code = resolve_reply(send);
     if (code) return code;
@@ -276,8 +277,6 @@ static int prepare(struct send *send) {
 static int send_attempt(struct call *call) {
     struct send *send = (struct send *)call;
     struct kmsg *kmsg = send->kmsg;
-    send->dest_entry = send->reply_entry = NULL;
-    send->dest_port = NULL;
     send->made_send_once = 0;
     send->circular = false;
     call->site.msgh_id = kmsg->msgh_id;
@@ -309,20 +308,27 @@ static void arm_send_possible(struct send *send) {
     if (entry && entry->request && entry->request->send_possible) entry->request->armed = true;
 }
 
-static int wait_for_room(struct send *send, const struct pm_wait *wait, int64_t deadline) {
+static int wait_for_room(struct send *send, struct turn *turn) {
     struct pm_kernel *kernel = send->call.kernel;
     struct port *port = send->dest_port;
-    bool woken = false;
     if (!port_extra_reserve(&kernel->ipc, port)) return KERN_RESOURCE_SHORTAGE;
-    port_ref(port);
+    turn_take(&kernel->ipc, turn, &port->extra->senders, port, &send->call.task->space);
     port->flags |= PORT_SENDERS_WAIT;
-    int code = wait_in(kernel, &port->extra->senders, &send->call.task->space, wait, deadline, MACH_SEND_TIMED_OUT,
-                       MACH_SEND_INTERRUPTED, &woken);
-    if (list_empty(&port->extra->senders)) port->flags &= ~(uint32_t)PORT_SENDERS_WAIT;
-    if (code && woken) mqueue_has_room(&kernel->ipc, port, &send->call.after);
-    port_unref(&kernel->ipc, port);
+    int code = turn_sleep(kernel, turn, MACH_SEND_TIMED_OUT, MACH_SEND_INTERRUPTED);
     send->waited = true;
     return code == MACH_RCV_PORT_DIED ? 0 : code;
+}
+
+/* Whatever became of this sender: a place it was woken for and did not take is another's. */
+static void leave_senders(struct send *send, struct turn *turn) {
+    struct ipc *ipc = call_ipc(&send->call);
+    struct port *port = turn->port;
+    if (!turn->queue) return;
+    port_ref(port);
+    turn_leave(ipc, turn);
+    if (list_empty(&port->extra->senders)) port->flags &= ~(uint32_t)PORT_SENDERS_WAIT;
+    mqueue_has_room(ipc, port, &send->call.after);
+    port_unref(ipc, port);
 }
 
 /* ---- pseudo-receive: the rights of a message that found no room come out again, as if received ---- */
@@ -355,8 +361,8 @@ static void hand_back(struct send *send) {
     struct call *call = &send->call;
     uint32_t rights = 2 + (send->kmsg->cargo ? send->kmsg->cargo->rights_used : 0);
     send->made_send_once = 0;
-    bool good = !space_reserve(&call->task->space, call_ipc(call), rights) && !resolve_header(send) && !resolve_body(send);
-    if (!good || reserve_messages(send)) {
+    if (space_reserve(&call->task->space, call_ipc(call), rights)) return;
+    if (resolve_header(send) || resolve_body(send) || reserve_messages(send)) {
         forget_notes(send);
         return;
     }
@@ -370,10 +376,9 @@ static bool found_no_room(int code) {
     return code == MACH_SEND_TIMED_OUT || code == MACH_SEND_INTERRUPTED || code == MACH_SEND_NO_BUFFER;
 }
 
-static bool send_again(struct send *send, int *code, const struct pm_wait *wait, int64_t *deadline) {
-    if (*code == MACH_SEND_TIMED_OUT && may_wait(send->call.kernel, wait)) {
-        if (*deadline == 0) *deadline = deadline_of(wait);
-        int waited = wait_for_room(send, wait, *deadline);
+static bool send_again(struct send *send, int *code, struct turn *turn) {
+    if (*code == MACH_SEND_TIMED_OUT && may_wait(send->call.kernel, turn->wait)) {
+        int waited = wait_for_room(send, turn);
         if (waited) *code = waited;
         return !waited;
     }
@@ -383,8 +388,9 @@ static bool send_again(struct send *send, int *code, const struct pm_wait *wait,
 
 int send_run(struct send *send, const struct pm_wait *wait) {
     struct call *call = &send->call;
-    int64_t deadline = 0;
+    struct turn turn;
     int code;
+    turn_init(&turn, wait);
     send->waited = send->handed_back = false;
     kernel_lock(call->kernel);
     mac_op_init(&call->mac, &call->kernel->mac, call->task->space.sid, call->task->space.id);
@@ -392,7 +398,8 @@ int send_run(struct send *send, const struct pm_wait *wait) {
         mac_op_restart(&call->mac, call->task->space.sid);
         code = send_attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
-    } while (pm_unlikely(code) && send_again(send, &code, wait, &deadline));
+    } while (pm_unlikely(code) && send_again(send, &code, &turn));
+    leave_senders(send, &turn);
     if (pm_unlikely(found_no_room(code)) && send->hand_back) hand_back(send);
     return call_end(call, code);
 }

@@ -23,17 +23,34 @@ static enum sleep_outcome sleep_on(struct waiter *waiter, const struct pm_wait *
     }
 }
 
-int wait_in(struct pm_kernel *kernel, struct list *queue, struct space *space, const struct pm_wait *wait,
-            int64_t deadline, int timed_out, int interrupted, bool *woken) {
-    struct waiter waiter;
-    waiter_enter(&waiter, queue, space);
+void turn_leave(struct ipc *ipc, struct turn *turn) {
+    if (!turn->queue) return;
+    turn->queue = NULL;
+    waiter_leave(&turn->waiter);
+    if (turn->port) port_unref(ipc, turn->port);
+}
+
+void turn_take(struct ipc *ipc, struct turn *turn, struct list *queue, struct port *port, struct space *space) {
+    if (turn->queue == queue && !list_empty(&turn->waiter.in_queue)) {
+        waiter_again(&turn->waiter);
+        return;
+    }
+    turn_leave(ipc, turn);
+    if (turn->deadline == 0) turn->deadline = deadline_of(turn->wait);
+    waiter_enter(&turn->waiter, queue, space);
+    turn->queue = queue;
+    turn->port = port;
+    if (port) port_ref(port);
+}
+
+int turn_sleep(struct pm_kernel *kernel, struct turn *turn, int timed_out, int interrupted) {
+    struct waiter *waiter = &turn->waiter;
     kernel_unlock(kernel);
-    enum sleep_outcome outcome = sleep_on(&waiter, wait, deadline);
+    enum sleep_outcome outcome = sleep_on(waiter, turn->wait, turn->deadline);
     kernel_lock(kernel);
-    int code = waiter.code;
-    *woken = waiter.woken;
-    waiter_leave(&waiter);
-    if (code) return code;
-    if (waiter.woken || outcome == SLEPT) return 0;
+    int code = waiter->code;
+    bool woken = waiter->woken;
+    if (code && !turn->port) turn_leave(&kernel->ipc, turn);
+    if (code || woken || outcome == SLEPT) return code;
     return outcome == SLEPT_TOO_LONG ? timed_out : interrupted;
 }
