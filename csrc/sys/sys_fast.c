@@ -34,7 +34,8 @@ static inline void fast_copy(char *to, const char *from, size_t size) {
     memcpy(to + size - 16, from + size - 16, 16);
 }
 
-/* Writes in place what mac.c would: one record of a send; one of a receive, for its two questions. */
+/* Writes in place what mac.c would: one record of a send; one of a receive, for its two questions. Every field is named:
+ * clearing the slot first would cost as much as filling it. */
 static inline void fast_record(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
                                const struct kmsg *kmsg, bool receives) {
     struct audit *audit = &kernel->mac.audit;
@@ -45,7 +46,7 @@ static inline void fast_record(struct pm_kernel *kernel, const struct space *spa
         .name = entry_name(space, entry), .tclass = PM_CLASS_MACH_PORT,
         .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
         .msgh_id = kmsg->msgh_id, .size = kmsg->size, .epoch = kernel->mac.epoch,
-        .flags = receives ? PM_AUDIT_RECEIVE : 0};
+        .flags = receives ? PM_AUDIT_RECEIVE : 0, .denied = 0, .report = 0, .result = 0};
 }
 
 static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
