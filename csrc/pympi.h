@@ -349,6 +349,8 @@ int64_t pm_port_sid(struct pm_task *task, uint32_t name);
 uint64_t pm_port_id(struct pm_task *task, uint32_t name);       /* never used twice in a kernel; 0 for no port */
 /* Of a name: the transfer that created it (0: made here). */
 uint64_t pm_port_provenance(struct pm_task *task, uint32_t name);
+/* 1 for a dead name, 0 for any other and for none; asking is no failure. */
+int pm_port_is_dead(struct pm_task *task, uint32_t name);
 /* A descriptor that is readable while messages wait on this port or set (eventfd, else a pipe). Closed with the port. */
 int64_t pm_port_event_fd(struct pm_task *task, uint32_t name);
 

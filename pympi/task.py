@@ -205,10 +205,8 @@ class Task:
 
     def _send_failed(self, code: int, name: int) -> NoReturn:
         error = self.failure(code, name)
-        if type(error) is InvalidName:
-            held = lib.pm_port_type(self._pointer, self._pointer, name)
-            if held > 0 and held & lib.MACH_PORT_TYPE_DEAD_NAME:
-                raise PortDied(code, error.detail)
+        if type(error) is InvalidName and lib.pm_port_is_dead(self._pointer, name):
+            raise PortDied(code, error.detail)
         raise error
 
     def _receive_failed(self, code: int, name: int) -> NoReturn:

@@ -386,34 +386,47 @@ int64_t pm_port_event_fd(struct pm_task *task, uint32_t name) {
 
 /* ---- facts about a name, for tools of the task itself ---- */
 
+enum fact { FACT_SID, FACT_ID, FACT_PROVENANCE, FACT_DEAD };
+
 static int attempt_fact(struct call *call) {
     struct attr_call *args = (struct attr_call *)call;
     int code = call_enter(call, OBSERVE);
     if (code) return code;
     struct entry *entry = space_lookup(call_ipc(call), &call->task->space, args->name);
-    if (!entry) return KERN_INVALID_NAME;
+    if (!entry) return args->flavor == FACT_SID ? KERN_INVALID_NAME : 0;
     bool is_port = entry_type(entry) & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_RECEIVE | MACH_PORT_TYPE_SEND_ONCE);
-    const struct port *port = entry->object;
-    args->wide = args->flavor == 2 ? entry->provenance : !is_port ? 0 : args->flavor ? port->id : port->sid;
-    return is_port || args->flavor ? 0 : KERN_INVALID_RIGHT;
+    const struct port *port = is_port ? entry->object : NULL;
+    switch ((enum fact)args->flavor) {
+    case FACT_SID: args->wide = port ? port->sid : 0; break;
+    case FACT_ID: args->wide = port ? port->id : 0; break;
+    case FACT_PROVENANCE: args->wide = entry->provenance; break;
+    case FACT_DEAD: args->wide = (entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) != 0; break;
+    }
+    return port || args->flavor != FACT_SID ? 0 : KERN_INVALID_RIGHT;
 }
 
 int64_t pm_port_sid(struct pm_task *task, uint32_t name) {
     struct pm_task *caller = task;
-    RUN(PM_OP_NAME, attempt_fact, .flavor = 0);
+    RUN(PM_OP_NAME, attempt_fact, .flavor = FACT_SID);
     return code ? -(int64_t)code : (int64_t)args.wide;
 }
 
 uint64_t pm_port_id(struct pm_task *task, uint32_t name) {
     struct pm_task *caller = task;
-    RUN(PM_OP_NAME, attempt_fact, .flavor = 1);
+    RUN(PM_OP_NAME, attempt_fact, .flavor = FACT_ID);
     return code ? 0 : args.wide;
 }
 
 uint64_t pm_port_provenance(struct pm_task *task, uint32_t name) {
     struct pm_task *caller = task;
-    RUN(PM_OP_NAME, attempt_fact, .flavor = 2);
+    RUN(PM_OP_NAME, attempt_fact, .flavor = FACT_PROVENANCE);
     return code ? 0 : args.wide;
+}
+
+int pm_port_is_dead(struct pm_task *task, uint32_t name) {
+    struct pm_task *caller = task;
+    RUN(PM_OP_NAME, attempt_fact, .flavor = FACT_DEAD);
+    return !code && args.wide;
 }
 
 /* ==== requests for notification ================================================================================== */
