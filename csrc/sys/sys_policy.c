@@ -89,8 +89,10 @@ int pm_kernel_set_policy(struct pm_kernel *kernel, uint32_t flags) {
 
 uint32_t pm_kernel_epoch(struct pm_kernel *kernel) { return __atomic_load_n(&kernel->mac.epoch, __ATOMIC_RELAXED); }
 
+/* The reference is for a decider that destroys the kernel. */
 static void op_begin(struct mac_op *op, struct pm_kernel *kernel, uint32_t ssid) {
     kernel_lock(kernel);
+    kernel->refs++;
     mac_op_init(op, &kernel->mac, ssid, 0);
 }
 
@@ -117,7 +119,7 @@ int pm_decide(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t t
     *decision = (struct pm_decision){vector.allowed, vector.auditallow, vector.auditdeny, vector.report,
                                      kernel->mac.epoch};
     mac_op_done(&op);
-    kernel_unlock(kernel);
+    kernel_unref_unlock(kernel);
     return code;
 }
 
@@ -151,7 +153,7 @@ int pm_check_many(struct pm_kernel *kernel, const uint32_t *ssids, const uint32_
         results[i] = (vector.allowed & permissions[i]) == permissions[i];
     }
     mac_op_done(&op);
-    kernel_unlock(kernel);
+    kernel_unref_unlock(kernel);
     return code;
 }
 

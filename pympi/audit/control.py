@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .. import _upcall
 from .._ffi import ffi, lib
 from ..enums import ALL
-from ..errors import MachError, check, exception
+from ..errors import ForkedError, MachError, check, exception
 from .record import RECORD, Batch
 
 if TYPE_CHECKING:
@@ -226,9 +226,14 @@ class Audit:
         }
 
     def close(self) -> None:
-        """Drain into the sinks, and close those that can be closed. The kernel does this."""
+        """Drain into the sinks, and close those that can be closed. The kernel does this.
+
+        In a child of fork() there is nothing to drain, and the records are the parent's to write.
+        """
         try:
             self.flush()
+        except ForkedError:
+            self._sinks = []
         finally:
             lib.pm_audit_set_drainer(self._kernel.pointer, ffi.NULL, ffi.NULL)
             _upcall.forget(self._number)

@@ -56,6 +56,7 @@ class File:
         self._file = Path(path).open("wb")  # noqa: SIM115
         self._written: dict[bytes, dict[int, str]] = {b"LABL": {}, b"TASK": {}, b"CLAS": {}}
         self._file.write(MAGIC)
+        self._file.flush()
 
     def __call__(self, batch: Batch) -> None:
         """Write a batch, and before it what its numbers stand for, where that is new."""
@@ -67,6 +68,7 @@ class File:
         self._define(b"TASK", batch.tasks)
         self._define(b"CLAS", classes)
         self._frame(b"RECS", batch.records.astype(RECORD, copy=False).tobytes())
+        self._file.flush()
 
     def _define(self, tag: bytes, texts: Mapping[int, str]) -> None:
         written = self._written[tag]
@@ -77,10 +79,6 @@ class File:
 
     def _frame(self, tag: bytes, payload: bytes) -> None:
         self._file.write(FRAME.pack(tag, len(payload)) + payload)
-
-    def flush(self) -> None:
-        """Hand what was written to the operating system."""
-        self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

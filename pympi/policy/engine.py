@@ -45,6 +45,7 @@ NOTHING = Decision(allowed=0, auditallow=0, auditdeny=ALL)
 """The answer of a module that failed."""
 
 _KEPT_LABELS = 1024
+_KNOWN_LABELS = 1 << 12
 
 
 class _Broken:
@@ -111,7 +112,8 @@ class Composition:
         self.modules = dict(sorted(modules.items()))
         self.failures = failures
         self.uncached = any(module.uncached for module in modules.values())
-        self.values = functools.lru_cache(maxsize=65536)(self._values)
+        self.values = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._values)
+        self.filed = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._filed)
 
     def _asked(self, method: str) -> Iterator[tuple[int, PolicyModule]]:
         for index, module in enumerate(self.modules.values()):
@@ -145,7 +147,7 @@ class Composition:
         named = ((m.name, parts[name]) for name, m in self.modules.items() if name in parts)
         return format_label(dict(named))
 
-    def filed(self, text: str) -> str:
+    def _filed(self, text: str) -> str:
         """Return a user's label as the core files it: checked by its modules, in canonical form.
 
         Raises:

@@ -6,11 +6,21 @@ import gc
 import os
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pympi import ForkedError, Kernel, KernelClosed, MachError, SimulatedClock, Task, VerifyError
+from pympi import (
+    ForkedError,
+    Kernel,
+    KernelClosed,
+    MachError,
+    SimulatedClock,
+    Task,
+    VerifyError,
+    audit,
+)
 from pympi.errors import LabelError
 from pympi.policy import Partition, Rules, Stub
 
@@ -231,3 +241,21 @@ def test_after_fork_a_child_may_only_close(kernel: Kernel, server: Task) -> None
 
     assert in_child(child) == 0
     assert port.receive(timeout=0).body == b"x"
+
+
+def test_a_child_writes_no_audit_of_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "run.audit"
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(path))
+        task = kernel.create_task("task")
+        task.allocate_port().make_send(task).send(b"")
+        recorded = len(list(audit.read(path)))
+
+        def child() -> int:
+            kernel.close()
+            return 0
+
+        assert in_child(child) == 0
+        assert len(list(audit.read(path))) == recorded
+    assert len(list(audit.read(path))) > recorded

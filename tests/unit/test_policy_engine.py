@@ -432,6 +432,27 @@ def test_a_decider_may_use_its_kernel() -> None:
         assert kernel.policies.failures == {}
 
 
+@pytest.mark.parametrize("form", ["access", "checker", "check_many"])
+def test_closing_a_kernel_without_tasks_from_within_a_decision(form: str) -> None:
+    class Closer(PolicyModule):
+        name = "closer"
+
+        def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+            kernel.close()
+            return Decision()
+
+    kernel = Kernel(policies=[Closer()])
+    with kernel.borrowed("closer/a") as sid:
+        if form == "access":
+            with pytest.raises(KernelClosed):
+                kernel.explain("closer/a", "closer/a", "mach_port", "send")
+        elif form == "checker":
+            assert kernel.checker("mach_port", "send")(sid, sid) in (True, False)
+        else:
+            kernel.check_many([sid] * 3, sid, "mach_port", "send")
+    assert kernel.closed
+
+
 def test_closing_from_within_a_decision() -> None:
     class Closer(PolicyModule):
         name = "closer"
