@@ -235,7 +235,9 @@ static void record_fill(struct pm_audit_record *record, const struct mac_op *op,
     *record = (struct pm_audit_record){
         .provenance = site->provenance, .port = site->port, .real_sid = op->real_sid, .effective_sid = op->sid,
         .peer_sid = site->peer_sid, .task = op->task, .name = site->name, .operation = site->operation,
-        .msgh_id = site->msgh_id, .size = site->size, .flags = site->flags, .epoch = op->mac->epoch};
+        .msgh_id = site->msgh_id, .size = site->size, .flags = site->flags, .epoch = op->mac->epoch,
+        .sequence = 0, .time = 0, .transfer = 0, .object_sid = 0, .tclass = 0, .asked = 0, .denied = 0, .report = 0,
+        .result = 0};
 }
 
 static void record_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,

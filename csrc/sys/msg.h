@@ -45,6 +45,7 @@ struct receive {
 /* All but the call, which is large and which call_init() sets, begins at zero. */
 static inline void receive_init(struct receive *receive, uint32_t name) {
     memset((char *)receive + sizeof receive->call, 0, sizeof *receive - sizeof receive->call);
+    receive->call.done = false;
     receive->name = name;
 }
 

@@ -141,6 +141,9 @@ static void list_memories(struct cargo *cargo) {
         if (cargo->descriptors[i].memory.address) cargo->memories[cargo->memory_used++] = cargo->descriptors[i].memory;
 }
 
+static const struct pm_identity kernel_identity = {.security_token = {0, 1}};
+
+/* Every field is named: clearing the whole first would cost as much again. */
 void received_fill(struct pm_received *received, const struct receive *receive) {
     struct kmsg *kmsg = receive->kmsg;
     *received = (struct pm_received){
@@ -149,9 +152,8 @@ void received_fill(struct pm_received *received, const struct receive *receive) 
         .real_sid = kmsg->real_sid, .sender_task = kmsg->sender ? kmsg->sender->id : 0, .access = kmsg->access,
         .method = kmsg->flags & KMSG_METHOD, .denied = receive->denied, .voucher = kmsg->voucher,
         .transfer = kmsg->transfer, .context = receive->context, .body = kmsg->body,
-        .message = (struct pm_message *)kmsg};
-    if (kmsg->sender) received->identity = kmsg->sender->identity;
-    else received->identity.security_token[1] = 1;
+        .message = (struct pm_message *)kmsg, .rights = NULL, .rights_count = 0, .memory = NULL, .memory_count = 0,
+        .identity = kmsg->sender ? kmsg->sender->identity : kernel_identity};
     if (!kmsg->cargo) return;
     list_memories(kmsg->cargo);
     received->rights = kmsg->cargo->received;
@@ -210,14 +212,19 @@ static int attempt_refuse(struct call *call) {
 }
 
 void message_refuse(struct pm_task *task, const struct pm_received *received) {
-    struct refuse_call args = {.received = received};
+    struct refuse_call args;
+    if (!received->reply_disposition && !received->rights_count) return;
+    args.received = received;
     if (!call_init(&args.call, task, task, PM_OP_NAME, 0)) call_run(&args.call, attempt_refuse);
 }
 
 int64_t receive_bytes(struct pm_task *task, uint32_t name, void *body, uint64_t capacity,
                              const struct pm_wait *wait) {
-    struct receive receive = {.name = name, .need = need_body, .room = capacity};
+    struct receive receive;
     struct pm_received received;
+    receive_init(&receive, name);
+    receive.need = need_body;
+    receive.room = capacity;
     int code = call_init(&receive.call, task, task, PM_OP_RECEIVE, name);
     if (!code) code = receive_run(&receive, wait);
     if (code && !receive.call.done) return -(int64_t)code;
