@@ -37,19 +37,21 @@ struct cargo {
 
 enum kmsg_flag { KMSG_METHOD = 1, KMSG_EFFECTIVE = 2, KMSG_CIRCULAR = 4, KMSG_KERNEL = 8 };
 
+/* What is empty in a short message comes first and together: it is cleared by two stores. */
 struct kmsg {
     struct kmsg *next;
+    struct port *reply;                 /* NULL or PORT_DEAD where there is none */
+    struct cargo *cargo;
+    uint32_t voucher;
+    uint8_t dest_type, reply_type;      /* MACH_MSG_TYPE_PORT_SEND or _SEND_ONCE */
+    uint16_t flags;
     struct port *dest;                  /* NULL once received */
     char *body;
     struct space *sender;               /* NULL: the kernel. Counted in the sender's in_flight and queued_bytes */
     uint64_t transfer;
-    int32_t msgh_id;
     uint32_t size, sid, real_sid, access;
-    uint8_t dest_type, reply_type;      /* MACH_MSG_TYPE_PORT_SEND or _SEND_ONCE */
-    uint16_t flags;
-    struct port *reply;                 /* NULL or PORT_DEAD where there is none */
-    struct cargo *cargo;
-    uint32_t voucher, charge;           /* bytes charged to the sender */
+    int32_t msgh_id;
+    uint32_t charge;                    /* bytes charged to the sender */
     struct ipc *ipc;
     _Alignas(8) char inside[KMSG_INLINE];
 };

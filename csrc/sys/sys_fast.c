@@ -64,20 +64,20 @@ static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *k
 static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
                              int32_t msgh_id, uint32_t access) {
     kmsg->next = NULL;
+    kmsg->reply = NULL;
+    kmsg->cargo = NULL;
+    kmsg->voucher = 0;
+    kmsg->dest_type = MACH_MSG_TYPE_PORT_SEND;
+    kmsg->reply_type = 0;
+    kmsg->flags = KMSG_METHOD;
     kmsg->dest = port;
     kmsg->body = kmsg->inside;
     kmsg->sender = space;
     kmsg->transfer = ++ipc->transfers;
-    kmsg->msgh_id = msgh_id;
     kmsg->size = size;
     kmsg->sid = kmsg->real_sid = space->sid;
     kmsg->access = access;
-    kmsg->dest_type = MACH_MSG_TYPE_PORT_SEND;
-    kmsg->reply_type = 0;
-    kmsg->flags = KMSG_METHOD;
-    kmsg->reply = NULL;
-    kmsg->cargo = NULL;
-    kmsg->voucher = 0;
+    kmsg->msgh_id = msgh_id;
     kmsg->charge = size;
     kmsg->ipc = ipc;
     space->in_flight++;
