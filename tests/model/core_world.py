@@ -22,6 +22,8 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "mach_port_get_attributes": tuple,
     "mach_port_get_set_status": list,
     "mach_port_extract_right": tuple,
+    "mach_port_peek": tuple,
+    "mach_ports_lookup": list,
 }
 
 
@@ -49,12 +51,28 @@ class CoreWorld(World):
         modules = [TableModule(allows)] if allows else []
         self.kernel = Kernel(policies=modules, fast_path=fast_path, seed=1)
 
-    def create_task(self, label: str = "", parent: Any = None) -> Any:
-        text = f"{MODULE}/{label}" if self.checked else None
-        return self.kernel.create_task("task", text, parent=parent)
+    def text(self, label: str) -> str:
+        return f"{MODULE}/{label}" if self.checked else "-"
 
-    def terminate(self, task: Any) -> None:
-        task.terminate()
+    def create_task(self, label: str | None = "", uid: int = 0, parent: Any = None) -> Any:
+        text = None if label is None else self.text(label)
+        try:
+            return self.kernel.create_task("task", text, uid=uid, parent=parent)
+        except MachError as error:
+            raise Refused(error.code) from error
+
+    def terminate(self, task: Any, caller: Any = None) -> None:
+        try:
+            task.terminate(caller=caller)
+        except MachError as error:
+            raise Refused(error.code) from error
+
+    def relabel_task(self, task: Any, label: str, caller: Any = None) -> None:
+        task.relabel(self.text(label), caller=caller)
+
+    def relabel_port(self, task: Any, name: int, label: str, caller: Any = None) -> None:
+        with self.kernel.borrowed(self.text(label), task) as sid:
+            task._do(lib.pm_port_relabel, name, sid, caller=caller)
 
     def mach_port_construct(self, task: Any, flags: int, qlimit: int, context: int) -> int:
         name: int = mach.mach_port_construct(task, mach.PortOptions(flags, qlimit), context)
@@ -106,6 +124,13 @@ class CoreWorld(World):
 
     def verify(self) -> None:
         self.kernel.verify()
+
+    def counts(self) -> dict[str, int]:
+        stats = self.kernel.stats()
+        return {key: stats[key] for key in ("port_sets", "names", "messages_queued")}
+
+    def ports(self) -> int:
+        return int(self.kernel.stats()["ports"])
 
     def close(self) -> None:
         self.kernel.close()

@@ -134,6 +134,9 @@ def compare_state(scene: Scene, number: int) -> None:
             world.verify()
         except Exception as error:
             raise Difference(number, f"{type(world).__name__}.verify: {error!r}") from error
+    counts = [world.counts() for world in scene.worlds]
+    if any(each != counts[0] for each in counts):
+        raise Difference(number, f"counts: model {counts[0]}, core {counts[1:]}")
 
 
 def perform(scene: Scene, step: Step) -> None:
@@ -181,6 +184,13 @@ def run(scene: Scene, steps: Iterable[Step], every: int, mark: Callable[[int], N
         if (number + 1) % every == 0:
             compare_state(scene, step.number)
     compare_state(scene, number)
+    for key in list(scene.tasks):
+        number += 1
+        perform(scene, Step(number, "terminate", key, (key,)))
+        compare_state(scene, number)
+    left = [world.ports() for world in scene.worlds]
+    if any(left):
+        raise Difference(number, f"without tasks there are still ports: {left}")
     for world in scene.worlds:
         world.close()
 

@@ -59,6 +59,32 @@ STATUS_FLAG = {
     m.IMPORTANCE_RECEIVER: m.STATUS_IMP_DONATION,
     m.DENAP_RECEIVER: 0,
 }
+ALLOCATED = (m.RIGHT_RECEIVE, m.RIGHT_PORT_SET, m.RIGHT_DEAD_NAME)
+# What is asked of the one whose space is acted on, where another acts.
+INSERTS, EXTRACTS, OBSERVES = "insert_right", "extract_right", "observe"
+ASKED_OF_SPACE = {
+    "mach_port_allocate": INSERTS,
+    "mach_port_allocate_name": INSERTS,
+    "mach_port_insert_member": INSERTS,
+    "mach_port_move_member": INSERTS,
+    "mach_port_set_attributes": INSERTS,
+    "mach_port_set_mscount": INSERTS,
+    "mach_port_set_context": INSERTS,
+    "mach_port_request_notification": INSERTS,
+    "relabel_port": INSERTS,
+    "mach_port_mod_refs": EXTRACTS,
+    "mach_port_deallocate": EXTRACTS,
+    "mach_port_destroy": EXTRACTS,
+    "mach_port_destruct": EXTRACTS,
+    "mach_port_extract_member": EXTRACTS,
+    "mach_port_type": OBSERVES,
+    "mach_port_names": OBSERVES,
+    "mach_port_get_refs": OBSERVES,
+    "mach_port_get_set_status": OBSERVES,
+    "mach_port_get_attributes": OBSERVES,
+    "mach_port_get_context": OBSERVES,
+    "mach_port_peek": OBSERVES,
+}
 LIVE = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
 KERNEL_TOKEN = (0, 1)
 
@@ -160,8 +186,8 @@ class Task:
     generations: dict[int, int] = field(default_factory=dict)
     free: list[int] = field(default_factory=list)
     memory: dict[int, bytes] = field(default_factory=dict)
-    special: dict[int, Port] = field(default_factory=dict)
-    registered: list[Right] = field(default_factory=list)
+    special: dict[int, Port] = field(default_factory=dict)  # send rights, by number
+    registered: dict[int, Port] = field(default_factory=dict)
 
     def indices(self) -> set[int]:
         return {name >> 8 for name in self.table}
@@ -299,12 +325,18 @@ class Model:
         self.tasks: list[Task] = []
         self.doomed: list[Kmsg] = []
         self.next_address = 0x10000
+        self.caller: Task = Task("")  # who makes the present call
         self.added: list[tuple[Task, int]] = []  # names that came into being
 
-    def call(self, name: str, task: Task, *arguments: Any, **options: Any) -> Any:
-        """The Mach call of this name; a dead task can make none."""
-        need(task.alive, m.INVALID_TASK)
-        return getattr(self, name)(task, *arguments, **options)
+    def call(self, name: str, task: Task, *arguments: Any, caller: Task | None = None) -> Any:
+        """The Mach call of this name, by `caller` where that is another task."""
+        self.caller = caller or task
+        if name in ("mach_port_allocate", "mach_port_allocate_name"):
+            need(arguments[0] in ALLOCATED, m.INVALID_VALUE)
+        need(task.alive and self.caller.alive, m.INVALID_TASK)
+        if self.caller is not task and name in ASKED_OF_SPACE:
+            self.ask_task(task, ASKED_OF_SPACE[name])
+        return getattr(self, name)(task, *arguments)
 
     # ---- names and entries -------------------------------------------------------------
 
@@ -355,6 +387,9 @@ class Model:
 
     def ask(self, task: Task, port: Port, permission: str, code: int = m.NO_ACCESS) -> None:
         need(self.allows(task.label, port.label, "mach_port", permission), code)
+
+    def ask_task(self, task: Task, permission: str) -> None:
+        need(self.allows(self.caller.label, task.label, "mach_task", permission), m.NO_ACCESS)
 
     # ---- notifications -----------------------------------------------------------------
 
@@ -620,33 +655,109 @@ class Model:
 
     # ---- tasks ---------------------------------------------------------------------------
 
-    def create_task(
-        self,
-        label: str,
-        parent: Task | None = None,
-        audit_token: tuple[int, ...] = (0,) * 8,
-        security_token: tuple[int, int] = (0, 0),
-    ) -> Task:
-        task = Task(label, audit_token, security_token)
+    def create_task(self, label: str | None, uid: int = 0, parent: Task | None = None) -> Task:
+        """A task with this label, else the parent's. The parent's kept ports are copied."""
         if parent:
-            task.special = dict(parent.special)
-            task.registered = list(parent.registered)
-            for port in task.special.values():
-                port.srights += port.alive
+            need(parent.alive, m.INVALID_TASK)
+            label = parent.label if label is None else label
+            need(self.allows(parent.label, label, "mach_task", "create"), m.NO_ACCESS)
+        task = Task(label or "", (uid, uid, 0, uid, 0, 0, 0, 0), (uid, 0))
+        for kept, inherited in (
+            (parent.special, task.special) if parent else ({}, {}),
+            (parent.registered, task.registered) if parent else ({}, {}),
+        ):
+            for slot, port in kept.items():
+                if port.alive:
+                    port.srights += 1
+                    inherited[slot] = port
         self.tasks.append(task)
         return task
 
-    def terminate(self, task: Task) -> None:
-        need(task.alive, m.INVALID_TASK)
+    def terminate(self, task: Task, caller: Task | None = None) -> None:
+        self.caller = caller or task
+        need(task.alive and self.caller.alive, m.INVALID_TASK)
+        if self.caller is not task:
+            self.ask_task(task, "terminate")
         task.alive = False
-        for port in task.special.values():
-            self.destroy_right(Right(m.PORT_SEND, port))
-        task.special = {}
         for name in sorted(task.table):
-            self.drop_entry(task, name)
+            if name in task.table:
+                self.drop_entry(task, name)
+        for port in (*task.special.values(), *task.registered.values()):
+            self.drop_send(port)
         task.memory.clear()
         self.tasks.remove(task)
         self.settle()
+
+    def keepable(self, task: Task, name: int) -> Port | None:
+        """The port of a send right of the caller's, of which the task may keep a copy."""
+        if not valid(name):
+            return None
+        entry = self.entry(self.caller, name)
+        need(entry.types & m.TYPE_SEND, m.INVALID_RIGHT)
+        assert isinstance(entry.object, Port)
+        self.ask(self.caller, entry.object, "copy_send")
+        self.ask(task, entry.object, "hold_send")
+        return entry.object
+
+    def keep(self, kept: dict[int, Port], slot: int, port: Port | None) -> None:
+        old = kept.pop(slot, None)
+        if old:
+            self.drop_send(old)
+        if port:
+            port.srights += 1
+            kept[slot] = port
+
+    def show_kept(self, kept: dict[int, Port], slots: Sequence[int]) -> list[int]:
+        """Send rights to what a task keeps, for the caller; null for what is not there."""
+        ports = [kept.get(slot) for slot in slots]
+        living = [port if port and port.alive else None for port in ports]
+        for port in living:
+            if port:
+                self.ask(self.caller, port, "hold_send")
+        names = []
+        for port in living:
+            if port:
+                port.srights += 1
+            names.append(self.copyout(self.caller, Right(m.PORT_SEND, port or m.NULL)))
+        return names
+
+    def task_set_special_port(self, task: Task, which: int, name: int) -> None:
+        need(0 < which < m.SPECIAL_PORTS, m.INVALID_ARGUMENT)
+        self.ask_task(task, "set_special_port")
+        self.keep(task.special, which, self.keepable(task, name))
+        self.settle()
+
+    def task_get_special_port(self, task: Task, which: int) -> int:
+        need(0 < which < m.SPECIAL_PORTS, m.INVALID_ARGUMENT)
+        self.ask_task(task, "get_special_port")
+        return self.show_kept(task.special, [which])[0]
+
+    def mach_ports_register(self, task: Task, names: Sequence[int]) -> None:
+        need(len(names) <= m.PORT_REGISTER_MAX, m.INVALID_ARGUMENT)
+        self.ask_task(task, "set_special_port")
+        ports = [self.keepable(task, name) for name in names]
+        for slot, port in enumerate((ports + [None] * 3)[:3]):
+            self.keep(task.registered, slot, port)
+        self.settle()
+
+    def mach_ports_lookup(self, task: Task) -> list[int]:
+        self.ask_task(task, "get_special_port")
+        return self.show_kept(task.registered, range(m.PORT_REGISTER_MAX))
+
+    # ---- labels ------------------------------------------------------------------------------
+
+    def relabel_task(self, task: Task, label: str) -> None:
+        for permission, target in (("relabelfrom", task.label), ("relabelto", label)):
+            need(self.allows(self.caller.label, target, "mach_task", permission), m.NO_ACCESS)
+        task.label = label
+
+    def relabel_port(self, task: Task, name: int, label: str) -> None:
+        entry = self.entry(task, name)
+        need(entry.types & LIVE, m.INVALID_RIGHT)
+        assert isinstance(entry.object, Port)
+        for permission, target in (("relabelfrom", entry.object.label), ("relabelto", label)):
+            need(self.allows(self.caller.label, target, "mach_port", permission), m.NO_ACCESS)
+        entry.object.label = label
 
     # ---- mach_port_*: names ---------------------------------------------------------------
 
@@ -657,7 +768,6 @@ class Model:
         self.allocate(task, right, name)
 
     def allocate(self, task: Task, right: int, name: int | None) -> int:
-        need(right in (m.RIGHT_RECEIVE, m.RIGHT_PORT_SET, m.RIGHT_DEAD_NAME), m.INVALID_VALUE)
         if name is not None:
             task.check_free(name)
             task.claim_name(name)
@@ -774,13 +884,12 @@ class Model:
 
     # ---- mach_port_*: rights between spaces -----------------------------------------------
 
-    def mach_port_insert_right(
-        self, task: Task, name: int, poly: int, disposition: int, caller: Task | None = None
-    ) -> None:
-        caller = caller or task
+    def mach_port_insert_right(self, task: Task, name: int, poly: int, disposition: int) -> None:
+        caller = self.caller
         need(disposition in m.DISPOSITIONS and valid(name), m.INVALID_VALUE)
         need(valid(poly), m.INVALID_CAPABILITY)
-        self.ask_task(caller, task, "insert_right")
+        if caller is not task:
+            self.ask_task(task, "insert_right")
         port = self.try_copyin(caller, poly, disposition, {}, dead_ok=True)
         need(isinstance(port, Port), m.INVALID_CAPABILITY)
         assert isinstance(port, Port)
@@ -813,18 +922,12 @@ class Model:
         if name is not None and kind == m.PORT_SEND and not own_move:
             need(task.table[name].urefs < m.UREFS_MAX, m.UREFS_OVERFLOW)
 
-    def ask_task(self, caller: Task, task: Task, permission: str) -> None:
-        """What a task does to another's space is asked, too."""
-        if caller is not task:
-            need(self.allows(caller.label, task.label, "mach_task", permission), m.NO_ACCESS)
-
-    def mach_port_extract_right(
-        self, task: Task, name: int, disposition: int, caller: Task | None = None
-    ) -> tuple[int, int]:
-        caller = caller or task
+    def mach_port_extract_right(self, task: Task, name: int, disposition: int) -> tuple[int, int]:
+        caller = self.caller
         need(disposition in m.DISPOSITIONS, m.INVALID_VALUE)
         need(valid(name), m.INVALID_RIGHT)
-        self.ask_task(caller, task, "extract_right")
+        if caller is not task:
+            self.ask_task(task, "extract_right")
         port = self.try_copyin(task, name, disposition, {}, dead_ok=True)
         if isinstance(port, Port):
             self.ask(caller, port, GIVE[disposition])
@@ -890,8 +993,7 @@ class Model:
     def mach_port_get_attributes(self, task: Task, name: int, flavor: int) -> tuple[int, ...]:
         if flavor == m.LIMITS_INFO and not valid(name):
             return ()
-        port = self.receive_right(task, name)
-        self.ask(task, port, "get_attributes")
+        port = self.seen_port(task, name)
         if flavor == m.LIMITS_INFO:
             return (port.qlimit,)
         if flavor in (m.RECEIVE_STATUS, m.INFO_EXT):
@@ -928,11 +1030,37 @@ class Model:
             need(flavor in STATUS_FLAG, m.INVALID_ARGUMENT)
             port.flags |= STATUS_FLAG[flavor]
 
-    def changed_port(self, task: Task, name: int) -> Port:
-        """A port of which the task may change attributes."""
+    def seen_port(self, task: Task, name: int) -> Port:
+        """A port of which the caller may see attributes."""
         port = self.receive_right(task, name)
-        self.ask(task, port, "set_attributes")
+        self.ask(self.caller, port, "get_attributes")
         return port
+
+    def changed_port(self, task: Task, name: int) -> Port:
+        """A port of which the caller may change attributes."""
+        port = self.receive_right(task, name)
+        self.ask(self.caller, port, "set_attributes")
+        return port
+
+    def mach_port_assert_attributes(
+        self, task: Task, name: int, flavor: int, info: Sequence[int]
+    ) -> None:
+        port = self.seen_port(task, name)
+        need(flavor == m.GUARD_INFO, m.INVALID_ARGUMENT)
+        need(len(info) >= 2, m.FAILURE)
+        need(port.strict and port.context == info[0] | info[1] << 32, m.INVALID_ARGUMENT)
+
+    def mach_port_peek(
+        self, task: Task, name: int, trailer: int, seqno: int
+    ) -> tuple[int, int, int, bytes]:
+        port = self.seen_port(task, name)
+        size = m.TRAILER_SIZE.get(trailer >> 24 & 0xFF, 0)
+        need(0 < size <= m.TRAILER_SIZE[m.TRAILER_AUDIT], m.INVALID_VALUE)
+        place = (seqno - port.seqno) & 0xFFFFFFFF if seqno else 0
+        need(place < len(port.queue), m.FAILURE)
+        kmsg, found = port.queue[place], (port.seqno + place) & 0xFFFFFFFF
+        whole = kmsg.size(m.OPTION_RCV_GUARDED_DESC) + m.TRAILER_SIZE[0]
+        return found, whole, kmsg.id, self.trailer(kmsg, found, port, size)
 
     def mach_port_set_mscount(self, task: Task, name: int, mscount: int) -> None:
         self.changed_port(task, name).mscount = mscount
@@ -941,8 +1069,7 @@ class Model:
         self.changed_port(task, name).seqno = seqno
 
     def mach_port_get_context(self, task: Task, name: int) -> int:
-        port = self.receive_right(task, name)
-        self.ask(task, port, "get_attributes")
+        port = self.seen_port(task, name)
         return 0 if port.strict else port.context
 
     def mach_port_set_context(self, task: Task, name: int, context: int) -> None:
@@ -983,15 +1110,17 @@ class Model:
         need(register, m.INVALID_VALUE)
         assert register
         entry = self.entry(task, name, m.INVALID_ARGUMENT)
-        target = self.try_notify(task, notify, disposition)
-        need(not target or name != notify or disposition == m.MAKE_SEND_ONCE, m.INVALID_NAME)
+        caller = self.caller
+        target = self.try_notify(caller, notify, disposition)
+        given_away = target and disposition == m.MOVE_SEND_ONCE and caller is task
+        need(not given_away or name != notify, m.INVALID_NAME)
         if isinstance(entry.object, Port):
-            self.ask(task, entry.object, "request_notification")
+            self.ask(caller, entry.object, "request_notification")
         commit = register(task, name, sync, target, id_)
         if target:
-            self.copyin(task, notify, disposition)
+            self.copyin(caller, notify, disposition)
         previous = commit()
-        result = self.copyout(task, Right(m.PORT_SEND_ONCE, previous)) if previous else m.NULL
+        result = self.copyout(caller, Right(m.PORT_SEND_ONCE, previous)) if previous else m.NULL
         self.settle()
         return result
 
@@ -1457,6 +1586,8 @@ class Model:
 
     def deny_takes(self, task: Task, kmsg: Kmsg) -> bool:
         """Marks the rights which the receiver may not hold; True if there are any."""
+        if kmsg.sender is None:  # the kernel's messages are not mediated
+            return False
         denied = 0
 
         def keep(right: Right) -> Right:
@@ -1546,33 +1677,65 @@ class Model:
 
     # ---- what a test may ask of the whole -------------------------------------------------------
 
-    def recount(self) -> None:
-        """Asserts that every port's counts are what spaces, messages and requests add up to."""
-        ports = {entry.object for task in self.tasks for entry in task.table.values()}
-        work = [port for port in ports if isinstance(port, Port)]
-        seen = set(work)
-        sends: dict[Port, int] = {}
+    def living(self) -> set[Port]:
+        """Every port that a name, a message or a task leads to, and that is alive."""
+        work: list[object] = [entry.object for task in self.tasks for entry in task.table.values()]
+        for task in self.tasks:
+            work += [*task.special.values(), *task.registered.values()]
+        found: set[Port] = set()
         while work:
             port = work.pop()
-            assert port.alive
+            if not isinstance(port, Port) or not port.alive or port in found:
+                continue
+            found.add(port)
+            work += [port.no_senders, port.destroyed]
+            work += [request.notify for request in port.requests]
+            for kmsg in port.queue:
+                work += [right.port for right in (kmsg.dest, kmsg.reply, *kmsg.body_rights())]
+        return found
+
+    def counts(self) -> dict[str, int]:
+        ports = self.living()
+        entries = [entry for task in self.tasks for entry in task.table.values()]
+        return {
+            "port_sets": sum(isinstance(entry.object, PortSet) for entry in entries),
+            "names": len(entries),
+            "messages_queued": sum(len(port.queue) for port in ports),
+        }
+
+    def recount(self) -> None:
+        """Asserts that every port's counts are what spaces, messages and requests add up to."""
+        ports = self.living()
+        sends, onces = dict.fromkeys(ports, 0), dict.fromkeys(ports, 0)
+
+        def count(counts: dict[Port, int], port: object) -> None:
+            if isinstance(port, Port) and port in counts:
+                counts[port] += 1
+
+        for task in self.tasks:
+            for entry in task.table.values():
+                self.check_entry(entry)
+                if entry.types & m.TYPE_SEND:
+                    count(sends, entry.object)
+                elif entry.types & m.TYPE_SEND_ONCE:
+                    count(onces, entry.object)
+            for port in (*task.special.values(), *task.registered.values()):
+                count(sends, port)
+        for port in ports:
             for kmsg in port.queue:
                 for right in (kmsg.dest, kmsg.reply, *kmsg.body_rights()):
-                    other = right.port
-                    if not isinstance(other, Port) or not other.alive:
-                        continue
-                    sends[other] = sends.get(other, 0) + (right.kind == m.PORT_SEND)
-                    if other not in seen:
-                        seen.add(other)
-                        work.append(other)
-        for task in self.tasks:
-            for name, entry in task.table.items():
-                assert bool(entry.urefs) == bool(
-                    entry.types & (m.TYPE_SEND | m.TYPE_DEAD_NAME | m.TYPE_SEND_ONCE)
-                ), hex(name)
-                if isinstance(entry.object, Port) and entry.types & m.TYPE_SEND:
-                    sends[entry.object] = sends.get(entry.object, 0) + 1
-        for task in self.tasks:
-            for port in task.special.values():
-                sends[port] = sends.get(port, 0) + 1
-        for port in seen:
-            assert port.srights == sends.get(port, 0)
+                    if right.kind != m.PORT_RECEIVE:
+                        count(sends if right.kind == m.PORT_SEND else onces, right.port)
+            for held in (port.no_senders, port.destroyed, *(r.notify for r in port.requests)):
+                count(onces, held)
+        for port in ports:
+            assert (port.srights, port.sorights) == (sends[port], onces[port])
+
+    @staticmethod
+    def check_entry(entry: Entry) -> None:
+        """User references go with the rights that are counted by them."""
+        counted = entry.types & (m.TYPE_SEND | m.TYPE_DEAD_NAME | m.TYPE_SEND_ONCE)
+        assert bool(entry.urefs) == bool(counted)
+        assert entry.types
+        if isinstance(entry.object, Port):
+            assert entry.object.alive

@@ -105,7 +105,8 @@ class Scene:
 
         None at all if the acting task is gone, as it may be after other steps were taken away.
         """
-        if step.task not in self.tasks and step.operation != "create_task":
+        orphan = step.operation == "create_task" and not step.arguments[2]
+        if step.task not in self.tasks and not orphan:
             return []
         operation = OPERATIONS[step.operation]
         arguments = self.resolve(step.arguments)
@@ -332,14 +333,64 @@ def run_mach_msg(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...
 
 
 def run_create_task(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
-    handle = scene.worlds[place].create_task(arguments[0])
+    label, uid, child = arguments
+    parent = scene.tasks[step.task][place] if child else None
+    handle = scene.worlds[place].create_task(label, uid, parent)
     scene.tasks.setdefault(step.number, []).append(handle)
 
 
-def run_terminate(scene: Scene, place: int, step: Step, _arguments: tuple[Any, ...]) -> Any:
-    scene.worlds[place].terminate(scene.tasks[step.task][place])
+def run_terminate(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
+    (caller,) = arguments
+    if caller not in scene.tasks:
+        return
+    scene.worlds[place].terminate(scene.tasks[step.task][place], scene.tasks[caller][place])
     if place + 1 == len(scene.worlds):
         del scene.tasks[step.task]
+
+
+def draw_create_task(c: Chooser) -> tuple[Any, ...]:
+    child = c.chance(60)
+    label = None if child and c.chance(50) else c.pick(LABELS)
+    return label, c.draw.below(1000), child
+
+
+def draw_with_caller(draw: Drawer) -> Drawer:
+    """The arguments of a call, and who makes it."""
+    return lambda c: (*draw(c), c.other_task())
+
+
+def draw_peek(c: Chooser) -> tuple[Any, ...]:
+    return c.waiting(), c.pick((0, 1, 2, 3, 3, 4, 9, 0x13)) << 24, c.pick((0, 0, 0, 1, 2, 3, 7))
+
+
+def draw_assert(c: Chooser) -> tuple[Any, ...]:
+    guard = c.guard()
+    info = c.pick(((guard & 0xFFFFFFFF, guard >> 32),) * 5 + ((), (1,)))
+    return c.name(m.TYPE_RECEIVE), c.pick((8, 8, 8, 2)), info
+
+
+def draw_set_special(c: Chooser) -> tuple[Any, ...]:
+    caller = c.other_task()
+    which = c.pick((1, 2, 4, 4, 9, 0, 10))
+    return which, c.as_task(caller).name(m.TYPE_SEND), caller
+
+
+def draw_get_special(c: Chooser) -> tuple[Any, ...]:
+    return c.pick((1, 2, 4, 4, 9, 0, 10)), c.other_task()
+
+
+def draw_register(c: Chooser) -> tuple[Any, ...]:
+    caller = c.other_task()
+    giver = c.as_task(caller)
+    return tuple(giver.name(m.TYPE_SEND) for _ in range(c.draw.below(5))), caller
+
+
+def draw_request_by_other(c: Chooser) -> tuple[Any, ...]:
+    """A request about a name of one task, to a port of another."""
+    caller = c.other_task()
+    name, id_, sync, _, _ = draw_request(c)
+    notify = c.as_task(caller).name(m.TYPE_RECEIVE | m.TYPE_SEND_ONCE)
+    return name, id_, sync, notify, c.pick((m.MAKE_SEND_ONCE, m.MOVE_SEND_ONCE)), caller
 
 
 def draw_allocate(c: Chooser) -> tuple[Any, ...]:
@@ -444,14 +495,22 @@ def by_receive(value: Callable[[Chooser], Any]) -> Drawer:
     return lambda c: (c.name(m.TYPE_RECEIVE), value(c))
 
 
+def by_name_and_label(c: Chooser) -> tuple[Any, ...]:
+    return c.name(PORT_TYPES), c.pick(LABELS)
+
+
+def between(weight: int, call: str, draw: Drawer) -> tuple[str, Operation]:
+    return call, Operation(weight, draw, mach_call_between(call))
+
+
 def mach(weight: int, call: str, draw: Drawer) -> tuple[str, Operation]:
     return call, Operation(weight, draw, mach_call(f"mach_port_{call}"))
 
 
 OPERATIONS: dict[str, Operation] = dict(
     [
-        ("create_task", Operation(1, lambda c: (c.pick(LABELS),), run_create_task)),
-        ("terminate", Operation(1, lambda c: (), run_terminate)),
+        ("create_task", Operation(1, draw_create_task, run_create_task)),
+        ("terminate", Operation(1, draw_with_caller(lambda c: ()), run_terminate)),
         mach(30, "allocate", draw_allocate),
         mach(6, "allocate_name", draw_allocate_name),
         mach(6, "construct", draw_construct),
@@ -480,6 +539,22 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(4, "unguard", by_receive(Chooser.guard)),
         mach(2, "swap_guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.guard())),
         mach(20, "request_notification", draw_request),
+        mach(4, "peek", draw_peek),
+        mach(2, "assert_attributes", draw_assert),
+        between(4, "task_set_special_port", draw_set_special),
+        between(4, "task_get_special_port", draw_get_special),
+        between(2, "mach_ports_register", draw_register),
+        between(2, "mach_ports_lookup", lambda c: (c.other_task(),)),
+        between(2, "relabel_task", draw_with_caller(lambda c: (c.pick(LABELS),))),
+        between(3, "relabel_port", draw_with_caller(by_name_and_label)),
+        between(2, "mach_port_allocate", draw_with_caller(draw_allocate)),
+        between(2, "mach_port_type", draw_with_caller(by_name(ANY_TYPE))),
+        between(3, "mach_port_mod_refs", draw_with_caller(draw_mod_refs)),
+        between(2, "mach_port_deallocate", draw_with_caller(by_name(ANY_TYPE))),
+        between(2, "mach_port_destroy", draw_with_caller(by_name(ANY_TYPE))),
+        between(2, "mach_port_get_attributes", draw_with_caller(draw_get_attributes)),
+        between(2, "mach_port_set_attributes", draw_with_caller(draw_set_attributes)),
+        between(4, "mach_port_request_notification", draw_request_by_other),
         (
             "insert_right",
             Operation(25, draw_insert_right, mach_call_between("mach_port_insert_right")),
@@ -503,7 +578,7 @@ CROWDED = ("destroy", "deallocate", "mod_refs", "receive", "destruct")
 def draw_step(scene: Scene, draw: Draw, number: int, operation: str | None = None) -> Step:
     """The next step: any, or one of this operation."""
     if not scene.tasks:
-        return Step(number, "create_task", number, (LABELS[draw.below(len(LABELS))],))
+        return Step(number, "create_task", number, (LABELS[draw.below(len(LABELS))], 0, False))
     tasks = list(scene.tasks)
     task = tasks[draw.below(len(tasks))]
     chosen = operation or WHEEL[draw.below(len(WHEEL))]

@@ -25,7 +25,7 @@ class Party:
 
     def __init__(self, world: World, label: str = "", parent: Party | None = None) -> None:
         self.world = world
-        self.task: Any = world.create_task(label, parent.task if parent else None)
+        self.task: Any = world.create_task(label, 0, parent.task if parent else None)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:

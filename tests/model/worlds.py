@@ -28,10 +28,10 @@ class Refused(Exception):
 class World:
     """What a fact may do to a kernel. Tasks are opaque."""
 
-    def create_task(self, label: str = "", parent: Any = None) -> Any:
+    def create_task(self, label: str | None = "", uid: int = 0, parent: Any = None) -> Any:
         raise NotImplementedError
 
-    def terminate(self, task: Any) -> None:
+    def terminate(self, task: Any, caller: Any = None) -> None:
         raise NotImplementedError
 
     def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
@@ -54,6 +54,14 @@ class World:
         raise NotImplementedError
 
     def verify(self) -> None:
+        raise NotImplementedError
+
+    def counts(self) -> dict[str, int]:
+        """How many sets, names and queued messages there are."""
+        raise NotImplementedError
+
+    def ports(self) -> int:
+        """How many ports there are, dead ones included that something still refers to."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -99,11 +107,17 @@ class ModelWorld(World):
     def __init__(self, allows: Any = None) -> None:
         self.model = Model(allows)
 
-    def create_task(self, label: str = "", parent: Task | None = None) -> Task:
-        return self.model.create_task(label, parent)
+    def create_task(self, label: str | None = "", uid: int = 0, parent: Task | None = None) -> Task:
+        try:
+            return self.model.create_task(label, uid, parent)
+        except Fault as fault:
+            raise Refused(fault.code) from None
 
-    def terminate(self, task: Task) -> None:
-        self.model.terminate(task)
+    def terminate(self, task: Task, caller: Task | None = None) -> None:
+        try:
+            self.model.terminate(task, caller)
+        except Fault as fault:
+            raise Refused(fault.code) from None
 
     def call(self, name: str, task: Task, *args: Any, **options: Any) -> Any:
         try:
@@ -127,3 +141,9 @@ class ModelWorld(World):
 
     def verify(self) -> None:
         self.model.recount()
+
+    def counts(self) -> dict[str, int]:
+        return self.model.counts()
+
+    def ports(self) -> int:
+        return len(self.model.living())
