@@ -178,7 +178,7 @@ uint64_t pm_kernel_time(struct pm_kernel *kernel);
 struct pm_stats {
     uint64_t tasks, ports, port_sets, names, messages_queued, bytes_queued, sids, memory;
     uint64_t sent, received, destroyed, notifications, transfers;
-    uint64_t checks_hint, checks_avc, misses, decider_calls, decider_failures, denials, retries_exhausted;
+    uint64_t checks_avc, misses, decider_calls, decider_failures, denials, retries_exhausted;   /* hints are not counted */
     uint64_t avc_entries, avc_inserts, avc_evictions, avc_refused, epoch;
     uint64_t audit_records, audit_lost, trace_paths, trace_overflow;
     uint64_t urefs_dropped, circular, guard_violations, quota_refusals, handler_failures, handler_too_deep;

@@ -51,7 +51,7 @@ struct bench {
 EXPORTED struct bench *bench_create(const struct bench_options *options);
 EXPORTED const char *bench_failure(const struct bench *bench);
 EXPORTED int64_t bench_run(struct bench *bench, uint32_t pairs);
-EXPORTED void bench_counts(const struct bench *bench, int64_t counts[4]);
+EXPORTED void bench_counts(const struct bench *bench, int64_t counts[3]);
 EXPORTED int64_t floor_run(uint32_t pairs, int sized);
 
 static int64_t cpu_ns(void)
@@ -261,16 +261,15 @@ static uint32_t drain(struct bench *bench, uint32_t pairs)
     return records < 2 * (int64_t)pairs;
 }
 
-/* What the core did so far: records drained, checks settled by a hint, by the AVC, and misses. */
-void bench_counts(const struct bench *bench, int64_t counts[4])
+/* What the core did so far: records drained, checks settled by the AVC, and misses. */
+void bench_counts(const struct bench *bench, int64_t counts[3])
 {
     struct pm_stats stats;
 
     pm_kernel_stats(bench->kernel, &stats);
     counts[0] = bench->drained;
-    counts[1] = (int64_t)stats.checks_hint;
-    counts[2] = (int64_t)stats.checks_avc;
-    counts[3] = (int64_t)stats.misses;
+    counts[1] = (int64_t)stats.checks_avc;
+    counts[2] = (int64_t)stats.misses;
 }
 
 /* CPU time of `pairs` sends, each received at once, in ns; -1 with a failure if any went wrong. */

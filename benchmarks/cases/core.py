@@ -14,7 +14,7 @@ from benchmarks.harness import Pair, Skip, Timed
 
 AUDIT_OFF, AUDIT_DRAINED, AUDIT_DRAIN_NOT_TIMED, AUDIT_DROPPED = range(4)
 COUNTED_PAIRS = 10_000
-COUNTS = ("records", "hints", "avc", "misses")
+COUNTS = ("records", "avc", "misses")
 
 
 class Options(ctypes.Structure):

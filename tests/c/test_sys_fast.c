@@ -359,7 +359,7 @@ static void compare_stats(void)
     for (int i = 0; i < 2; i++) {
         struct pm_stats *s = &stats[i];
         assert(pm_kernel_stats(worlds[i].kernel, s) == 0);
-        s->checks_hint = s->checks_avc = s->misses = s->decider_calls = s->avc_inserts = s->memory = 0;
+        s->checks_avc = s->misses = s->decider_calls = s->avc_inserts = s->memory = 0;
         s->avc_evictions = s->avc_refused = 0;
     }
     assert(!memcmp(&stats[0], &stats[1], sizeof stats[0]));
