@@ -170,7 +170,7 @@ static PyObject *pm_received_free(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef pm_received_methods[] = {
-    { "free", pm_received_free, METH_NOARGS, NULL },
+    { "_free", pm_received_free, METH_NOARGS, NULL },
     { NULL, NULL, 0, NULL },
 };
 
@@ -333,7 +333,7 @@ static PyType_Slot pm_bound_slots[] = {
 static PyType_Spec pm_bound_spec = {
     .name = "pympi._core.Bound",
     .basicsize = sizeof(struct pm_bound),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = pm_bound_slots,
 };
 

@@ -515,6 +515,8 @@ def _mask(kind: ObjectClass, permissions: Any) -> Any:
 
 def _uint32(column: Any) -> npt.NDArray[np.uint32]:
     array = np.asarray(column)
+    if array.dtype == np.uint32:
+        return array
     if array.dtype.kind not in "ui" and array.size:
         raise TypeError(f"SIDs, classes and permissions are integers, not {array.dtype}")
     if array.size and not (array.min() >= 0 and array.max() <= ALL):

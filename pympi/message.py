@@ -121,7 +121,7 @@ class Message(RECEIVED):  # type: ignore[misc]
         _memory: list[weakref.ref[_Loan]] | None
         _replied: bool
 
-        def free(self) -> None: ...
+        def _free(self) -> None: ...
 
     @property
     def port(self) -> ReceiveRight:
@@ -209,7 +209,7 @@ class Message(RECEIVED):  # type: ignore[misc]
         if any(lent() is not None for lent in self._memory or ()):
             raise BufferError(f"{self!r}: its memory is in use; let go of what was made of it")
         self._drop_rights()
-        self.free()
+        self._free()
 
     def _drop_rights(self) -> None:
         rights = [self.reply_right, *self.rights]

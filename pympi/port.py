@@ -12,6 +12,7 @@ as that task's own.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 from . import _aio
@@ -380,6 +381,12 @@ class SendOnceRight(_Sending):
 
     _KIND = PortRight.SEND_ONCE
     _USE = _USE_UP = Disposition.MOVE_SEND_ONCE
+
+    def __init__(self, task: Task, name: int) -> None:
+        super().__init__(task, name)
+        self._post = partial(task._post_once, name)
+
+    use_up = _Sending.send
 
     @overload
     def move_send_once(self, to: None = None) -> Carried: ...

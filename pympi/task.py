@@ -218,6 +218,12 @@ class Task:
             self._send_failed(code, name)
         return adopt(lib.pm_received_wrap(borrow(Message), borrow(self), received))
 
+    def _post_once(self, name: int, body: bytes, msgh_id: int, timeout: int) -> None:
+        """Send plain bytes, to a right for which no callable is worth its making."""
+        code = lib.pm_block_send(self._pointer, name, body, len(body), msgh_id, timeout)
+        if code:
+            self._send_failed(code, name)
+
     # ---- callables (csrc/callables.h) ----
 
     def _poster(self, name: int, msgh_id: int = 0, timeout: int = -1) -> Callable[..., None]:

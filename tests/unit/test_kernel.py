@@ -5,7 +5,10 @@ import copy
 import gc
 import os
 import pickle
+import threading
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +205,36 @@ def test_checks_refuse_strange_numbers(ruled: Kernel) -> None:
             kernel.check_many([1.5], [1], 1, 4)
         with pytest.raises(ValueError, match="broadcast"):
             kernel.check_many([1, 2], [1, 2, 3], 1, 4)
+
+
+def test_closing_wakes_those_who_wait() -> None:
+    kernel = Kernel()
+    task = kernel.create_task("task")
+    ports = [task.allocate_port(qlimit=0) for _ in range(4)]
+    both = task.create_port_set(ports[0], ports[1])
+    waits = [
+        ports[2].receive,
+        both.receive,
+        lambda: ports[3].make_send(task).send(b""),
+        lambda: ports[2].make_send(task).call(b""),
+        ports[1].receiver(),
+    ]
+    outcomes: list[BaseException] = []
+
+    def wait(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except MachError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=wait, args=(call,)) for call in waits]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    kernel.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(outcomes) == len(waits)
 
 
 def in_child(action: object) -> int:
