@@ -58,8 +58,18 @@ static void ipc_init(struct pm_kernel *kernel) {
     list_init(&ipc->pending);
 }
 
+/* Labels that the embedder never gave back keep the tasks that pay for them. */
+static void forgive_payers(struct pm_kernel *kernel) {
+    for (uint32_t i = 1; i < kernel->sids.used; i++) {
+        struct space *payer = kernel->sids.slots[i].payer;
+        kernel->sids.slots[i].payer = NULL;
+        if (payer) space_unref(&kernel->ipc, payer);
+    }
+}
+
 static void kernel_free(struct pm_kernel *kernel) {
     struct ipc *ipc = &kernel->ipc;
+    forgive_payers(kernel);
     struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pool_destroy(pools[i]);
     interfaces_destroy(&kernel->interfaces);
