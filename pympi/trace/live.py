@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Trace(Recorder):
         """Write the trace to a file.
 
         Args:
-            path: of the file, which is replaced.
+            path: of the file, which is replaced; not if there is an error.
             form: "full", or "sedarwin" for the three events that SEDarwin's ipctrace records.
 
         Raises:
@@ -58,9 +59,9 @@ class Trace(Recorder):
         """
         if form not in ("full", "sedarwin"):
             raise ValueError(f"form must be 'full' or 'sedarwin', not {form!r}")
-        records = self.records()
-        with Path(path).open("wb") as file:
-            if form == "sedarwin":
-                write_sedarwin(file, sedarwin_records(records), str(path))
-            else:
-                write_full(file, records, lost=self.lost, name=str(path))
+        records, text = self.records(), io.BytesIO()
+        if form == "sedarwin":
+            write_sedarwin(text, sedarwin_records(records), str(path))
+        else:
+            write_full(text, records, lost=self.lost, name=str(path))
+        Path(path).write_bytes(text.getvalue())
