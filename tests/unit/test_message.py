@@ -10,7 +10,9 @@ from pympi import (
     AccessDenied,
     InvalidRight,
     Kernel,
+    KernelClosed,
     MachError,
+    Memory,
     Message,
     QueueFull,
     ReceiveRight,
@@ -175,6 +177,30 @@ def test_memory_is_a_view_that_ends(server: Task) -> None:
     message.close()
     with pytest.raises(ValueError, match="released"):
         first[0]
+
+
+def test_messages_outlive_their_kernel() -> None:
+    released: list[int] = []
+    kernel = Kernel()
+    task = kernel.create_task("task")
+    port = task.allocate_port()
+    right = port.make_send(task)
+    for number in range(3):
+        memory = Memory(b"m" * 100, lambda number=number: released.append(number))
+        right.send(b"kept", rights=[right.copy_send()], memory=[memory])
+    first, second = port.receive(), port.receive()
+    view = second.memory[0]
+    kernel.close()
+    assert released == [2]
+    assert (first.body, second.body) == (b"kept", b"kept")
+    assert bytes(view[:3]) == b"mmm"
+    with pytest.raises(KernelClosed):
+        first.sender  # noqa: B018
+    first.close()
+    assert released == [2, 0]
+    del view
+    second.close()
+    assert sorted(released) == [0, 1, 2]
 
 
 POLICY = """

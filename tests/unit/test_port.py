@@ -2,6 +2,7 @@
 """Rights: sending, receiving, waiting, handing over, closing."""
 
 import gc
+import signal
 import threading
 import time
 from collections import deque
@@ -169,6 +170,39 @@ def test_waits_end_with_a_message(server: Task, client: Task) -> None:
         right.send(bytes([i]))
     thread.join(10)
     assert list(got) == [bytes([i]) for i in range(20)]
+
+
+class Alarm(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("form", ["receive", "receiver", "send", "sender", "call", "effective"])
+def test_signals_end_waits_and_nothing_is_lost(server: Task, client: Task, form: str) -> None:
+    port, full = server.allocate_port(), server.allocate_port(qlimit=0)
+    right, stuck = port.make_send(client), full.make_send(client)
+    waits = {
+        "receive": port.receive,
+        "receiver": port.receiver(),
+        "send": lambda: stuck.send(b""),
+        "sender": lambda: stuck.sender()(b""),
+        "call": lambda: stuck.call(b""),
+        "effective": lambda: port.receive(effective="-"),
+    }
+
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Alarm):
+            waits[form]()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    right.send(b"after")
+    assert port.receive(timeout=0).body == b"after"
+    assert full.status.msgcount == 0
 
 
 def test_nothing_waits_under_a_simulated_clock() -> None:
