@@ -343,6 +343,10 @@ static int attempt_set_handler(struct call *call) {
     if (!port) return code;
     if (args->handler && (port->sets || port->first)) return KERN_INVALID_ARGUMENT;
     if (!port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    if (args->handler) {                /* the queue is no more: nobody has anything to wait for */
+        waiters_wake_all(&port->extra->receivers, MACH_RCV_PORT_CHANGED);
+        waiters_wake_all(&port->extra->senders, 0);
+    }
     port->extra->handler = args->handler;
     port->extra->handler_context = args->pointer;
     port->trace_kind = args->handler ? args->a : port->trace_kind;
