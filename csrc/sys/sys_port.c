@@ -376,11 +376,12 @@ struct transfer_call {
 static int ask_take(struct transfer_call *args, const struct port *port, uint8_t type) {
     struct call *call = &args->call;
     struct mac_op *op = &call->mac;
-    uint32_t sid = op->sid;
+    uint32_t sid = op->sid, operation = call->site.operation;
     call->site.operation = PM_OP_TAKE;
     op->sid = args->to->space.sid;      /* asked of the one who takes the right, as in a receive */
     int code = call_check_port(call, port, taking_of(type)->take, KERN_NO_ACCESS);
     op->sid = sid;
+    call->site.operation = operation;   /* the attempt may be repeated */
     return code;
 }
 

@@ -125,6 +125,21 @@ def test_a_right_handed_over_at_once(world: World, how: str) -> None:
     assert asked == {("alice", "thing", give), ("bob", "thing", take)}
 
 
+@pytest.mark.parametrize("how", TRAVELS)
+def test_giving_is_recorded_as_giving(world: World, how: str) -> None:
+    """Also where the decider had to be asked, and the whole attempt was made again."""
+    prepare, give, take = TRAVELS[how]
+    hand_over = prepare(world)
+    with capture_audit(world.kernel) as records:
+        hand_over(world.bob)
+    assert [(r.operation, r.asked) for r in records] == [("give", (give,)), ("take", (take,))]
+    world.refuse("alice", "thing", give)
+    again = prepare(world)
+    with pytest.raises(AccessDenied) as caught:
+        again(world.bob)
+    assert caught.value.operation == "give"
+
+
 @pytest.mark.parametrize("how", [how for how in TRAVELS if how != "move_receive"])
 def test_a_reply_right(world: World, how: str) -> None:
     prepare, give, take = TRAVELS[how]
