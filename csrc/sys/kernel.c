@@ -28,7 +28,7 @@ static uint64_t clock_ns(clockid_t clock) {
 
 static uint64_t time_of(void *context) {
     const struct pm_kernel *kernel = context;
-    if (kernel->clock == PM_CLOCK_SIMULATED) return kernel->now;
+    if (kernel->clock == PM_CLOCK_SIMULATED) return __atomic_load_n(&kernel->now, __ATOMIC_RELAXED);
     return clock_ns(kernel->clock == PM_CLOCK_EXACT ? CLOCK_REALTIME : CLOCK_CHEAP);
 }
 
@@ -38,7 +38,7 @@ int pm_kernel_set_time(struct pm_kernel *kernel, uint64_t now) {
     if (kernel_forked(kernel)) return PM_FORKED;
     kernel_lock(kernel);
     int code = kernel->clock == PM_CLOCK_SIMULATED && now >= kernel->now ? 0 : KERN_INVALID_ARGUMENT;
-    if (!code) kernel->now = now;
+    if (!code) __atomic_store_n(&kernel->now, now, __ATOMIC_RELAXED);
     kernel_unlock(kernel);
     return code;
 }
@@ -246,6 +246,9 @@ uint64_t pm_kernel_allocations(struct pm_kernel *kernel) {
     return __atomic_load_n(&kernel->heap.asked, __ATOMIC_RELAXED);
 }
 
+/* Of a counter that is added to without the lock. */
+static uint64_t tally_now(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
+
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
     if (kernel_forked(kernel)) return PM_FORKED;
     kernel_lock(kernel);
@@ -253,16 +256,16 @@ int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
     const struct mac *mac = &kernel->mac;
     *stats = (struct pm_stats){
         .ports = ipc->live_ports, .port_sets = ipc->live_sets, .names = ipc->names, .messages_queued = ipc->messages,
-        .bytes_queued = ipc->bytes, .sids = kernel->sids.alive, .memory = kernel->heap.bytes + sizeof *kernel,
+        .bytes_queued = ipc->bytes, .sids = kernel->sids.alive, .memory = tally_now(&kernel->heap.bytes) + sizeof *kernel,
         .sent = ipc->sent, .received = ipc->received, .destroyed = ipc->destroyed, .notifications = ipc->notifications,
-        .transfers = ipc->transfers, .checks_avc = mac->hits, .misses = mac->misses, .decider_calls = mac->calls,
-        .decider_failures = mac->failures, .denials = mac->denials, .retries_exhausted = mac->exhausted,
+        .transfers = ipc->transfers, .checks_avc = mac->hits, .misses = mac->misses, .decider_calls = tally_now(&mac->calls),
+        .decider_failures = tally_now(&mac->failures), .denials = mac->denials, .retries_exhausted = mac->exhausted,
         .avc_entries = (uint64_t)mac->avc.sets * AVC_WAYS, .avc_inserts = mac->avc.inserts,
         .avc_evictions = mac->avc.evictions, .avc_refused = mac->avc.refused, .epoch = mac->epoch,
         .audit_records = mac->audit.head, .audit_lost = mac->audit.lost_total,
         .trace_paths = kernel->trace.used - 1, .urefs_dropped = ipc->urefs_dropped, .circular = ipc->circular,
         .guard_violations = ipc->guard_violations, .quota_refusals = ipc->quota_refusals,
-        .handler_failures = ipc->handler_failures, .handler_too_deep = ipc->handler_too_deep};
+        .handler_failures = tally_now(&ipc->handler_failures), .handler_too_deep = ipc->handler_too_deep};
     list_each(&kernel->tasks, node) stats->tasks += container_of(node, struct space, tasks)->alive;
     for (uint32_t event = 1; kernel->trace.room && event < PM_EVENTS; event++)
         stats->trace_overflow += kernel->trace.paths[0].count[event];
