@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from worlds import Refused, World
@@ -74,6 +74,17 @@ class CoreWorld(World):
         with self.kernel.borrowed(self.text(label), task) as sid:
             task._do(lib.pm_port_relabel, name, sid, caller=caller)
 
+    @contextlib.contextmanager
+    def short_of_memory(self) -> Iterator[None]:
+        """While an allocation fails, if one is to."""
+        if self.fault:
+            lib.pm_kernel_fault(self.kernel.pointer, self.fault, 0)
+        try:
+            yield
+        finally:
+            if self.fault:
+                lib.pm_kernel_fault(self.kernel.pointer, 0, 0)
+
     def mach_port_construct(self, task: Any, flags: int, qlimit: int, context: int) -> int:
         name: int = mach.mach_port_construct(task, mach.PortOptions(flags, qlimit), context)
         return name
@@ -95,7 +106,8 @@ class CoreWorld(World):
     def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
         function = getattr(self, name, None) or getattr(mach, name)
         try:
-            result = function(task, *args, **options)
+            with self.short_of_memory():
+                result = function(task, *args, **options)
         except MachError as error:
             raise Refused(error.code) from error
         return PLAIN[name](result) if name in PLAIN else result
@@ -103,7 +115,8 @@ class CoreWorld(World):
     def wire(
         self, task: Any, message: bytes, option: int, rcv_size: int, rcv_name: int
     ) -> tuple[int, bytes]:
-        code, buffer = mach.mach_msg(task, message, option, rcv_size, rcv_name)
+        with self.short_of_memory():
+            code, buffer = mach.mach_msg(task, message, option, rcv_size, rcv_name)
         return code, bytes(buffer)
 
     def place(self, task: Any, data: bytes) -> int:

@@ -44,6 +44,7 @@ class Settings(NamedTuple):
     policy: str = "none"
     compare_every: int = 500
     against: str = "core"
+    faults: bool = False
 
 
 class Difference(Exception):
@@ -139,9 +140,15 @@ def compare_state(scene: Scene, number: int) -> None:
         raise Difference(number, f"counts: model {counts[0]}, core {counts[1:]}")
 
 
-def perform(scene: Scene, step: Step) -> None:
-    """Does the step; raises `Difference` where the outcomes differ."""
-    outcomes = scene.perform(step)
+def perform(scene: Scene, step: Step, fault: int = 0) -> None:
+    """Does the step; raises `Difference` where the outcomes differ.
+
+    With `fault` it is tried first with that allocation failing, and must then do all or nothing.
+    """
+    outcomes = scene.perform_short(step, fault) if fault else []
+    if fault and not outcomes:
+        compare_state(scene, step.number)
+    outcomes = outcomes or scene.perform(step)
     if any(outcome != outcomes[0] for outcome in outcomes):
         text = f"{describe(scene, step)}\n  model {show(outcomes[0])}\n  core  {show(outcomes[1])}"
         raise Difference(step.number, text)
@@ -175,12 +182,20 @@ def random_steps(scene: Scene, settings: Settings) -> Iterator[Step]:
         yield draw_step(scene, draw, number)
 
 
-def run(scene: Scene, steps: Iterable[Step], every: int, mark: Callable[[int], None]) -> None:
+def fault_of(settings: Settings, step: Step) -> int:
+    """Which allocation fails in this step: none, or one of the first three."""
+    draw = Seeded(f"{settings.seed}/fault/{step.number}")
+    return 1 + draw.below(3) if settings.faults and draw.below(2) else 0
+
+
+def run(
+    scene: Scene, settings: Settings, steps: Iterable[Step], every: int, mark: Callable[[int], None]
+) -> None:
     """Performs the steps, compares after each and, every so often, the whole state."""
     number = -1
     for number, step in enumerate(steps):
         mark(number)
-        perform(scene, step)
+        perform(scene, step, fault_of(settings, step))
         if (number + 1) % every == 0:
             compare_state(scene, step.number)
     compare_state(scene, number)
@@ -243,7 +258,7 @@ def shrink(settings: Settings, steps: list[Step]) -> tuple[list[Step], Finding]:
 
     def trial(chosen: list[Step]) -> Finding:
         every = 1 if len(chosen) < 400 else settings.compare_every
-        return in_child(lambda mark: run(make_scene(settings), chosen, every, mark))
+        return in_child(lambda mark: run(make_scene(settings), settings, chosen, every, mark))
 
     finding = trial(steps)
     end = time.monotonic() + SHRINK_SECONDS
@@ -297,7 +312,7 @@ def explore(settings: Settings) -> Finding:
     def job(mark: Callable[[int], None]) -> None:
         scene = make_scene(settings)
         steps = progress(random_steps(scene, settings), settings.steps, sys.stderr)
-        run(scene, steps, settings.compare_every, mark)
+        run(scene, settings, steps, settings.compare_every, mark)
 
     return in_child(job)
 
@@ -307,6 +322,7 @@ def report(settings: Settings, finding: Finding) -> str:
     steps, last = shrink(settings, steps_of(settings, finding.place + 1))
     again = f"python tests/model/drive.py --seed {settings.seed} --steps {settings.steps}"
     again += "" if settings.fast_path else " --no-fastpath"
+    again += " --faults" if settings.faults else ""
     again += f" --policy {settings.policy} --every {settings.compare_every}"
     lines = [finding.text, "", f"shrunk to {len(steps)} steps:", script(settings, steps)]
     return "\n".join([*lines, last.text or "(does not fail when repeated)", "", f"again: {again}"])
@@ -325,6 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="compare the whole state this often",
     )
     parser.add_argument("--no-fastpath", action="store_true", help="only the defining path")
+    parser.add_argument("--faults", action="store_true", help="make allocations fail now and then")
     parser.add_argument("--policy", choices=("none", "random"), default="none")
     parser.add_argument(
         "--against",
@@ -334,7 +351,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     settings = Settings(
-        given.seed, given.steps, not given.no_fastpath, given.policy, given.every, given.against
+        seed=given.seed,
+        steps=given.steps,
+        fast_path=not given.no_fastpath,
+        policy=given.policy,
+        compare_every=given.every,
+        against=given.against,
+        faults=given.faults,
     )
     started = time.monotonic()
     finding = explore(settings)

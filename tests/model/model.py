@@ -276,6 +276,9 @@ class Kmsg:
             elif isinstance(item, PortsItem):
                 yield from item.rights
 
+    def has_memory(self) -> bool:
+        return not all(isinstance(item, PortItem) for item in self.items)
+
     def carried_ports(self) -> list[Port]:
         """Ports whose receive right is in this message."""
         return [

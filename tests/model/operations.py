@@ -108,16 +108,43 @@ class Scene:
         orphan = step.operation == "create_task" and not step.arguments[2]
         if step.task not in self.tasks and not orphan:
             return []
-        operation = OPERATIONS[step.operation]
-        arguments = self.resolve(step.arguments)
-        outcomes = []
-        for place in range(len(self.worlds)):
-            try:
-                outcomes.append(operation.run(self, place, step, arguments))
-            except Refused as refusal:
-                outcomes.append(("refused", refusal.code))
+        outcomes = [self.outcome(step, place) for place in range(len(self.worlds))]
         self.note_arrivals(step.number)
         return outcomes
+
+    def outcome(self, step: Step, place: int) -> Any:
+        """What the step does in one world."""
+        arguments = self.resolve(step.arguments)
+        try:
+            return OPERATIONS[step.operation].run(self, place, step, arguments)
+        except Refused as refusal:
+            return "refused", refusal.code
+
+    def perform_short(self, step: Step, at: int) -> list[Any]:
+        """Does the step with the at-th allocation of the core failing.
+
+        No outcomes if it was refused for that: then nothing may have changed. Steps are left alone
+        that hand memory out, where Mach has codes for half a success.
+        """
+        if step.task not in self.tasks or step.operation not in UNDONE or self.hands_out(step):
+            return self.perform(step)
+        self.worlds[1].fault = at
+        outcome = self.outcome(step, 1)
+        self.worlds[1].fault = 0
+        if outcome in SHORTAGES:
+            return []
+        outcomes = [self.outcome(step, 0), outcome]
+        self.note_arrivals(step.number)
+        return outcomes
+
+    def hands_out(self, step: Step) -> bool:
+        """May this step have to find memory for what is received or handed back?"""
+        letters = [each for each in step.arguments if isinstance(each, Letter)]
+        kinds = {item[0] for letter in letters for item in letter.items}
+        entries = self.table(step.task).values() if step.operation == "receive" else ()
+        ports = [entry.object for entry in entries if isinstance(entry.object, Port)]
+        waiting = any(kmsg.has_memory() for port in ports for kmsg in port.queue)
+        return waiting or bool({MEMORY, PORTS} & kinds)
 
     def note_arrivals(self, number: int) -> None:
         """Gives a `Ref` to every name that came into being in this step."""
@@ -571,6 +598,11 @@ OPERATIONS: dict[str, Operation] = dict(
         ("send_bytes", Operation(2, draw_bytes, run_mach_msg)),
     ]
 )
+# What an allocation that fails must undo, and the codes that say so.
+UNDONE = set(OPERATIONS) - {"create_task", "terminate", "send_receive"}
+SHORTAGES: list[Any] = [("refused", m.RESOURCE_SHORTAGE), (m.RESOURCE_SHORTAGE, None)]
+NO_NAMES = m.RCV_HEADER_ERROR | m.IPC_SPACE
+SHORTAGES += [("refused", NO_NAMES), (NO_NAMES, None)]
 WHEEL = [name for name, operation in OPERATIONS.items() for _ in range(operation.weight)]
 CROWDED = ("destroy", "deallocate", "mod_refs", "receive", "destruct")
 

@@ -88,6 +88,13 @@ class Forgetful(Model):
             super().mach_port_extract_member(task, name, after)
 
 
+def test_allocations_fail_whole() -> None:
+    """A call that is refused for want of memory has changed nothing, and succeeds when repeated."""
+    settings = Settings(seed=20_261, steps=8_000, policy="random", faults=True)
+    finding = explore(settings)
+    assert not finding.text, f"{settings}: {finding.text}"
+
+
 def test_driver_finds_and_shrinks_a_planted_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def make_forgetful(_settings: Settings, _allows: object) -> ModelWorld:
         world = ModelWorld()

@@ -28,6 +28,8 @@ class Refused(Exception):
 class World:
     """What a fact may do to a kernel. Tasks are opaque."""
 
+    fault = 0  # which allocation of the next calls fails, counted from 1; 0 for none
+
     def create_task(self, label: str | None = "", uid: int = 0, parent: Any = None) -> Any:
         raise NotImplementedError
 
