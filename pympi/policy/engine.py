@@ -44,6 +44,13 @@ comes after these, the smallest first."""
 NOTHING = Decision(allowed=0, auditallow=0, auditdeny=ALL)
 """The answer of a module that failed."""
 
+# What a module may answer, and how the core is told that there is one to ask.
+_FLAGS = {
+    "decide": lib.PM_POLICY_LOADED,
+    "label_new_port": lib.PM_POLICY_LABELS_PORTS,
+    "label_new_task": lib.PM_POLICY_LABELS_TASKS,
+    "check_relabel": lib.PM_POLICY_CHECKS_RELABEL,
+}
 _KEPT_LABELS = 1024
 _KNOWN_LABELS = 1 << 12
 
@@ -111,14 +118,13 @@ class Composition:
     def __init__(self, modules: Mapping[str, PolicyModule], failures: Counter[str]) -> None:
         self.modules = dict(sorted(modules.items()))
         self.failures = failures
+        self._asked = {
+            method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
+            for method in _FLAGS
+        }
         self.uncached = any(module.uncached for module in modules.values())
         self.values = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._values)
         self.filed = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._filed)
-
-    def _asked(self, method: str) -> Iterator[tuple[int, PolicyModule]]:
-        for index, module in enumerate(self.modules.values()):
-            if module.answers(method):
-                yield index, module
 
     def _failed(self, module: PolicyModule, error: BaseException) -> None:
         self.failures[module.name] += 1
@@ -168,7 +174,7 @@ class Composition:
         """Return every module's answer."""
         return [
             self._answer(module, source[index], target[index], tclass)
-            for index, module in self._asked("decide")
+            for index, module in self._asked["decide"]
         ]
 
     def _answer(
@@ -189,7 +195,7 @@ class Composition:
         """Return what each module says about a permission, a line each."""
         return [
             f"  {module.name}: {module.explain(source[index], target[index], tclass, permission)}"
-            for index, module in self._asked("decide")
+            for index, module in self._asked["decide"]
         ]
 
     def decide(self, source: str, target: str, tclass: ObjectClass) -> tuple[Decision, bool]:
@@ -211,7 +217,7 @@ class Composition:
         inherited = parse_label(subjects[-1])
         label = {name: inherited[name] for name in self.modules if name in inherited}
         values = [self.values(text) for text in subjects]
-        for index, module in self._asked(method):
+        for index, module in self._asked[method]:
             asked = [value[index] for value in values]
             chosen = None if _BROKEN in asked else getattr(module, method)(*asked)
             if chosen is not None:
@@ -222,7 +228,7 @@ class Composition:
         """Return 0, or the code that wins among those of the modules that refuse."""
         labels = [self.values(text) for text in (subject, old, new)]
         codes = []
-        for index, module in self._asked("check_relabel"):
+        for index, module in self._asked["check_relabel"]:
             who, before, after = (label[index] for label in labels)
             broken = _BROKEN in (who, before, after)
             code = (
@@ -236,13 +242,7 @@ class Composition:
     @property
     def flags(self) -> int:
         """What the core has to ask about: enum pm_policy_flag."""
-        wanted = {
-            "decide": lib.PM_POLICY_LOADED,
-            "label_new_port": lib.PM_POLICY_LABELS_PORTS,
-            "label_new_task": lib.PM_POLICY_LABELS_TASKS,
-            "check_relabel": lib.PM_POLICY_CHECKS_RELABEL,
-        }
-        return sum(flag for method, flag in wanted.items() if any(self._asked(method)))
+        return sum(flag for method, flag in _FLAGS.items() if self._asked[method])
 
 
 def canonical(module: PolicyModule, value: str, label: str) -> str:
@@ -460,7 +460,7 @@ class Policies:
             if length < 0:
                 raise exception(length, f"SID {sid}")
             if length <= room:
-                return bytes(ffi.buffer(buffer, length)).decode()
+                return str(ffi.unpack(buffer, length), "utf-8")
             room = length
 
     def explanations(self, ssid: int, tsid: int, tclass: ObjectClass, permission: str) -> list[str]:
