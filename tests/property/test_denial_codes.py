@@ -274,7 +274,7 @@ def laden(scene: Scene) -> None:
 
 @cached
 def test_recv_refused(uncached: bool) -> None:
-    """Destroyed: the reply right notifies, the receive right dies, the last send right is missed."""
+    """Destroyed: the reply right notifies, the receive right dies, the send right is missed."""
     with Scene(uncached=uncached) as scene:
         laden(scene)
         before = state(scene.kernel)["counts"]
