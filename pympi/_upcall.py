@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +32,8 @@ __all__ = [
 _log = logging.getLogger("pympi")
 _numbers = itertools.count(1)
 _targets: dict[int, Any] = {}
-_interrupted = threading.local()
+_interrupted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_SOON = 0.01  # seconds
 
 
 def register(target: Any) -> int:
@@ -55,15 +58,31 @@ def _target(pointer: Any) -> Any:
 
 
 def interrupt() -> None:
-    """Note a KeyboardInterrupt that could not be raised through the core."""
-    _interrupted.noted = True
+    """Note a KeyboardInterrupt that could not be raised through the core.
+
+    The call it came in raises it, if that fails. If it does not, Ctrl-C is pressed again, as it
+    were, once the call is over.
+    """
+    thread = threading.current_thread()
+    _interrupted.add(thread)
+    if thread is threading.main_thread():
+        threading.Timer(_SOON, _press_again).start()
 
 
 def raise_interrupt() -> None:
     """Raise the KeyboardInterrupt that was noted in this thread, if any."""
-    if getattr(_interrupted, "noted", False):
-        _interrupted.noted = False
-        raise KeyboardInterrupt
+    if _interrupted:
+        thread = threading.current_thread()
+        if thread in _interrupted:
+            _interrupted.discard(thread)
+            raise KeyboardInterrupt
+
+
+def _press_again() -> None:
+    main = threading.main_thread()
+    if main in _interrupted and callable(signal.getsignal(signal.SIGINT)):
+        _interrupted.discard(main)
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
 
 
 def guarded(what: str, call: Callable[..., int], *arguments: Any) -> int:

@@ -44,6 +44,10 @@ int call_enter(struct call *call, uint32_t permission);
 /* For attempts: a check whose refusal has this code; CALL_MISS. */
 int call_check(struct call *call, uint32_t tsid, uint32_t tclass, uint32_t permissions, int refusal);
 int call_check_port(struct call *call, const struct port *port, uint32_t permissions, int refusal);
+/* For attempts: the decider's code where it is one of Mach's; what is ours would make the call go round for ever. */
+static inline int call_answer(const struct pm_query *answer) {
+    return answer->code < 0 || answer->code >= PM_FORKED ? KERN_NO_ACCESS : answer->code;
+}
 /* For attempts: the point of no return is near; 0, PM_AUDIT_FULL, or KERN_RESOURCE_SHORTAGE. */
 int call_ready(struct call *call);
 /* A guard violation: recorded and remembered. Returns code. */

@@ -294,7 +294,7 @@ static int check_relabel(struct call *call, const struct port *port, uint32_t si
     struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = port->sid, .label = sid,
                                 .tclass = PM_CLASS_MACH_PORT};
     const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return !answer || from || to ? CALL_MISS : answer->code;
+    return !answer || from || to ? CALL_MISS : call_answer(answer);
 }
 
 /* Only that the name denotes a port is asked, as in SEDarwin: any right will do. */

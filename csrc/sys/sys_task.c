@@ -195,7 +195,7 @@ static int check_task_relabel(struct call *call, uint32_t sid) {
     struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = space->sid, .label = sid,
                                 .tclass = PM_CLASS_MACH_TASK};
     const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return !answer || from || to ? CALL_MISS : answer->code;
+    return !answer || from || to ? CALL_MISS : call_answer(answer);
 }
 
 static int attempt_relabel_task(struct call *call) {

@@ -89,17 +89,23 @@ def first_code(codes: Iterable[int]) -> int:
 
 
 def validated(answer: object) -> Decision:
-    """Return a module's answer if it is one.
+    """Return a module's answer if it is one, in numbers that do nothing of their own.
 
     Raises:
         TypeError: it is no `Decision` of access vectors.
     """
     if not isinstance(answer, Decision):
         raise TypeError(f"decide() must return a Decision, not {answer!r}")
-    for vector in (answer.allowed, answer.auditallow, answer.auditdeny, answer.report):
-        if not isinstance(vector, int) or isinstance(vector, bool) or not 0 <= vector <= ALL:
-            raise TypeError(f"an access vector is an int from 0 to 2**32 - 1, not {vector!r}")
-    return answer
+    fields = (answer.allowed, answer.auditallow, answer.auditdeny, answer.report)
+    return Decision(*map(_vector, fields))
+
+
+def _vector(number: object) -> int:
+    if isinstance(number, int) and not isinstance(number, bool):
+        plain = int.__index__(number)
+        if 0 <= plain <= ALL:
+            return plain
+    raise TypeError(f"an access vector is an int from 0 to 2**32 - 1, not {number!r}")
 
 
 def _permissive(answer: Decision) -> Decision:
@@ -194,9 +200,19 @@ class Composition:
     ) -> list[str]:
         """Return what each module says about a permission, a line each."""
         return [
-            f"  {module.name}: {module.explain(source[index], target[index], tclass, permission)}"
+            f"  {module.name}: "
+            + self._reason(module, source[index], target[index], tclass, permission)
             for index, module in self._asked["decide"]
         ]
+
+    def _reason(
+        self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass, permission: str
+    ) -> str:
+        try:
+            return str(module.explain(source, target, tclass, permission))
+        except Exception as error:
+            self._failed(module, error)
+            return f"cannot explain: {type(error).__name__}"
 
     def decide(self, source: str, target: str, tclass: ObjectClass) -> tuple[Decision, bool]:
         """Return the composed decision about two labels of the core, and whether it will stay so.
