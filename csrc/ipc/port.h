@@ -18,7 +18,9 @@ enum port_flag {
     PORT_RECEIVERS_WAIT = 4, PORT_SENDERS_WAIT = 8, PORT_IN_SETS = 16, PORT_EVENT = 32, PORT_HANDLER = 64,
     PORT_INTERFACE = 128, PORT_SEND_POSSIBLE = 256,
     PORT_GUARDED = 1024, PORT_STRICT = 2048, PORT_IMMOVABLE = 4096, PORT_TEMPOWNER = 8192, PORT_IMPORTANCE = 16384,
-    PORT_DENAP = 32768, PORT_REPLY = 65536,
+    PORT_DENAP = 32768,
+    PORT_REPLY = 65536,                 /* gives send-once rights and nothing else */
+    PORT_ENFORCES_REPLY = 131072,       /* takes no reply right but one made from such a port */
     /* Anything in the way of the shortest path. */
     PORT_SLOW = PORT_RECEIVERS_WAIT | PORT_SENDERS_WAIT | PORT_IN_SETS | PORT_EVENT | PORT_HANDLER | PORT_INTERFACE |
                 PORT_SEND_POSSIBLE

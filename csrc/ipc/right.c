@@ -41,8 +41,9 @@ bool right_can_give(const struct entry *entry, const struct disposition *how) {
     if (type & DEAD_NAME) return dead_name_serves(how) && entry->urefs > pending_urefs;
     if (!(type & how->needs)) return false;
     if (how->needs == RECEIVE) {
-        bool immovable = ((struct port *)entry->object)->flags & (PORT_IMMOVABLE | PORT_HANDLER);
-        return !(entry->pending & PENDING_RECEIVE) && !(how->takes && immovable);
+        uint32_t flags = ((struct port *)entry->object)->flags;
+        if (flags & PORT_REPLY && how->result != MACH_MSG_TYPE_PORT_SEND_ONCE) return false;
+        return !(entry->pending & PENDING_RECEIVE) && !(how->takes && flags & (PORT_IMMOVABLE | PORT_HANDLER));
     }
     return (how->needs == SEND_ONCE ? 1 : entry->urefs) > pending_urefs;
 }

@@ -37,6 +37,13 @@ static int resolve_dest(struct send *send) {
     return 0;
 }
 
+/* XNU's defence against replies that are diverted: the right must be a fresh one, to a port that gives no other. */
+static bool reply_fits(const struct send *send) {
+    const struct entry *reply = send->reply_entry;
+    if (!reply || !send->dest_port || !(send->dest_port->flags & PORT_ENFORCES_REPLY)) return true;
+    return send->reply_how->give == PM_MACH_PORT__make_send_once && ((struct port *)reply->object)->flags & PORT_REPLY;
+}
+
 static int resolve_header(struct send *send) {
     send->dest_entry = send->reply_entry = NULL;        /* while the call waited the table may have moved */
     send->dest_port = NULL;
@@ -44,6 +51,7 @@ static int resolve_header(struct send *send) {
     if (!code) code = resolve_reply(send);
     if (code) return code;
     if (!right_can_give(send->dest_entry, send->dest_how)) return MACH_SEND_INVALID_DEST;
+    if (!reply_fits(send)) return MACH_SEND_INVALID_REPLY;
     const struct disposition *dest = send->dest_how, *reply = send->reply_how;
     bool same = send->reply_entry == send->dest_entry;
     if (same && (dest->needs | reply->needs) & MACH_PORT_TYPE_SEND_ONCE) return MACH_SEND_INVALID_DEST;
@@ -196,8 +204,9 @@ static int reserve_messages(struct send *send) {
 
 /* ---- commit: below the point of no return ---- */
 
+/* What only comes back was not given. */
 static void trace_given(struct send *send, struct entry *entry, const struct port *port, uint32_t event) {
-    if (send->call.kernel->trace.on) trace_event(send->call.kernel, &send->call.task->space, entry, port, event);
+    if (send->call.kernel->trace.on && !send->handed_back) trace_event(send->call.kernel, &send->call.task->space, entry, port, event);
 }
 
 static struct port *give(struct send *send, struct entry *entry, const struct disposition *how) {
@@ -353,7 +362,6 @@ static void take_all_back(struct send *send) {
         cargo->rights[i].port = NULL;
     }
     kmsg->dest = kmsg->reply = NULL;
-    send->handed_back = true;
 }
 
 /* Nothing is asked: who gets the rights had them. Where even this finds no room, nothing has changed at all. */
@@ -366,6 +374,7 @@ static void hand_back(struct send *send) {
         forget_notes(send);
         return;
     }
+    send->handed_back = true;
     call->transfer = ++call_ipc(call)->transfers;
     commit_header(send);
     commit_body(send);

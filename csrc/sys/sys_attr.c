@@ -643,6 +643,8 @@ static int check_request(struct request_call *args, struct entry *entry) {
     /* A right cannot be used up to tell of its own end. */
     if (args->notify_entry == entry && args->how->takes) return KERN_INVALID_CAPABILITY;
     if (!is_port(entry)) return notify;
+    if (entry_type(entry) & MACH_PORT_TYPE_RECEIVE && ((struct port *)entry->object)->flags & PORT_REPLY)
+        return KERN_INVALID_RIGHT;      /* nobody holds a send right to it, and it goes nowhere */
     int code = call_check_port(call, entry->object, PM_MACH_PORT__request_notification, KERN_NO_ACCESS);
     return code ? code : notify;
 }

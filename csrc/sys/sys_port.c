@@ -102,7 +102,8 @@ static void apply_options(struct port *port, struct entry *entry, const struct p
     if (flags & MPO_TEMPOWNER) port->flags |= PORT_TEMPOWNER;
     if (flags & MPO_IMPORTANCE_RECEIVER) port->flags |= PORT_IMPORTANCE;
     if (flags & MPO_DENAP_RECEIVER) port->flags |= PORT_DENAP;
-    if (flags & (MPO_REPLY_PORT | MPO_PROVISIONAL_REPLY_PORT)) port->flags |= PORT_REPLY;
+    if (flags & MPO_REPLY_PORT) port->flags |= PORT_REPLY;
+    if (flags & MPO_ENFORCE_REPLY_PORT_SEMANTICS) port->flags |= PORT_ENFORCES_REPLY;
 }
 
 static int make_port(struct port_call *args, uint32_t sid) {
@@ -145,6 +146,7 @@ static int options_fault(const struct pm_port_options *options) {
                              MPO_PROVISIONAL_REPLY_PORT;
     if (!at_most_one(options->flags & services) || !at_most_one(options->flags & replies)) return KERN_INVALID_ARGUMENT;
     if (options->flags & (MPO_SERVICE_PORT | MPO_CONNECTION_PORT)) return KERN_INVALID_ARGUMENT;
+    if (options->flags & MPO_REPLY_PORT && options->flags & MPO_INSERT_SEND_RIGHT) return KERN_INVALID_ARGUMENT;
     if (options->flags & MPO_QLIMIT && options->qlimit > MACH_PORT_QLIMIT_MAX) return KERN_INVALID_VALUE;
     return 0;
 }
