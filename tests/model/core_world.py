@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,10 +47,14 @@ class TableModule(PolicyModule):
 class CoreWorld(World):
     """A kernel of pympi."""
 
-    def __init__(self, allows: Allows | None = None, fast_path: bool = True) -> None:
+    def __init__(
+        self, allows: Allows | None = None, fast_path: bool = True, trace: bool = False
+    ) -> None:
         self.checked = allows is not None
         modules = [TableModule(allows)] if allows else []
         self.kernel = Kernel(policies=modules, fast_path=fast_path, seed=1)
+        if trace:
+            lib.pm_trace_start(self.kernel.pointer)
 
     def text(self, label: str) -> str:
         return f"{MODULE}/{label}" if self.checked else "-"
@@ -141,6 +146,15 @@ class CoreWorld(World):
     def counts(self) -> dict[str, int]:
         stats = self.kernel.stats()
         return {key: stats[key] for key in ("port_sets", "names", "messages_queued")}
+
+    def events(self) -> dict[int, int]:
+        total: Counter[int] = Counter()
+        size = lib.pm_trace_read(self.kernel.pointer, 0, ffi.NULL, 0)
+        records = ffi.new("struct pm_trace_record[]", max(size, 1))
+        lib.pm_trace_read(self.kernel.pointer, 0, records, size)
+        for record in records[0:size]:
+            total[record.event] += record.count
+        return dict(total)
 
     def ports(self) -> int:
         return int(self.kernel.stats()["ports"])

@@ -45,6 +45,7 @@ class Settings(NamedTuple):
     compare_every: int = 500
     against: str = "core"
     faults: bool = False
+    trace: bool = False
 
 
 class Difference(Exception):
@@ -92,7 +93,7 @@ def make_other(settings: Settings, allows: Table | None) -> World:
         return ModelWorld(allows)
     from core_world import CoreWorld
 
-    return CoreWorld(allows, settings.fast_path)
+    return CoreWorld(allows, settings.fast_path, settings.trace)
 
 
 # ---- comparing ---------------------------------------------------------------------------------
@@ -203,6 +204,9 @@ def run(
         number += 1
         perform(scene, Step(number, "terminate", key, (key,)))
         compare_state(scene, number)
+    events = [world.events() for world in scene.worlds]
+    if settings.trace and any(each != events[0] for each in events):
+        raise Difference(number, f"ipctrace: model {events[0]}, core {events[1:]}")
     left = [world.ports() for world in scene.worlds]
     if any(left):
         raise Difference(number, f"without tasks there are still ports: {left}")
@@ -322,6 +326,7 @@ def report(settings: Settings, finding: Finding) -> str:
     steps, last = shrink(settings, steps_of(settings, finding.place + 1))
     again = f"python tests/model/drive.py --seed {settings.seed} --steps {settings.steps}"
     again += "" if settings.fast_path else " --no-fastpath"
+    again += " --trace" if settings.trace else ""
     again += " --faults" if settings.faults else ""
     again += f" --policy {settings.policy} --every {settings.compare_every}"
     lines = [finding.text, "", f"shrunk to {len(steps)} steps:", script(settings, steps)]
@@ -341,6 +346,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="compare the whole state this often",
     )
     parser.add_argument("--no-fastpath", action="store_true", help="only the defining path")
+    parser.add_argument("--trace", action="store_true", help="compare what ipctrace counts, too")
     parser.add_argument("--faults", action="store_true", help="make allocations fail now and then")
     parser.add_argument("--policy", choices=("none", "random"), default="none")
     parser.add_argument(
@@ -358,6 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
         compare_every=given.every,
         against=given.against,
         faults=given.faults,
+        trace=given.trace,
     )
     started = time.monotonic()
     finding = explore(settings)

@@ -25,6 +25,7 @@ What is decided here, once:
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -44,6 +45,17 @@ TAKE = {
     m.PORT_SEND: "hold_send",
     m.PORT_SEND_ONCE: "hold_send_once",
 }
+# SEDarwin's numbers of what ipctrace counts.
+EVENT_SEND, EVENT_RECV = 1, 2
+EVENT_GIVE = {
+    m.MAKE_SEND: 3,
+    m.MAKE_SEND_ONCE: 4,
+    m.COPY_SEND: 5,
+    m.MOVE_SEND: 6,
+    m.MOVE_SEND_ONCE: 7,
+    m.MOVE_RECEIVE: 8,
+}
+EVENT_TAKE = {m.PORT_SEND: 9, m.PORT_SEND_ONCE: 10, m.PORT_RECEIVE: 11}
 RECEIVED = {
     m.MOVE_RECEIVE: m.PORT_RECEIVE,
     m.MOVE_SEND: m.PORT_SEND,
@@ -329,6 +341,7 @@ class Model:
         self.doomed: list[Kmsg] = []
         self.next_address = 0x10000
         self.caller: Task = Task("")  # who makes the present call
+        self.events: Counter[int] = Counter()  # what ipctrace counts, by SEDarwin's numbers
         self.added: list[tuple[Task, int]] = []  # names that came into being
 
     def call(self, name: str, task: Task, *arguments: Any, caller: Task | None = None) -> Any:
@@ -906,6 +919,7 @@ class Model:
         right = self.copyin(caller, poly, disposition)
         if task is caller and name == poly and name not in task.table:
             task.claim_name(name)
+        self.trace_transfer(disposition)
         self.copyout(task, right, name)
         self.settle()
 
@@ -917,6 +931,10 @@ class Model:
             task.check_free(name)
         else:
             need(known == name, m.RIGHT_EXISTS)
+
+    def trace_transfer(self, disposition: int) -> None:
+        self.events[EVENT_GIVE[disposition]] += 1
+        self.events[EVENT_TAKE[RECEIVED[disposition]]] += 1
 
     @staticmethod
     def check_overflow(task: Task, kind: int, port: Port, own_move: bool) -> None:
@@ -937,6 +955,7 @@ class Model:
             self.ask(caller, port, TAKE[RECEIVED[disposition]])
             own_move = caller is task and disposition == m.MOVE_SEND
             self.check_overflow(caller, RECEIVED[disposition], port, own_move)
+            self.trace_transfer(disposition)
         right = self.copyin(task, name, disposition)
         result = self.copyout(caller, right), right.kind
         self.settle()
@@ -1234,6 +1253,7 @@ class Model:
         wire = Wire(how, dest, 0, 0, id_, [], [], body)
         port = self.check_rights(task, wire)
         need(once or not port.full(), m.SEND_TIMED_OUT)
+        self.trace_send(task, wire)
         self.post(self.build(task, wire))
         self.settle()
 
@@ -1245,12 +1265,13 @@ class Model:
         finally:
             self.settle()
         need(len(kmsg.data) <= capacity, m.RCV_TOO_LARGE)
+        self.trace_receive(kmsg)
         self.take(port, self.turn(task, name))
         self.deny_takes(task, kmsg)
         self.use_dest(kmsg)
-        came = [
-            (self.copyout(task, right), right.kind) for right in (kmsg.reply, *kmsg.body_rights())
-        ]
+        came = []
+        for right in (kmsg.reply, *kmsg.body_rights()):
+            came.append((self.hand_over(task, right, kmsg.sender is not None), right.kind))
         self.settle()
         for dropped, kind in came:
             if dropped in task.table:
@@ -1278,6 +1299,8 @@ class Model:
         fits = circular or once or not dest.full()
         if option & m.OPTION_SEND_NOTIFY and not fits:
             self.arm(task.table[wire.remote])
+        if fits:
+            self.trace_send(task, wire)
         kmsg = self.build(task, wire)
         for address in wire.regions:
             task.memory.pop(address, None)
@@ -1289,6 +1312,18 @@ class Model:
         else:
             self.post(kmsg)
         return m.SUCCESS, b""
+
+    def trace_send(self, task: Task, wire: Wire) -> None:
+        """A send, and each right that the message takes along; dead names do not count."""
+        self.events[EVENT_SEND] += 1
+        header = [Name(wire.remote, wire.bits & 0x1F), Name(wire.local, wire.bits >> 8 & 0x1F)]
+        for name in (*header, *wire.names()):
+            if valid(name.name) and not task.table[name.name].types & m.TYPE_DEAD_NAME:
+                self.events[EVENT_GIVE[name.disposition]] += 1
+
+    def trace_take(self, right: Right) -> None:
+        if isinstance(right.port, Port) and right.port.alive and not right.denied:
+            self.events[EVENT_TAKE[right.kind]] += 1
 
     @staticmethod
     def arm(entry: Entry) -> None:
@@ -1514,10 +1549,12 @@ class Model:
         kmsg = self.first_message(task, port)
         if (kmsg.size(option) + 3 & ~3) + trailer_size > rcv_size:
             return m.RCV_TOO_LARGE, self.too_large(port, kmsg, option)[:rcv_size]
+        self.trace_receive(kmsg)
         seqno = port.seqno
         self.take(port, self.turn(task, name))
         denied = self.deny_takes(task, kmsg)
         self.use_dest(kmsg)
+        self.trace_take(kmsg.reply)  # of the kernel's messages there is none
         reply = self.copyout(task, kmsg.reply)
         message = self.encode(task, kmsg, reply, port.name, option, swapped=True)
         message += bytes(-len(message) % 4)
@@ -1532,6 +1569,10 @@ class Model:
             self.doomed.append(kmsg)
             raise Fault(m.RCV_INVALID_DATA)
         return kmsg
+
+    def trace_receive(self, kmsg: Kmsg) -> None:
+        if kmsg.sender is not None:
+            self.events[EVENT_RECV] += 1
 
     def next_port(self, task: Task, name: int) -> Port:
         """The port to receive from: of a set, the first in turn that the task may use."""
@@ -1627,26 +1668,33 @@ class Model:
         head = struct.pack("<IIIIIi", bits, size, remote, local, kmsg.voucher, kmsg.id)
         if kmsg.items:
             head += struct.pack("<I", len(kmsg.items))
-        body = b"".join(self.encode_item(task, item, option, swapped) for item in kmsg.items)
+        received = swapped and kmsg.sender is not None
+        body = b"".join(self.encode_item(task, item, option, received) for item in kmsg.items)
         return head + body + kmsg.data
 
-    def encode_item(self, task: Task, item: Item, option: int, swapped: bool) -> bytes:
+    def encode_item(self, task: Task, item: Item, option: int, received: bool) -> bytes:
         if isinstance(item, MemoryItem):
             address = self.vm_place(task, item.data)
             return struct.pack("<QBBBBI", address, 1, 1, 0, item.type, len(item.data))
         if isinstance(item, PortsItem):
-            names = [self.copyout(task, right) for right in item.rights]
+            names = [self.hand_over(task, right, received) for right in item.rights]
             address = self.vm_place(task, struct.pack(f"<{len(names)}I", *names))
             kind = m.DESCRIPTOR_OOL_PORTS
             return struct.pack("<QBBBBI", address, 1, 1, item.kind, kind, len(names))
-        name = self.copyout(task, item.right)
+        name = self.hand_over(task, item.right, received)
         kind = item.right.kind
-        if item.guard and swapped:
+        if item.guard and received:
             self.guard_received(item, name)
         if item_size(item, option) == m.DESCRIPTOR_SIZE[m.DESCRIPTOR_PORT]:
             return struct.pack("<IIHBB", name, 0, 0, kind, m.DESCRIPTOR_PORT)
         assert item.guard
         return struct.pack("<QHBBI", *item.guard, kind, m.DESCRIPTOR_GUARDED, name)
+
+    def hand_over(self, task: Task, right: Right, received: bool) -> int:
+        """Copies a right of the body out; traced if another task sent it."""
+        if received:
+            self.trace_take(right)
+        return self.copyout(task, right)
 
     @staticmethod
     def guard_received(item: PortItem, name: int) -> None:

@@ -74,7 +74,7 @@ TestComparedWithPolicy = ComparedWithPolicy.TestCase
 @pytest.mark.parametrize("policy", ["none", "random"])
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast", "defining"])
 def test_random_run(policy: str, fast_path: bool) -> None:
-    settings = Settings(seed=20_260, steps=5_000, policy=policy, fast_path=fast_path)
+    settings = Settings(20_260, 5_000, fast_path, policy, trace=True)
     finding = explore(settings)
     assert not finding.text, f"{settings}: {finding.text}"
 

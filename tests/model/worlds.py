@@ -62,6 +62,10 @@ class World:
         """How many sets, names and queued messages there are."""
         raise NotImplementedError
 
+    def events(self) -> dict[int, int]:
+        """What ipctrace has counted, by kind of event."""
+        raise NotImplementedError
+
     def ports(self) -> int:
         """How many ports there are, dead ones included that something still refers to."""
         raise NotImplementedError
@@ -146,6 +150,9 @@ class ModelWorld(World):
 
     def counts(self) -> dict[str, int]:
         return self.model.counts()
+
+    def events(self) -> dict[int, int]:
+        return dict(self.model.events)
 
     def ports(self) -> int:
         return len(self.model.living())
