@@ -20,8 +20,11 @@ def adopt(pointer: Any) -> Any:
     address = int(ffi.cast("uintptr_t", pointer))
     if not address:
         raise MemoryError("no memory for an object of the binding")
-    result = ctypes.cast(address, ctypes.py_object).value
-    ctypes.pythonapi.Py_DecRef(ctypes.py_object(result))
+    try:
+        result = ctypes.py_object.from_buffer(ctypes.c_void_p(address)).value
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(result))
+    except ctypes.ArgumentError as error:  # whatever kept ctypes from making an argument
+        raise MemoryError(str(error)) from None
     return result
 
 

@@ -7,6 +7,7 @@ that is gone (a kernel closed meanwhile) is found to be so; a pointer could only
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import signal
@@ -66,7 +67,8 @@ def interrupt() -> None:
     thread = threading.current_thread()
     _interrupted.add(thread)
     if thread is threading.main_thread():
-        threading.Timer(_SOON, _press_again).start()
+        with contextlib.suppress(RuntimeError):  # no thread can be started: the next failure tells
+            threading.Timer(_SOON, _press_again).start()
 
 
 def raise_interrupt() -> None:
