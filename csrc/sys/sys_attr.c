@@ -639,12 +639,10 @@ static int check_request(struct request_call *args, struct entry *entry) {
     int notify = resolve_notify(args);
     if (notify && notify != CALL_MISS) return notify;
     /* The right given away is the one asked about: its name would be gone. */
-    if (args->notify_entry == entry && args->how->takes) return KERN_INVALID_NAME;
-    /* A right cannot be used up to tell of its own end. */
-    if (args->notify_entry == entry && args->how->takes) return KERN_INVALID_CAPABILITY;
+    if (args->notify_entry == entry && args->how->takes) return notify ? notify : KERN_INVALID_NAME;
     if (!is_port(entry)) return notify;
     if (entry_type(entry) & MACH_PORT_TYPE_RECEIVE && ((struct port *)entry->object)->flags & PORT_REPLY)
-        return KERN_INVALID_RIGHT;      /* nobody holds a send right to it, and it goes nowhere */
+        return notify ? notify : KERN_INVALID_RIGHT;    /* nobody holds a send right to it, and it goes nowhere */
     int code = call_check_port(call, entry->object, PM_MACH_PORT__request_notification, KERN_NO_ACCESS);
     return code ? code : notify;
 }
