@@ -158,6 +158,8 @@ class Port:
     guarded: bool = False
     strict: bool = False
     immovable: bool = False
+    reply_only: bool = False  # gives send-once rights and nothing else
+    enforces_reply: bool = False  # takes no reply right but one made from such a port
     flags: int = 0
     no_senders: Port | None = None
     destroyed: Port | None = None
@@ -347,12 +349,19 @@ class Model:
     def call(self, name: str, task: Task, *arguments: Any, caller: Task | None = None) -> Any:
         """The Mach call of this name, by `caller` where that is another task."""
         self.caller = caller or task
+        if name == "mach_port_get_attributes" and self.no_port(*arguments):
+            return ()
         if name in ("mach_port_allocate", "mach_port_allocate_name"):
             need(arguments[0] in ALLOCATED, m.INVALID_VALUE)
         need(task.alive and self.caller.alive, m.INVALID_TASK)
         if self.caller is not task and name in ASKED_OF_SPACE:
             self.ask_task(task, ASKED_OF_SPACE[name])
         return getattr(self, name)(task, *arguments)
+
+    @staticmethod
+    def no_port(name: int, flavor: int) -> bool:
+        """LIMITS_INFO of null and dead is no information, for anybody."""
+        return flavor == m.LIMITS_INFO and not valid(name)
 
     # ---- names and entries -------------------------------------------------------------
 
@@ -579,6 +588,8 @@ class Model:
         need(name in task.table, m.INVALID_NAME)
         entry = task.table[name]
         state = held.setdefault(name, [entry.types, entry.urefs])
+        if disposition in (m.MAKE_SEND, m.MOVE_RECEIVE) and isinstance(entry.object, Port):
+            need(not entry.object.reply_only, m.INVALID_RIGHT)
         if disposition in (m.MAKE_SEND, m.MAKE_SEND_ONCE):
             need(state[0] & m.TYPE_RECEIVE, m.INVALID_RIGHT)
         elif disposition == m.MOVE_RECEIVE:
@@ -796,6 +807,10 @@ class Model:
         return port.name
 
     def mach_port_construct(self, task: Task, flags: int, qlimit: int, context: int) -> int:
+        chosen = [flag for flag in m.MPO_REPLIES if flags & flag]
+        need(len(chosen) <= 1, m.INVALID_ARGUMENT)
+        both = m.MPO_REPLY_PORT | m.MPO_INSERT_SEND_RIGHT
+        need(flags & both != both, m.INVALID_ARGUMENT)
         need(not flags & m.MPO_QLIMIT or qlimit <= m.QLIMIT_MAX, m.INVALID_VALUE)
         name = self.mach_port_allocate(task, m.RIGHT_RECEIVE)
         entry = task.table[name]
@@ -806,6 +821,8 @@ class Model:
         port.guarded = bool(flags & m.MPO_CONTEXT_AS_GUARD)
         port.strict = port.guarded and bool(flags & m.MPO_STRICT)
         port.immovable = port.guarded and bool(flags & m.MPO_IMMOVABLE_RECEIVE)
+        port.reply_only = bool(flags & m.MPO_REPLY_PORT)
+        port.enforces_reply = bool(flags & m.MPO_ENFORCE_REPLY_PORT_SEMANTICS)
         port.flags |= m.STATUS_TEMPOWNER if flags & m.MPO_TEMPOWNER else 0
         port.flags |= m.STATUS_IMP_DONATION if flags & m.MPO_IMPORTANCE_RECEIVER else 0
         if flags & m.MPO_INSERT_SEND_RIGHT:
@@ -1013,8 +1030,6 @@ class Model:
     # ---- mach_port_*: attributes, counts, guards -----------------------------------------
 
     def mach_port_get_attributes(self, task: Task, name: int, flavor: int) -> tuple[int, ...]:
-        if flavor == m.LIMITS_INFO and not valid(name):
-            return ()
         port = self.seen_port(task, name)
         if flavor == m.LIMITS_INFO:
             return (port.qlimit,)
@@ -1137,6 +1152,8 @@ class Model:
         given_away = target and disposition == m.MOVE_SEND_ONCE and caller is task
         need(not given_away or name != notify, m.INVALID_NAME)
         if isinstance(entry.object, Port):
+            held = entry.types & m.TYPE_RECEIVE and entry.object.reply_only
+            need(not held, m.INVALID_RIGHT)
             self.ask(caller, entry.object, "request_notification")
         commit = register(task, name, sync, target, id_)
         if target:
@@ -1473,6 +1490,8 @@ class Model:
         reply: Port | int = wire.local
         if valid(wire.local):
             self.attempt(task, wire.local, reply_type, {}, True, m.SEND_INVALID_REPLY)
+            self.attempt(task, wire.remote, dest_type, {}, False, m.SEND_INVALID_DEST)
+            self.check_enforced(task, wire, reply_type)
         copy_first = wire.local == wire.remote and reply_type == m.COPY_SEND
         if copy_first:
             reply = self.attempt(task, wire.local, reply_type, held, True, m.SEND_INVALID_REPLY)
@@ -1482,6 +1501,14 @@ class Model:
             code = m.SEND_INVALID_DEST if same else m.SEND_INVALID_REPLY
             reply = self.attempt(task, wire.local, reply_type, held, True, code)
         return reply
+
+    @staticmethod
+    def check_enforced(task: Task, wire: Wire, reply_type: int) -> None:
+        """Some ports insist on a fresh send-once right to a port that gives no other."""
+        dest, reply = task.table[wire.remote].object, task.table[wire.local].object
+        if isinstance(dest, Port) and dest.enforces_reply:
+            fits = isinstance(reply, Port) and reply.reply_only
+            need(fits and reply_type == m.MAKE_SEND_ONCE, m.SEND_INVALID_REPLY)
 
     def attempt(
         self,

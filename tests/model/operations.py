@@ -434,6 +434,7 @@ def draw_construct(c: Chooser) -> tuple[Any, ...]:
     flags = c.pick((0, m.MPO_INSERT_SEND_RIGHT)) | c.pick((0, m.MPO_QLIMIT))
     flags |= c.pick((0, 0, m.MPO_CONTEXT_AS_GUARD, m.MPO_CONTEXT_AS_GUARD | m.MPO_STRICT))
     flags |= c.pick((0, 0, 0, m.MPO_IMMOVABLE_RECEIVE, m.MPO_TEMPOWNER))
+    flags |= c.pick((0,) * 9 + (0x1000, 0x1000, 0x2000, 0x2000, 0x4000, 0x3000))
     return flags, c.pick((0, 1, 2, 1024, 1025)), c.guard()
 
 
