@@ -16,7 +16,8 @@ struct create_call {
     struct pm_task *made;
 };
 
-static size_t task_size(size_t length) { return sizeof(struct pm_task) + length + 1; }
+/* In cache lines, so that it begins on one. */
+static size_t task_size(size_t length) { return (sizeof(struct pm_task) + length + 1 + 63) / 64 * 64; }
 
 static struct pm_task *task_alloc(struct pm_kernel *kernel, const struct create_call *args) {
     struct pm_task *task = heap_alloc(&kernel->heap, task_size(args->length));
