@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from model import INTERFACE, ROUTINES
 from worlds import Refused, World
 
 from pympi import Kernel, MachError, mach
 from pympi._ffi import ffi, lib
+from pympi.mig import Interface
 from pympi.policy import Decision, PolicyModule
 
 Allows = Callable[[str, str, str, str], bool]
@@ -53,6 +55,8 @@ class CoreWorld(World):
         self.checked = allows is not None
         modules = [TableModule(allows)] if allows else []
         self.kernel = Kernel(policies=modules, fast_path=fast_path, seed=1)
+        name = INTERFACE.removeprefix("mi_")
+        self.interface = Interface(name, min(ROUTINES), list(ROUTINES.values()))
         if trace:
             lib.pm_trace_start(self.kernel.pointer)
 
@@ -78,6 +82,10 @@ class CoreWorld(World):
     def relabel_port(self, task: Any, name: int, label: str, caller: Any = None) -> None:
         with self.kernel.borrowed(self.text(label), task) as sid:
             task._do(lib.pm_port_relabel, name, sid, caller=caller)
+
+    def serve(self, task: Any, name: int, serves: bool) -> None:
+        number = self.interface.number(self.kernel) if serves else 0
+        task._do(lib.pm_port_set_interface, name, number)
 
     @contextlib.contextmanager
     def short_of_memory(self) -> Iterator[None]:

@@ -45,6 +45,9 @@ TAKE = {
     m.PORT_SEND: "hold_send",
     m.PORT_SEND_ONCE: "hold_send_once",
 }
+# The one interface there is: its class, and the routine of each message number.
+INTERFACE = "mi_model"
+ROUTINES = {100: "first", 101: "second", 102: "third"}
 # SEDarwin's numbers of what ipctrace counts.
 EVENT_SEND, EVENT_RECV = 1, 2
 EVENT_GIVE = {
@@ -161,6 +164,7 @@ class Port:
     reply_only: bool = False  # gives send-once rights and nothing else
     enforces_reply: bool = False  # takes no reply right but one made from such a port
     flags: int = 0
+    serves: bool = False  # only the routines of INTERFACE
     no_senders: Port | None = None
     destroyed: Port | None = None
     requests: list[Request] = field(default_factory=list)
@@ -340,6 +344,7 @@ class Model:
     def __init__(self, allows: Callable[[str, str, str, str], bool] | None = None) -> None:
         self.allows = allows or (lambda subject, object_, tclass, permission: True)
         self.tasks: list[Task] = []
+        self.checked = allows is not None  # without a policy all is allowed, unknown methods too
         self.doomed: list[Kmsg] = []
         self.next_address = 0x10000
         self.caller: Task = Task("")  # who makes the present call
@@ -1105,6 +1110,10 @@ class Model:
     def mach_port_set_seqno(self, task: Task, name: int, seqno: int) -> None:
         self.changed_port(task, name).seqno = seqno
 
+    def serve(self, task: Task, name: int, serves: bool) -> None:
+        """pm_port_set_interface: messages must be methods from now on, or need not."""
+        self.changed_port(task, name).serves = serves
+
     def mach_port_get_context(self, task: Task, name: int) -> int:
         port = self.seen_port(task, name)
         return 0 if port.strict else port.context
@@ -1535,6 +1544,11 @@ class Model:
             self.ask(task, dest, "carry_rights", m.SEND_NO_GRANT_DEST)
         if any(isinstance(descriptor, MemoryItem) for descriptor in wire.descriptors):
             self.ask(task, dest, "carry_memory", m.SEND_INVALID_MEMORY)
+        if dest.serves and self.checked:
+            routine = ROUTINES.get(wire.id)
+            need(routine, m.SEND_MSG_FILTERED)
+            assert routine
+            need(self.allows(task.label, dest.label, INTERFACE, routine), m.SEND_MSG_FILTERED)
         if isinstance(reply, Port):
             self.ask(task, reply, "set_reply", m.SEND_INVALID_REPLY)
             self.ask(task, reply, GIVE[wire.bits >> 8 & 0x1F], m.SEND_INVALID_REPLY)

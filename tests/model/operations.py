@@ -252,7 +252,7 @@ class Chooser:
             self.disposition(dest, moves=1),
             reply,  # type: ignore[arg-type]
             reply_type,
-            self.pick((0, 1, 100, -1, 2**31 - 1, -(2**31))),
+            self.pick((0, 1, 100, 100, 101, 102, 103, -1, 2**31 - 1, -(2**31))),
             items,
             self.bytes(4 * self.draw.below(5)),
         )
@@ -504,7 +504,8 @@ def draw_send_receive(c: Chooser) -> tuple[Any, ...]:
 
 
 def draw_short_send(c: Chooser) -> tuple[Any, ...]:
-    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.bytes(c.draw.below(9)), c.word() & 0x7FFF
+    id_ = c.pick((0, 100, 101, 102, 103))
+    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.bytes(c.draw.below(9)), id_
 
 
 def draw_short_receive(c: Chooser) -> tuple[Any, ...]:
@@ -568,6 +569,7 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(2, "swap_guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.guard())),
         mach(20, "request_notification", draw_request),
         mach(4, "peek", draw_peek),
+        ("serve", Operation(3, by_receive(lambda c: c.chance(60)), mach_call("serve"))),
         mach(2, "assert_attributes", draw_assert),
         between(4, "task_set_special_port", draw_set_special),
         between(4, "task_get_special_port", draw_get_special),
