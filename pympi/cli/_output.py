@@ -79,8 +79,8 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("ports", "ports", "{:,}".format),
     ("records", "records", "{:,}".format),
     ("events", "events of SEDarwin's three kinds", "{:,}".format),
-    ("lost", "events not recorded for want of room", "{:,}".format),
-    ("exact", "run and recording are the same", lambda exact: "yes" if exact else "no"),
+    ("lost", "events the recorder had no room for", "{:,}".format),
+    ("exact", "replayed exactly what was recorded", lambda exact: "yes" if exact else "no"),
     ("messages", "messages", "{:,}".format),
     ("messages_per_second", "messages per second", "{:,.0f}".format),
     ("check_cost", "cost of the checks", "{:.2f} times the unchecked run".format),
@@ -105,6 +105,7 @@ def _denied(report: Report) -> Text:
     lines = Text("denied\n")
     for denial in report.denied:
         subject, permission, target, reason = (escape(text) for text in denial[1:])
-        lines.append(f"{denial.times:>7,} times: {subject}, {permission}, {target}\n", "bold")
+        refused = f"{subject} may not {permission} to {target}"
+        lines.append(f"{denial.times:>7,} times: {refused}\n", "bold")
         lines.append(f"{'':15}{reason}\n")
     return lines
