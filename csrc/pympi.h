@@ -165,7 +165,7 @@ struct pm_config {                      /* zero means: take the default */
 int pm_kernel_create(const struct pm_config *config, struct pm_kernel **kernel);
 /* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released. */
 void pm_kernel_destroy(struct pm_kernel *kernel);
-/* Recounts everything from scratch. Returns how many faults were found; up to size bytes of text, a line each, in report. */
+/* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each, in report. */
 int pm_kernel_verify(struct pm_kernel *kernel, char *report, size_t size);
 /* The at-th allocation from now fails, and with sticky all after it. 0 switches fault injection off. */
 int pm_kernel_fault(struct pm_kernel *kernel, uint64_t at, int sticky);
@@ -406,6 +406,8 @@ int pm_receive_message(struct pm_task *task, uint32_t name, uint32_t effective_s
  * such a message are dropped (with their notifications). */
 int64_t pm_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity, const struct pm_wait *wait);
 void pm_message_free(struct pm_message *message);
+/* Drops the reply right and the rights that `received` lists, one reference each, guarded ports too (mach_msg_destroy). */
+void pm_message_refuse(struct pm_task *task, const struct pm_received *received);
 /* Send, then receive the reply on `reply` (a receive right of the task); the two halves are not one operation. */
 int pm_call(struct pm_task *task, const struct pm_send_spec *spec, uint32_t reply, struct pm_received *received,
             const struct pm_wait *wait);

@@ -212,11 +212,16 @@ class Message(RECEIVED):  # type: ignore[misc]
         self._free()
 
     def _drop_rights(self) -> None:
-        rights = [self.reply_right, *self.rights]
+        brought: list[tuple[Right | None, int]]
+        brought = [(self.reply_right, self.reply_disposition)]
+        brought += zip(self.rights, (how for _, how in self.carried_rights), strict=False)
+        left = [(right, how) for right, how in brought if right is not None and not right._closed]
         self._rights, self._replied = [], True
-        for right in rights:
-            if right is not None:
-                right.close()
+        pairs = ffi.new("struct pm_received_right[]", [(right.name, how) for right, how in left])
+        refused = ffi.new("struct pm_received *", {"rights": pairs, "rights_count": len(pairs)})
+        lib.pm_message_refuse(self.task._pointer, refused)
+        for right, _ in left:
+            right._closed = True
 
     def __enter__(self) -> Message:
         return self

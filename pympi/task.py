@@ -395,8 +395,8 @@ class Task:
             try:
                 function(message)
             except BaseException:
+                received.rights_count = received.reply_disposition = 0  # dropped here, not there
                 message._drop_rights()
-                received.rights_count = received.reply = 0
                 raise
             finally:
                 lib.pm_received_keep(borrow(message), received)

@@ -41,7 +41,7 @@ static void run_handler(struct pm_kernel *kernel, const struct handling *handlin
     received_fill(&received, &receive);
     depth++;
     if (handling->handler(handling->context, &received)) {
-        message_refuse(owner, &received);
+        pm_message_refuse(owner, &received);
         __atomic_add_fetch(&kernel->ipc.handler_failures, 1, __ATOMIC_RELAXED);
     }
     depth--;

@@ -86,8 +86,6 @@ void message_received(struct pm_kernel *kernel, struct kmsg *kmsg);
 int receive_message(struct pm_task *task, uint32_t name, uint32_t effective_sid, struct pm_received *received,
                     const struct pm_wait *wait);
 int64_t receive_bytes(struct pm_task *task, uint32_t name, void *body, uint64_t capacity, const struct pm_wait *wait);
-/* Destroys the names which a received message brought: its reader failed. */
-void message_refuse(struct pm_task *task, const struct pm_received *received);
 /* For a receive that takes any size. */
 uint64_t need_nothing(const struct receive *receive, const struct kmsg *kmsg);
 void received_fill(struct pm_received *received, const struct receive *receive);

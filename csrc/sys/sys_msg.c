@@ -211,7 +211,7 @@ static int attempt_refuse(struct call *call) {
     return 0;
 }
 
-void message_refuse(struct pm_task *task, const struct pm_received *received) {
+void pm_message_refuse(struct pm_task *task, const struct pm_received *received) {
     struct refuse_call args;
     if (!received->reply_disposition && !received->rights_count) return;
     args.received = received;
@@ -229,7 +229,7 @@ int64_t receive_bytes(struct pm_task *task, uint32_t name, void *body, uint64_t 
     if (!code) code = receive_run(&receive, wait);
     if (code && !receive.call.done) return -(int64_t)code;
     received_fill(&received, &receive);
-    message_refuse(task, &received);
+    pm_message_refuse(task, &received);
     if (received.size) memcpy(body, received.body, received.size);
     message_received(task->kernel, receive.kmsg);
     return received.size;

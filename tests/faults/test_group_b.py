@@ -23,6 +23,7 @@ from faults.world import (
     RECEIVE,
     World,
     differences,
+    guarded,
     make_world,
     message,
     ool_ports,
@@ -483,3 +484,27 @@ def test_b_names_in_out_of_line_arrays(world: World) -> None:
     mach.vm_write(world.client, world.memory, b"".join(n.to_bytes(4, "little") for n in names))
     descriptors = (ool_ports(world.memory, 2, COPY_SEND),)
     world.refuses(message(world.dest, descriptors=descriptors), "MACH_SEND_INVALID_RIGHT")
+
+
+@pytest.mark.parametrize("mode", ["audit", "raise"])
+def test_b_a_handler_that_fails_with_guarded_rights(mode: str) -> None:
+    """What the message brought is destroyed, guarded or not, and however long it is looked at."""
+    seen: list[Any] = []
+
+    def broken(request: Any) -> None:
+        seen.append(request)
+        raise ValueError("broken")
+
+    with Kernel(guard_violations=mode) as kernel:
+        world = make_world(kernel)
+        clerk = world.server.create_handler(broken).make_send(world.client)
+        names = world.server.names()
+        items = (guarded(world.plain, flags=1), port(world.own, MAKE_SEND))
+        raw = message(clerk.name, COPY_SEND, world.own, MAKE_SEND_ONCE, descriptors=items)
+        assert world.send(raw)[0] == 0
+        assert world.server.names() == names
+        assert world.client.usage.ports == 1
+        assert (seen[0].body, seen[0].reply_right, seen[0].rights) == (b"", None, [])
+        seen[0].close()
+        seen[0].close()
+        kernel.verify()
