@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from model import INTERFACE, ROUTINES
+from tables import Table
 from worlds import Refused, World
 
 from pympi import Kernel, MachError, mach
@@ -147,6 +148,10 @@ class CoreWorld(World):
     def release(self, task: Any, address: int, size: int) -> None:
         with contextlib.suppress(MachError):  # the message may have taken it along
             mach.vm_deallocate(task, address, size)
+
+    def reload(self, seed: int) -> None:
+        if self.checked:
+            self.kernel.policies.replace(MODULE, TableModule(Table(seed)))
 
     def verify(self) -> None:
         self.kernel.verify()

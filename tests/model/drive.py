@@ -29,6 +29,7 @@ if __name__ == "__main__":
 
 import mach_numbers as m
 from operations import Scene, Seeded, Step, draw_step
+from tables import Table
 from wire import Arrived, Letter
 from worlds import ModelWorld, Refused, World
 
@@ -56,36 +57,12 @@ class Difference(Exception):
         self.number = number
 
 
-class Policy:
-    """A random table of what is denied: about one question in thirty."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __call__(self, subject: str, object_: str, tclass: str, permission: str) -> bool:
-        return Seeded(f"{self.seed}/{subject}/{object_}/{tclass}/{permission}").below(30) > 0
-
-
 def make_scene(settings: Settings, alone: bool = False) -> Scene:
     """The model, and beside it (unless alone) what it is compared with."""
-    allows = None if settings.policy == "none" else Table(Policy(settings.seed))
+    allows = None if settings.policy == "none" else Table(settings.seed)
     if alone:
         return Scene(ModelWorld(allows))
     return Scene(ModelWorld(allows), make_other(settings, allows))
-
-
-class Table:
-    """A policy asked once about everything it can be asked."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.known: dict[tuple[str, str, str, str], bool] = {}
-        self.policy = policy
-
-    def __call__(self, subject: str, object_: str, tclass: str, permission: str) -> bool:
-        key = subject, object_, tclass, permission
-        if key not in self.known:
-            self.known[key] = self.policy(*key)
-        return self.known[key]
 
 
 def make_other(settings: Settings, allows: Table | None) -> World:

@@ -366,6 +366,10 @@ def run_create_task(scene: Scene, place: int, step: Step, arguments: tuple[Any, 
     scene.tasks.setdefault(step.number, []).append(handle)
 
 
+def run_reload(scene: Scene, place: int, _step: Step, arguments: tuple[Any, ...]) -> Any:
+    scene.worlds[place].reload(*arguments)
+
+
 def run_terminate(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
     (caller,) = arguments
     if caller not in scene.tasks:
@@ -569,6 +573,7 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(2, "swap_guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.guard())),
         mach(20, "request_notification", draw_request),
         mach(4, "peek", draw_peek),
+        ("reload", Operation(2, lambda c: (c.draw.below(50),), run_reload)),
         ("serve", Operation(3, by_receive(lambda c: c.chance(60)), mach_call("serve"))),
         mach(2, "assert_attributes", draw_assert),
         between(4, "task_set_special_port", draw_set_special),
@@ -602,7 +607,7 @@ OPERATIONS: dict[str, Operation] = dict(
     ]
 )
 # What an allocation that fails must undo, and the codes that say so.
-UNDONE = set(OPERATIONS) - {"create_task", "terminate", "send_receive"}
+UNDONE = set(OPERATIONS) - {"create_task", "terminate", "send_receive", "reload"}
 SHORTAGES: list[Any] = [("refused", m.RESOURCE_SHORTAGE), (m.RESOURCE_SHORTAGE, None)]
 NO_NAMES = m.RCV_HEADER_ERROR | m.IPC_SPACE
 SHORTAGES += [("refused", NO_NAMES), (NO_NAMES, None)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import drive
 import pytest
-from drive import Policy, Settings, Table, explore, shrink, steps_of
+from drive import Settings, explore, shrink, steps_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from model import Model, Task
 from operations import OPERATIONS, draw_step
+from tables import Table
 from worlds import ModelWorld
 
 
@@ -117,5 +118,5 @@ def test_same_seed_same_steps() -> None:
 
 def test_policy_table_is_stable() -> None:
     asked = [(s, o, "mach_port", p) for s in "abcd" for o in "abcd" for p in ("send", "recv")]
-    first, second = Table(Policy(5)), Table(Policy(5))
+    first, second = Table(5), Table(5)
     assert [first(*key) for key in asked] == [second(*key) for key in reversed(asked)][::-1]

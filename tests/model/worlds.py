@@ -11,6 +11,7 @@ from typing import Any
 
 import mach_numbers as m
 from model import Fault, Model, Task
+from tables import Table
 from wire import Arrived, Letter, decode
 
 TIMEOUTS = m.OPTION_SEND_TIMEOUT | m.OPTION_RCV_TIMEOUT
@@ -53,6 +54,10 @@ class World:
 
     def release(self, task: Any, address: int, size: int) -> None:
         """Gives a region back, if it is still there."""
+        raise NotImplementedError
+
+    def reload(self, seed: int) -> None:
+        """Puts another policy in force, if there is one."""
         raise NotImplementedError
 
     def verify(self) -> None:
@@ -144,6 +149,10 @@ class ModelWorld(World):
 
     def release(self, task: Task, address: int, size: int) -> None:
         task.memory.pop(address, None)
+
+    def reload(self, seed: int) -> None:
+        if self.model.checked:
+            self.model.allows = Table(seed)
 
     def verify(self) -> None:
         self.model.recount()
