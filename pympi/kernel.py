@@ -478,10 +478,14 @@ class Kernel:
 
         Raises:
             VerifyError: something is off; it lists what.
+            ForkedError: nothing was counted.
         """
         size = 1 << 16
         report = ffi.new("char[]", size)
-        if lib.pm_kernel_verify(self.pointer, report, size):
+        faults = lib.pm_kernel_verify(self.pointer, report, size)
+        if faults == lib.PM_FORKED:
+            raise exception(faults, "verify()")
+        if faults:
             raise VerifyError(ffi.string(report, size).decode(errors="replace").splitlines())
 
     def stats(self) -> Mapping[str, int]:

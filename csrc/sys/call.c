@@ -67,7 +67,7 @@ int call_end(struct call *call, int code) {
 }
 
 int pm_task_take_denial(struct pm_task *task, struct pm_denial *denial) {
-    bool found = refused.task == task && refused.denial.operation != PM_OP_NONE;
+    bool found = !kernel_forked(task->kernel) && refused.task == task && refused.denial.operation != PM_OP_NONE;
     if (found) *denial = refused.denial;
     refused.task = NULL;
     return found;

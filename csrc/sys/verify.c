@@ -270,7 +270,7 @@ static void walk_all(struct audit_walk *walk) {
 int pm_kernel_verify(struct pm_kernel *kernel, char *report, size_t size) {
     struct audit_walk walk = {.kernel = kernel, .report = report, .room = size};
     if (size) report[0] = 0;
-    if (kernel_forked(kernel)) return 0;
+    if (kernel_forked(kernel)) return PM_FORKED;
     kernel_lock(kernel);
     walk.mask = round_up_power(2 * (uint32_t)pool_live(&kernel->ipc.ports) + 64) - 1;
     walk.tallies = calloc((size_t)walk.mask + 1, sizeof *walk.tallies);

@@ -178,7 +178,6 @@ def attempt(scene: Scene, operation: Callable[[Scene], None]) -> BaseException |
 def test_h1_h2_each_allocation_fails(
     operation: Callable[[Scene], None], checked: bool, sticky: int
 ) -> None:
-    failed = 0
     for at in range(1, 500):
         with Scene.open(checked) as scene:
             pointer = scene.kernel.pointer
@@ -191,7 +190,6 @@ def test_h1_h2_each_allocation_fails(
             if not reached:
                 assert error is None
                 break
-            failed += error is not None
             operation(scene)
             scene.kernel.verify()
     else:
