@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The audit bracket of an operation: what is recorded, when, and what a full ring does to the operation (D12). */
+#include "pympi.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define RING 8
+#define SEND_ASKED (PM_MACH_PORT__send | PM_MACH_PORT__copy_send)
+
+static struct pm_kernel *kernel;
+static struct pm_task *server, *client;
+static uint32_t server_sid, client_sid, port, right, drains, denied, dontaudit;
+static struct pm_audit_record records[4 * RING];
+
+static int decide(void *context, struct pm_query *queries, size_t count, uint32_t epoch) {
+    (void)context, (void)epoch;
+    for (size_t i = 0; i < count; i++) {
+        queries[i].allowed = ~denied;
+        queries[i].auditdeny = ~dontaudit;
+    }
+    return 0;
+}
+
+static size_t drain(void) {
+    int64_t count = pm_audit_drain(kernel, records, 4 * RING);
+    assert(count >= 0);
+    return (size_t)count;
+}
+
+static void begin(int full) {
+    const struct pm_config config = {.audit_records = RING, .clock = PM_CLOCK_SIMULATED};
+    assert(pm_kernel_create(&config, &kernel) == 0);
+    server_sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/server", 9);
+    client_sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/client", 9);
+    assert(pm_task_create(kernel, NULL, "server", server_sid, NULL, NULL, &server) == 0);
+    assert(pm_task_create(kernel, NULL, "client", client_sid, NULL, NULL, &client) == 0);
+    port = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_RECEIVE, 0);
+    right = (uint32_t)pm_port_transfer(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
+    assert(pm_port_set_attributes(server, server, port, MACH_PORT_LIMITS_INFO, &(uint32_t){1000}, 1) == 0);
+    assert(pm_kernel_set_decider(kernel, decide, NULL) == 0 && pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(pm_audit_select(kernel, 0, UINT32_MAX, UINT32_MAX) == 0 && pm_audit_options(kernel, 0, 0, full) == 0);
+    denied = dontaudit = drains = 0;
+    drain();
+}
+
+static void end(void) {
+    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    pm_task_release(server);
+    pm_task_release(client);
+    pm_kernel_destroy(kernel);
+}
+
+static int send_one(void) { return pm_send(client, right, "x", 1, 9, NULL); }
+static int64_t receive_one(void) {
+    char body;
+    return pm_receive(server, port, &body, 1, NULL);
+}
+
+static void test_both_ends_bear_the_same_transfer(void) {
+    begin(PM_AUDIT_DROP);
+    assert(pm_kernel_set_time(kernel, 1234) == 0);
+    assert(send_one() == 0 && receive_one() == 1 && drain() == 2);
+    const struct pm_audit_record *sent = &records[0], *got = &records[1];
+    assert(sent->operation == PM_OP_SEND && sent->asked == SEND_ASKED && sent->denied == 0 && sent->time == 1234);
+    assert(sent->real_sid == client_sid && sent->object_sid == server_sid && sent->name == right && sent->msgh_id == 9);
+    assert(got->operation == PM_OP_RECEIVE && got->asked == (PM_MACH_PORT__use_recv | PM_MACH_PORT__recv));
+    assert(got->peer_sid == client_sid && got->real_sid == server_sid && got->name == port);
+    assert(sent->transfer && sent->transfer == got->transfer && sent->port == got->port);
+    assert(got->sequence == sent->sequence + 1 && sent->result == 0);
+    assert(sent->provenance && !got->provenance);
+    end();
+}
+
+static void test_a_denial_is_recorded_with_its_code(void) {
+    begin(PM_AUDIT_DROP);
+    denied = PM_MACH_PORT__send;
+    assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 1);
+    assert(records[0].denied == PM_MACH_PORT__send && records[0].result == MACH_SEND_INVALID_DEST);
+    assert(records[0].transfer == 0);
+    end();
+}
+
+static void test_what_need_not_be_audited_is_not_unless_everything_is(void) {
+    begin(PM_AUDIT_DROP);
+    denied = dontaudit = PM_MACH_PORT__send;
+    assert(pm_audit_select(kernel, 0, 0, UINT32_MAX) == 0);
+    assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 0);
+    assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP) == 0);
+    assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 1);
+    end();
+}
+
+static void test_nothing_is_recorded_where_nothing_is_selected(void) {
+    begin(PM_AUDIT_DROP);
+    assert(pm_audit_select(kernel, 0, 0, 0) == 0);
+    assert(send_one() == 0 && receive_one() == 1 && drain() == 0);
+    end();
+}
+
+static void test_an_operation_that_fails_leaves_no_grant(void) {
+    begin(PM_AUDIT_DROP);
+    const struct pm_right rights[] = {{12345, MACH_MSG_TYPE_COPY_SEND}};
+    const struct pm_send_spec spec = {.dest = right, .rights = rights, .rights_count = 1};
+    assert(pm_send_message(client, &spec, NULL) == MACH_SEND_INVALID_RIGHT && drain() == 0);
+    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_DROP) == 0);
+    assert(pm_send_message(client, &spec, NULL) == MACH_SEND_INVALID_RIGHT && drain() == 1);
+    assert(records[0].flags == PM_AUDIT_ERROR && records[0].result == MACH_SEND_INVALID_RIGHT);
+    end();
+}
+
+/* ---- the ring is full ---- */
+
+static void fill_ring(void) {
+    for (int i = 0; i < RING - 1; i++) assert(send_one() == 0);
+}
+
+static void test_what_cannot_be_recorded_is_not_done(void) {
+    begin(PM_AUDIT_FAIL);
+    fill_ring();
+    assert(send_one() == PM_AUDIT_FULL && receive_one() == -PM_AUDIT_FULL);
+    assert(pm_task_relabel(client, client, server_sid) == PM_AUDIT_FULL && pm_task_sid(client) == client_sid);
+    assert(drain() == RING - 1);
+    for (int i = 0; i < RING - 1; i++) assert(receive_one() == 1);
+    assert(drain() == RING - 1 && receive_one() == -MACH_RCV_TIMED_OUT);
+    end();
+}
+
+static void test_a_refusal_is_returned_though_it_cannot_be_recorded(void) {
+    begin(PM_AUDIT_FAIL);
+    fill_ring();
+    denied = PM_MACH_PORT__send;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(send_one() == MACH_SEND_INVALID_DEST && drain() == RING - 1);
+    denied = 0;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(send_one() == 0 && drain() == 2);
+    assert(records[0].operation == PM_OP_LOSS && records[0].result == 1 && records[1].operation == PM_OP_SEND);
+    end();
+}
+
+static int drain_some(void *context) {
+    drains++;
+    assert(pm_audit_drain(kernel, records, 2) == 2);
+    return context != NULL;
+}
+
+static void test_a_drainer_makes_room(void) {
+    begin(PM_AUDIT_BLOCK);
+    assert(pm_audit_set_drainer(kernel, drain_some, NULL) == 0);
+    for (int i = 0; i < 4 * RING; i++) assert(send_one() == 0);
+    assert(drains > RING);
+    end();
+}
+
+static void test_without_a_drainer_that_works_the_operation_fails(void) {
+    begin(PM_AUDIT_BLOCK);
+    fill_ring();
+    assert(send_one() == PM_AUDIT_FULL);
+    assert(pm_audit_set_drainer(kernel, drain_some, &drains) == 0);
+    assert(send_one() == PM_AUDIT_FULL && drains > 0);
+    end();
+}
+
+static void test_losses_are_counted_where_they_are_accepted(void) {
+    struct pm_stats stats;
+    begin(PM_AUDIT_DROP);
+    for (int i = 0; i < 3 * RING; i++) assert(send_one() == 0);
+    assert(pm_kernel_stats(kernel, &stats) == 0 && stats.audit_lost == 2 * RING + 1);
+    uint64_t last = records[drain() - 1].sequence;
+    assert(send_one() == 0 && drain() == 2);
+    assert(records[0].operation == PM_OP_LOSS && (uint64_t)records[0].result == records[0].sequence - last - 1);
+    end();
+}
+
+/* A pair of labels that was asked about a drain ago is still in words; a label nobody bears any more, until the next. */
+static void test_labels_of_records_are_known_until_the_next_drain(void) {
+    char text[16];
+    begin(PM_AUDIT_DROP);
+    uint32_t brief = (uint32_t)pm_sid_intern(kernel, NULL, "te/brief", 8);
+    assert(pm_task_relabel(client, client, brief) == 0 && send_one() == 0);
+    assert(pm_task_relabel(client, client, client_sid) == 0 && receive_one() == 1);
+    assert(pm_sid_release(kernel, brief) == 0 && drain() > 0);
+    assert(pm_sid_text(kernel, brief, text, sizeof text) == 8 && !memcmp(text, "te/brief", 8));
+    assert(pm_sid_retain(kernel, brief) == KERN_INVALID_ARGUMENT);
+    assert(send_one() == 0 && receive_one() == 1 && drain() == 2 && drain() == 0);
+    assert(pm_sid_text(kernel, brief, text, sizeof text) < 0);
+    end();
+}
+
+int main(void) {
+    test_both_ends_bear_the_same_transfer();
+    test_a_denial_is_recorded_with_its_code();
+    test_what_need_not_be_audited_is_not_unless_everything_is();
+    test_nothing_is_recorded_where_nothing_is_selected();
+    test_an_operation_that_fails_leaves_no_grant();
+    test_what_cannot_be_recorded_is_not_done();
+    test_a_refusal_is_returned_though_it_cannot_be_recorded();
+    test_a_drainer_makes_room();
+    test_without_a_drainer_that_works_the_operation_fails();
+    test_losses_are_counted_where_they_are_accepted();
+    test_labels_of_records_are_known_until_the_next_drain();
+    return 0;
+}
