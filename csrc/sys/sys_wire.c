@@ -303,9 +303,14 @@ static void put_descriptor(struct writer *writer, struct cargo *cargo, struct de
     else put_port(writer, right->name, disposition);
 }
 
+/* Also one that says it has no descriptors; not one whose cargo only tells how to release the body. */
+static bool is_complex(const struct kmsg *kmsg) {
+    return kmsg->cargo && (kmsg->cargo->descriptors_used || !kmsg->cargo->release);
+}
+
 static void put_body(struct writer *writer, struct kmsg *kmsg) {
     struct cargo *cargo = kmsg->cargo;
-    if (cargo && cargo->descriptors_used) {
+    if (is_complex(kmsg)) {
         put_bytes(writer, &cargo->descriptors_used, 4);
         for (uint32_t i = 0; i < cargo->descriptors_used; i++) put_descriptor(writer, cargo, &cargo->descriptors[i]);
     }
@@ -315,13 +320,13 @@ static void put_body(struct writer *writer, struct kmsg *kmsg) {
 static uint32_t wire_size(uint64_t option, const struct kmsg *kmsg) {
     const struct cargo *cargo = kmsg->cargo;
     uint32_t size = sizeof(struct wire_header) + kmsg->size;
-    if (!cargo || !cargo->descriptors_used) return size;
+    if (!is_complex(kmsg)) return size;
     for (uint32_t i = 0; i < cargo->descriptors_used; i++) size += descriptor_size(option, &cargo->descriptors[i]);
     return size + 4;
 }
 
 static uint32_t complex_bit(const struct kmsg *kmsg) {
-    return kmsg->cargo && kmsg->cargo->descriptors_used ? BITS_COMPLEX : 0;
+    return is_complex(kmsg) ? BITS_COMPLEX : 0;
 }
 
 /* ==== send ======================================================================================================= */
