@@ -278,6 +278,7 @@ class Kmsg:
     voucher: int = 0
     items: list[Item] = field(default_factory=list)
     data: bytes = b""
+    complex: bool = False
     sender: str | None = None  # label at the time of sending; None for the kernel
     audit_token: tuple[int, ...] = (0,) * 8
     security_token: tuple[int, int] = KERNEL_TOKEN
@@ -285,7 +286,7 @@ class Kmsg:
     def size(self, option: int) -> int:
         """msgh_size for a receiver with this option."""
         sizes = [item_size(item, option) for item in self.items]
-        return m.HEADER_SIZE + (4 + sum(sizes) if sizes else 0) + len(self.data)
+        return m.HEADER_SIZE + (4 + sum(sizes) if self.complex else 0) + len(self.data)
 
     def body_rights(self) -> Iterator[Right]:
         for item in self.items:
@@ -428,7 +429,7 @@ class Model:
     ) -> None:
         """A message of the kernel, by the send-once right it holds to `notify`."""
         dest = Right(m.PORT_SEND_ONCE, notify)
-        kmsg = Kmsg(dest, Right(0, m.NULL), id_, 0, items or [], body)
+        kmsg = Kmsg(dest, Right(0, m.NULL), id_, 0, items or [], body, bool(items))
         if notify.alive:
             self.post(kmsg)
         else:
@@ -1564,7 +1565,8 @@ class Model:
             reply = self.copyin(task, wire.local, reply_type)
         items = [self.build_item(task, descriptor) for descriptor in wire.descriptors]
         voucher = 0 if wire.bits >> 16 & 0x1F else wire.voucher
-        kmsg = Kmsg(dest, reply, wire.id, voucher, items, wire.data, task.label)
+        complex_ = bool(wire.bits & m.BITS_COMPLEX)
+        kmsg = Kmsg(dest, reply, wire.id, voucher, items, wire.data, complex_, task.label)
         kmsg.audit_token, kmsg.security_token = task.audit_token, task.security_token
         return kmsg
 
@@ -1704,10 +1706,10 @@ class Model:
     ) -> bytes:
         """The wire form for this task, whose space takes the rights of the body."""
         first, second = (kmsg.reply, kmsg.dest) if swapped else (kmsg.dest, kmsg.reply)
-        bits = first.kind | second.kind << 8 | (m.BITS_COMPLEX if kmsg.items else 0)
+        bits = first.kind | second.kind << 8 | (m.BITS_COMPLEX if kmsg.complex else 0)
         size = kmsg.size(option)
         head = struct.pack("<IIIIIi", bits, size, remote, local, kmsg.voucher, kmsg.id)
-        if kmsg.items:
+        if kmsg.complex:
             head += struct.pack("<I", len(kmsg.items))
         received = swapped and kmsg.sender is not None
         body = b"".join(self.encode_item(task, item, option, received) for item in kmsg.items)

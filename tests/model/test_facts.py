@@ -1667,6 +1667,14 @@ def test_b3_empty_memory(a: Party) -> None:
     assert a.receive(name).items == ((MEMORY, b"", 1),)
 
 
+def test_b3_complex_message_without_descriptors(a: Party) -> None:
+    name = a.port()
+    assert a.send(name, m.MAKE_SEND, claimed=0, data=b"data") == m.SUCCESS
+    arrived = a.receive(name)
+    assert (arrived.bits, arrived.size) == (m.BITS_COMPLEX | 0x1100, 32)
+    assert (arrived.items, arrived.data) == ((), b"data")
+
+
 def test_b3_empty_ports(a: Party) -> None:
     name = a.port()
     assert a.send(name, m.MAKE_SEND, items=((PORTS, (), m.COPY_SEND, False),)) == m.SUCCESS
