@@ -302,19 +302,25 @@ static int attempt_set_kept(struct call *call) {
     return code;
 }
 
+/* Arguments that are wrong on their face are refused, and so recorded, as whatever is wrong inside. */
+static int run_kept(struct kept_call *args, bool good, call_attempt attempt) {
+    return good ? call_run(&args->call, attempt) : call_refuse(&args->call, KERN_INVALID_ARGUMENT);
+}
+
+static bool is_special(uint32_t which) { return which && which < PM_SPECIAL_PORTS; }
+
 int pm_task_set_special_port(struct pm_task *caller, struct pm_task *task, uint32_t which, uint32_t poly) {
     struct kept_call args = {.which = which, .count = 1, .names = {poly}};
-    if (which == 0 || which >= PM_SPECIAL_PORTS) return KERN_INVALID_ARGUMENT;
     int code = call_init(&args.call, caller, task, PM_OP_TASK, poly);
-    return code ? code : call_run(&args.call, attempt_set_kept);
+    return code ? code : run_kept(&args, is_special(which), attempt_set_kept);
 }
 
 int pm_ports_register(struct pm_task *caller, struct pm_task *task, const uint32_t *names, uint32_t count) {
     struct kept_call args = {.count = TASK_PORT_REGISTER_MAX};
-    if (count > TASK_PORT_REGISTER_MAX || (count && !names)) return KERN_INVALID_ARGUMENT;
-    if (count) memcpy(args.names, names, count * sizeof *names);
+    bool good = count <= TASK_PORT_REGISTER_MAX && (names || !count);
+    if (good && count) memcpy(args.names, names, count * sizeof *names);
     int code = call_init(&args.call, caller, task, PM_OP_TASK, 0);
-    return code ? code : call_run(&args.call, attempt_set_kept);
+    return code ? code : run_kept(&args, good, attempt_set_kept);
 }
 
 /* A copy of what the task keeps, for the caller. */
@@ -349,9 +355,8 @@ static int attempt_get_kept(struct call *call) {
 
 int64_t pm_task_get_special_port(struct pm_task *caller, struct pm_task *task, uint32_t which) {
     struct kept_call args = {.which = which, .count = 1};
-    if (which == 0 || which >= PM_SPECIAL_PORTS) return -(int64_t)KERN_INVALID_ARGUMENT;
     int code = call_init(&args.call, caller, task, PM_OP_TASK, 0);
-    if (!code) code = call_run(&args.call, attempt_get_kept);
+    if (!code) code = run_kept(&args, is_special(which), attempt_get_kept);
     return code ? -(int64_t)code : (int64_t)args.names[0];
 }
 

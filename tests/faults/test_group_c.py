@@ -317,3 +317,19 @@ def test_c_labels_out_of_range(text: str) -> None:
         with pytest.raises((LabelError, LimitExceeded)):
             kernel.create_task("task", text)
         assert differences(before, state(kernel)) == {}
+
+
+@pytest.mark.parametrize("which", [0, 10, 99, 2**31, 2**32 - 1])
+def test_c_special_ports_out_of_range(world: World, which: int) -> None:
+    client = world.client
+    for call in (
+        lambda: mach.task_set_special_port(client, which, world.dest),
+        lambda: mach.task_get_special_port(client, which),
+    ):
+        refused(world.kernel, call, "KERN_INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("count", [4, 5, 1000])
+def test_c_more_registered_ports_than_three(world: World, count: int) -> None:
+    call = lambda: mach.mach_ports_register(world.client, [world.dest] * count)  # noqa: E731
+    refused(world.kernel, call, "KERN_INVALID_ARGUMENT")
