@@ -165,7 +165,8 @@ struct pm_config {                      /* zero means: take the default */
 int pm_kernel_create(const struct pm_config *config, struct pm_kernel **kernel);
 /* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released. */
 void pm_kernel_destroy(struct pm_kernel *kernel);
-/* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each, in report. */
+/* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each,
+ * in report. */
 int pm_kernel_verify(struct pm_kernel *kernel, char *report, size_t size);
 /* The at-th allocation from now fails, and with sticky all after it. 0 switches fault injection off. */
 int pm_kernel_fault(struct pm_kernel *kernel, uint64_t at, int sticky);

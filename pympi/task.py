@@ -71,8 +71,8 @@ class Quota:
 
     Attributes:
         ports, names, sids, notifications: counts; sids are labels that the task was first to use.
-        queued_bytes: of messages it sent and nobody has received yet.
-        memory: bytes of the kernel's memory in all.
+        queued_bytes: of messages it sent and nobody has received yet, with what they carry.
+        memory: bytes for out-of-line data (`pympi.mach.vm_allocate`, and what it received).
     """
 
     ports: int = 0
@@ -165,7 +165,6 @@ class Task:
             code: a Mach code.
             name: the name the call was about, if any.
         """
-        _upcall.raise_interrupt()
         if code in _NOBODY_REFUSED:
             return exception(code)
         detail = f"task {self.name!r}" + (f", name {name:#x}" if type(name) is int else "")
