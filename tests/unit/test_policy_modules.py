@@ -73,8 +73,9 @@ def test_a_base_module_has_no_opinion() -> None:
         name = "nothing"
 
     assert not any(Nothing.answers(method) for method in OPTIONAL if method != "explain")
-    with pytest.raises(NotImplementedError):
-        Nothing().decide(None, None, PORT)
+    assert Nothing().decide(None, None, PORT) == Decision()
+    assert Nothing().label_new_port(None, None) is Nothing().label_new_task(None) is None
+    assert Nothing().check_relabel(None, None, None, PORT) == 0
 
 
 # ---- rules ----
