@@ -47,15 +47,22 @@ bool call_again(struct call *call, int code) {
 /* Why a call was refused is for the thread that made it: others may make calls of the same task. */
 static _Thread_local struct { const struct pm_task *task; struct pm_denial denial; } refused;
 
-/* A refusal stands whether or not its record can be kept; so that it can, who drains may do so first. */
+/*
+ * A refusal stands whether or not its record can be kept; so that it can, who drains may do so first. What the refusal destroyed
+ * goes before that: others may look meanwhile.
+ */
 static void room_for_refusal(struct call *call) {
     const struct audit *audit = &call->kernel->mac.audit;
     uint32_t records = call->mac.records_used + 2;      /* one for an error, one for what was lost before */
+    if (audit->full != PM_AUDIT_BLOCK || audit_has_room(audit, records)) return;
+    kernel_leave(call->kernel, &call->after);
+    after_init(&call->after);
+    kernel_lock(call->kernel);
     while (!audit_has_room(audit, records) && drain(call)) continue;
 }
 
 int call_end(struct call *call, int code) {
-    if (pm_unlikely(code) && after_is_empty(&call->after)) room_for_refusal(call);
+    if (pm_unlikely(code)) room_for_refusal(call);
     mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
     mac_op_done(&call->mac);
     kernel_leave(call->kernel, &call->after);

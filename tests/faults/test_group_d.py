@@ -17,6 +17,7 @@ from faults.world import (
     refused,
     state,
 )
+from property.refusals import Scene
 
 from pympi import Kernel, Quota, mach
 from pympi._ffi import ffi, lib
@@ -358,3 +359,22 @@ def test_d13_a_refusal_stands_even_unrecorded() -> None:
         codes = denials(kernel, 100)
         assert set(codes) == {"MACH_SEND_INVALID_DEST"}
         assert kernel.stats()["audit_lost"] >= 84
+
+
+def test_d13_refused_messages_into_a_sink_that_keeps_up() -> None:
+    """A refused receive destroys the message; its record waits for room as any other."""
+    seen: list[int] = []
+    with Scene(audit_records=4, audit_full="block") as scene:
+        inbox = scene.server.receive_right(scene.inbox)
+        inbox.qlimit = 100
+        answers = scene.client.receive_right(scene.answer)
+        for _ in range(50):
+            scene.client.right(scene.dest).send(b"", reply=answers, timeout=0)  # type: ignore[attr-defined]
+        scene.refuse(("server", "client", "mach_port", "recv"))
+        scene.kernel.audit.attach(lambda batch: seen.extend(batch.records["result"].tolist()))
+        codes = {outcome(lambda: inbox.receive(timeout=0)) for _ in range(50)}
+        assert codes == {"MACH_RCV_INVALID_DATA"}
+        assert (inbox.status.msgcount, answers.status.msgcount) == (0, 50)
+        assert scene.kernel.stats()["audit_lost"] == 0
+        scene.kernel.audit.flush()
+    assert seen == [mach.MACH_RCV_INVALID_DATA] * 50
