@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pympi import Kernel, PortDied
+from pympi import AccessDenied, Kernel, Memory, PortDied, QueueFull
+from pympi.policy import Rules
+from pympi.testing import allow_all
 
 SENDERS, MESSAGES = 3, 300
 LONG = 30.0  # seconds: only a lost wake-up takes so long
@@ -91,6 +93,84 @@ def run_blocked(wait: Callable[[], object], act: Callable[[], object]) -> BaseEx
     thread.join(LONG)
     assert not thread.is_alive(), "the waiting thread was not woken"
     return raised[0] if raised else None
+
+
+def test_replacing_a_policy_never_lets_what_it_forbids() -> None:
+    """Deciders run outside the lock, in several threads, while the epoch moves."""
+    with Kernel(policies=[allow_all()]) as kernel, ThreadPoolExecutor(2) as pool:
+        task = kernel.create_task("task", label="rules/a")
+        right = task.allocate_port(qlimit=1024).make_send(task)
+        stop = threading.Event()
+
+        def send() -> int:
+            denied = 0
+            while not stop.is_set():
+                try:
+                    right.send(b"", timeout=0)
+                except AccessDenied:
+                    denied += 1
+                except QueueFull:
+                    kernel.stats()
+            return denied
+
+        senders = [pool.submit(send) for _ in range(2)]
+        for _ in range(50):
+            kernel.policies.replace("rules", Rules())
+            kernel.policies.replace("rules", allow_all())
+        kernel.policies.replace("rules", Rules())
+        with pytest.raises(AccessDenied):
+            right.send(b"")
+        stop.set()
+        assert all(sender.result() >= 0 for sender in senders)
+        assert kernel.policies.failures == {}
+        kernel.verify()
+
+
+def test_tasks_begin_and_end_beside_each_other() -> None:
+    with Kernel() as kernel, ThreadPoolExecutor(SENDERS) as pool:
+        inbox = kernel.create_task("server").allocate_port(qlimit=1024)
+
+        def live(_number: int) -> None:
+            for _ in range(MESSAGES // 6):
+                task = kernel.create_task("mayfly")
+                own = task.allocate_port()
+                right = inbox.make_send(task)
+                right.send(b"x", rights=[own.make_send(), own.make_send_once()], timeout=LONG)
+                task.terminate()
+
+        list(pool.map(live, range(SENDERS)))
+        for _ in range(SENDERS * (MESSAGES // 6)):
+            inbox.receive(timeout=0).close()
+        kernel.verify()
+        assert kernel.stats()["tasks"] == 1
+
+
+def test_handlers_memory_and_audit_in_threads() -> None:
+    released: list[int] = []
+    with Kernel() as kernel, ThreadPoolExecutor(SENDERS + 1) as pool:
+        kernel.audit.everything()
+        server = kernel.create_task("server")
+        echo = server.create_handler(lambda request: request.reply(request.body))
+        stop = threading.Event()
+
+        def ask(number: int) -> bool:
+            right = echo.make_send(kernel.create_task(f"client{number}"))
+            memory = Memory(bytes(100), lambda: released.append(number))
+            answers = [right.call(b"%d" % i, memory=[memory], timeout=LONG) for i in range(50)]
+            return [a.body for a in answers] == [b"%d" % i for i in range(50)]
+
+        def drain() -> int:
+            drained = 0
+            while not stop.is_set():
+                drained += len(kernel.audit.drain())
+            return drained
+
+        drainer = pool.submit(drain)
+        assert all(pool.map(ask, range(SENDERS)))
+        stop.set()
+        assert drainer.result() > 0
+        kernel.verify()
+    assert len(released) == SENDERS * 50
 
 
 def test_destroying_a_port_wakes_its_receiver() -> None:
