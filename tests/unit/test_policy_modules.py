@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from pympi import Kernel, PolicyError
 from pympi.enums import ALL, CLASSES, ObjectClass
 from pympi.errors import LabelError
-from pympi.policy import Count, NoHooks, Partition, PolicyModule, Rule, Rules, SelfTest, Stub
+from pympi.policy import (
+    Count,
+    Decision,
+    NoHooks,
+    Partition,
+    PolicyModule,
+    Rule,
+    Rules,
+    SelfTest,
+    Stub,
+)
 
 PORT, TASK = CLASSES["mach_port"], CLASSES["mach_task"]
 OPTIONAL = ("decide", "label_new_port", "label_new_task", "check_relabel", "explain")
