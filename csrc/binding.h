@@ -32,22 +32,53 @@
  * With the GIL kept nothing runs between a wait's end and that step, so one flag serves all
  * threads, and a call that does not wait pays one load for it. Otherwise the thread's own state is
  * asked.
+ *
+ * A Ctrl-C that came in a handler or a decider cannot be raised through the core either. It is
+ * noted, and raised by the call whose upcall it came in, or by that thread's next one.
  */
-#if defined(PM_STOCK) || defined(Py_GIL_DISABLED)
-#define pm_exception_left() (PyErr_Occurred() != NULL)
-#define pm_exception_leave() ((void)0)
-#else
-static int pm_exception_flag;
+static int pm_interrupt_noted;
+static unsigned long pm_interrupt_thread;
 
-static inline int pm_exception_left(void)
+static int pm_interrupt_left(void)
 {
-    int left = pm_exception_flag;
-    pm_exception_flag = 0;
+    if (!pm_interrupt_noted || pm_interrupt_thread != PyThread_get_thread_ident())
+        return 0;
+    pm_interrupt_noted = 0;
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+    return 1;
+}
+
+#if defined(PM_STOCK) || defined(Py_GIL_DISABLED)
+#define pm_exception_left() (PyErr_Occurred() != NULL || pm_interrupt_left())
+#define pm_exception_leave() ((void)0)
+#define pm_exception_note() ((void)0)
+#else
+static int pm_exception_flag; /* an exception is set, or an interrupt noted */
+
+static int pm_exception_take(void)
+{
+    int left = PyErr_Occurred() != NULL || pm_interrupt_left();
+
+    pm_exception_flag = pm_interrupt_noted;
     return left;
 }
 
+static inline int pm_exception_left(void)
+{
+    return pm_exception_flag && pm_exception_take();
+}
+
 #define pm_exception_leave() (pm_exception_flag = 1)
+#define pm_exception_note() (pm_exception_flag = 1)
 #endif
+
+/* Purpose: note a KeyboardInterrupt of this thread. Conditions: as in an upcall, the GIL is held. */
+static void pm_binding_interrupt(void)
+{
+    pm_interrupt_thread = PyThread_get_thread_ident();
+    pm_interrupt_noted = 1;
+    pm_exception_note();
+}
 
 #undef _cffi_from_c_int
 #define _cffi_from_c_int(x, type)                                                                  \

@@ -43,6 +43,7 @@ CALLBACK = re.compile(
 BINDING = """
 int pm_binding_holds_gil(uintptr_t gilstate_check);
 const char *pm_binding_build(void);
+void pm_binding_interrupt(void);
 extern "Python" void pm_python_release(void *context);
 """
 

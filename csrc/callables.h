@@ -483,6 +483,8 @@ static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     if (*bound->kernel != NULL)
         verdict = pm_check(*bound->kernel, (uint32_t)ssid, (uint32_t)tsid, bound->tclass, bound->permissions);
+    if (pm_exception_left())
+        return NULL;
     return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
 }
 

@@ -7,12 +7,8 @@ that is gone (a kernel closed meanwhile) is found to be so; a pointer could only
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import signal
-import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -26,15 +22,12 @@ __all__ = [
     "context",
     "forget",
     "interrupt",
-    "raise_interrupt",
     "register",
 ]
 
 _log = logging.getLogger("pympi")
 _numbers = itertools.count(1)
 _targets: dict[int, Any] = {}
-_interrupted: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-_SOON = 0.01  # seconds
 
 
 def register(target: Any) -> int:
@@ -59,39 +52,15 @@ def _target(pointer: Any) -> Any:
 
 
 def interrupt() -> None:
-    """Note a KeyboardInterrupt that could not be raised through the core.
-
-    The call it came in raises it, if that fails. If it does not, Ctrl-C is pressed again, as it
-    were, once the call is over.
-    """
-    thread = threading.current_thread()
-    _interrupted.add(thread)
-    if thread is threading.main_thread():
-        with contextlib.suppress(RuntimeError):  # no thread can be started: the next failure tells
-            threading.Timer(_SOON, _press_again).start()
-
-
-def raise_interrupt() -> None:
-    """Raise the KeyboardInterrupt that was noted in this thread, if any."""
-    if _interrupted:
-        thread = threading.current_thread()
-        if thread in _interrupted:
-            _interrupted.discard(thread)
-            raise KeyboardInterrupt
-
-
-def _press_again() -> None:
-    main = threading.main_thread()
-    if main in _interrupted and callable(signal.getsignal(signal.SIGINT)):
-        _interrupted.discard(main)
-        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+    """Have a KeyboardInterrupt raised by the call into the core that this upcall is part of."""
+    lib.pm_binding_interrupt()
 
 
 def guarded(what: str, call: Callable[..., int], *arguments: Any) -> int:
     """Return what a call from the core returns; 1, failure, if it raises.
 
     Nothing may be raised through the core. A Ctrl-C that arrives meanwhile makes the call fail, and
-    is raised in place of that failure.
+    is raised when the core has returned.
     """
     try:
         return call(*arguments)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from . import _upcall
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
 from .enums import ALL, ObjectClass
@@ -350,7 +349,6 @@ class Kernel:
         with self._sid(subject) as ssid, self._sid(target) as tsid:
             found = ffi.new("struct pm_decision *")
             check(lib.pm_decide(self.pointer, ssid, tsid, kind.number, found), "access()")
-        _upcall.raise_interrupt()
         denied = asked & ~found.allowed
         audited = found.auditdeny & denied if denied else found.auditallow & asked
         return AccessDecision(

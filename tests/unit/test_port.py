@@ -449,6 +449,23 @@ def test_a_raising_handler_destroys_what_it_got(
     assert bytes(views[0]) == b"seen"
 
 
+@pytest.mark.parametrize("form", ["send", "sender", "call", "rights"])
+def test_ctrl_c_in_a_handler_is_raised_by_the_call(server: Task, client: Task, form: str) -> None:
+    def press(_message: Message) -> None:
+        raise KeyboardInterrupt
+
+    right = server.create_handler(press).make_send(client)
+    calls = {
+        "send": lambda: right.send(b""),
+        "sender": lambda: right.sender()(b""),
+        "call": lambda: right.call(b""),
+        "rights": lambda: right.send(b"", rights=[right.copy_send()]),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        calls[form]()
+    assert server.alive
+
+
 def test_handlers_that_call_themselves_end(server: Task) -> None:
     depth = 0
 
