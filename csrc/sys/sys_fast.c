@@ -244,6 +244,7 @@ static inline bool fast_receive_message(struct pm_task *task, uint32_t name, str
     receive->kmsg->dest = NULL;
     receive->kmsg->charge = 0;
     receive->local = name;
+    receive->reply_disposition = receive->kmsg->reply_type;     /* also where the name is null */
     receive->seqno = port->seqno - 1;
     receive->context = port->flags & PORT_STRICT ? 0 : port->context;
     task->kernel->refs++;
