@@ -657,7 +657,7 @@ static int attempt_request(struct call *call) {
     struct entry *entry = space_lookup(call_ipc(call), &call->task->space, args->name);
     if (!entry) return entered ? entered : KERN_INVALID_NAME;
     int code = check_request(args, entry);
-    if (code || entered) return code ? code : entered;
+    if (entered || code) return entered ? entered : code;
     args->previous = 0;
     return kind->make(args, entry);
 }

@@ -294,7 +294,7 @@ static int attempt_set_kept(struct call *call) {
     if (code && code != CALL_MISS) return code;
     for (uint32_t i = 0; i < args->count; i++) {
         int kept = check_keep(args, i);
-        if (kept && kept != CALL_MISS) return code ? code : kept;
+        if (kept && kept != CALL_MISS) return call->mac.missed ? CALL_MISS : kept;
     }
     code = call_ready(call);
     for (uint32_t i = 0; !code && i < args->count; i++)
