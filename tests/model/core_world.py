@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from model import INTERFACE, ROUTINES
@@ -83,6 +83,48 @@ class CoreWorld(World):
     def relabel_port(self, task: Any, name: int, label: str, caller: Any = None) -> None:
         with self.kernel.borrowed(self.text(label), task) as sid:
             task._do(lib.pm_port_relabel, name, sid, caller=caller)
+
+    def long_send(
+        self,
+        task: Any,
+        dest: tuple[int, int],
+        reply: tuple[int, int],
+        msgh_id: int,
+        rights: Sequence[tuple[int, int]],
+        body: bytes,
+    ) -> None:
+        """pm_send_message, without waiting."""
+        spec = ffi.new("struct pm_send_spec *", {"msgh_id": msgh_id})
+        spec.dest, spec.dest_disposition = dest[:2]
+        spec.reply, spec.reply_disposition = reply[:2]
+        array = ffi.new("struct pm_right[]", [list(right) for right in rights])
+        data = ffi.from_buffer(body)
+        spec.rights, spec.rights_count = array, len(rights)
+        spec.body, spec.size = data, len(body)
+        code = lib.pm_send_message(task._pointer, spec, ffi.NULL)
+        if code:
+            raise Refused(code)
+
+    def long_receive(self, task: Any, name: int) -> tuple[Any, ...]:
+        """pm_receive_message, without waiting."""
+        got = ffi.new("struct pm_received *")
+        code = lib.pm_receive_message(task._pointer, name, 0, got, ffi.NULL)
+        if code not in (0, lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_SPACE):
+            raise Refused(code)
+        sender = self.kernel.label(got.sender_sid).removeprefix(f"{MODULE}/")
+        rights = tuple(
+            (right.name, right.disposition) for right in got.rights[0 : got.rights_count]
+        )
+        memory = tuple(
+            bytes(ffi.buffer(each.address, each.size)) for each in got.memory[0 : got.memory_count]
+        )
+        body = bytes(ffi.buffer(got.body, got.size)) if got.size else b""
+        head = got.msgh_id, got.seqno, got.local, got.reply, got.reply_disposition
+        label = (sender if self.checked else "") if got.sender_task else None
+        token = tuple(got.identity.audit_token)
+        denied = got.denied
+        lib.pm_message_free(got.message)
+        return *head, label, token, body, rights, memory, denied
 
     def serve(self, task: Any, name: int, serves: bool) -> None:
         number = self.interface.number(self.kernel) if serves else 0

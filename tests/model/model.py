@@ -1284,6 +1284,72 @@ class Model:
         self.post(self.build(task, wire))
         self.settle()
 
+    def long_send(
+        self,
+        task: Task,
+        dest: Name,
+        reply: Name,
+        id_: int,
+        rights: Sequence[tuple[int, int]],
+        body: bytes,
+    ) -> None:
+        """pm_send_message: rights beside the bytes; 0 chooses how the destination's is used."""
+        need(dest.disposition in (0, *m.SEND_KINDS), m.SEND_INVALID_HEADER)
+        good_reply = m.SEND_KINDS if reply.name else (0,)
+        need(reply.disposition in good_reply, m.SEND_INVALID_HEADER)
+        need(valid(dest.name), m.SEND_INVALID_DEST)
+        names = [Name(*right) for right in rights]
+        need(all(name.disposition in m.DISPOSITIONS for name in names), m.SEND_INVALID_TYPE)
+        need(dest.name in task.table, m.SEND_INVALID_DEST)
+        once = task.table[dest.name].types & m.TYPE_SEND_ONCE
+        how = dest.disposition or (m.MOVE_SEND_ONCE if once else m.COPY_SEND)
+        bits = how | reply.disposition << 8 | (m.BITS_COMPLEX if names else 0)
+        wire = Wire(bits, dest.name, reply.name, 0, id_, [*names], [], body)
+        port = self.check_rights(task, wire)
+        fits = RECEIVED[how] == m.PORT_SEND_ONCE or not port.full()
+        circular = self.circular(port, self.moved(task, wire))
+        need(fits or circular, m.SEND_TIMED_OUT)
+        self.trace_send(task, wire)
+        kmsg = self.build(task, wire)
+        if circular:
+            self.destroy_kmsg(kmsg)
+        else:
+            self.post(kmsg)
+        self.settle()
+
+    @staticmethod
+    def moved(task: Task, wire: Wire) -> list[object]:
+        """The ports whose receive right is to go with this message."""
+        return [task.table[name.name].object for name in wire.names() if name.gives_receive()]
+
+    def long_receive(self, task: Task, name: int) -> tuple[Any, ...]:
+        """pm_receive_message: everything that came."""
+        try:
+            port = self.next_port(task, name)
+            kmsg = self.first_message(task, port)
+        finally:
+            self.settle()
+        self.trace_receive(kmsg)
+        seqno = port.seqno
+        self.take(port, self.turn(task, name))
+        self.deny_takes(task, kmsg)
+        self.use_dest(kmsg)
+        sent = kmsg.sender is not None
+        reply = self.hand_over(task, kmsg.reply, sent)
+        rights, memory = [], []
+        for item in kmsg.items:
+            if isinstance(item, MemoryItem):
+                memory += [item.data] if item.data else []
+                continue
+            each = [item.right] if isinstance(item, PortItem) else item.rights
+            rights += [(self.hand_over(task, right, sent), right.kind) for right in each]
+            if isinstance(item, PortItem) and item.guard:
+                self.guard_received(item, rights[-1][0])
+        denied = sum(right.denied for right in (kmsg.reply, *kmsg.body_rights()))
+        self.settle()
+        head = kmsg.id, seqno, port.name, reply, kmsg.reply.kind, kmsg.sender, kmsg.audit_token
+        return *head, kmsg.data, tuple(rights), tuple(memory), denied
+
     def short_receive(self, task: Task, name: int, capacity: int) -> bytes:
         """pm_receive: only the inline bytes; the rights that came along are dropped."""
         try:
@@ -1320,8 +1386,7 @@ class Model:
     def send(self, task: Task, message: bytes, option: int) -> tuple[int, bytes]:
         wire = self.parse(task, message)
         dest = self.check_rights(task, wire)
-        moved = [task.table[name.name].object for name in wire.names() if name.gives_receive()]
-        circular = self.circular(dest, moved)
+        circular = self.circular(dest, self.moved(task, wire))
         once = RECEIVED[wire.bits & 0x1F] == m.PORT_SEND_ONCE
         fits = circular or once or not dest.full()
         if option & m.OPTION_SEND_NOTIFY and not fits:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
-from model import Entry, Model, Port, Task
+from model import Entry, Model, Name, Port, Task
 from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter
 from worlds import Refused, World
 
@@ -96,6 +96,8 @@ class Scene:
             return self.names.get(argument, GARBAGE[0])
         if isinstance(argument, Letter):
             return Letter(*(self.resolve(each) for each in argument))
+        if isinstance(argument, Name):
+            return Name(*(self.resolve(each) for each in argument))
         if isinstance(argument, tuple):
             return tuple(self.resolve(each) for each in argument)
         return argument
@@ -516,6 +518,22 @@ def draw_short_receive(c: Chooser) -> tuple[Any, ...]:
     return c.waiting(), c.pick((0, 4, 8, 16, 100, 100, 100))
 
 
+def draw_long_send(c: Chooser) -> tuple[Any, ...]:
+    letter = c.letter()
+    rights = tuple(item[1:3] for item in letter.items if item[0] == PORT)
+    how = 0 if c.chance(60) else letter.dest_type
+    dest, reply = Name(letter.dest, how), Name(letter.reply, letter.reply_type)
+    return dest, reply, letter.id, rights, letter.data
+
+
+def run_long_receive(scene: Scene, place: int, step: Step, arguments: tuple[Any, ...]) -> Any:
+    """Without a policy labels mean nothing, so only whether there was a sender is compared."""
+    found = list(mach_call("long_receive")(scene, place, step, arguments))
+    if not scene.model.checked:
+        found[5] = found[5] is not None
+    return found
+
+
 def draw_bytes(c: Chooser) -> tuple[Any, ...]:
     return c.bytes(c.draw.below(90)), m.OPTION_SEND
 
@@ -603,6 +621,8 @@ OPERATIONS: dict[str, Operation] = dict(
         ("send_receive", Operation(6, draw_send_receive, run_mach_msg)),
         ("short_send", Operation(40, draw_short_send, mach_call("short_send"))),
         ("short_receive", Operation(30, draw_short_receive, mach_call("short_receive"))),
+        ("long_send", Operation(25, draw_long_send, mach_call("long_send"))),
+        ("long_receive", Operation(25, lambda c: (c.waiting(),), run_long_receive)),
         ("send_bytes", Operation(2, draw_bytes, run_mach_msg)),
     ]
 )
