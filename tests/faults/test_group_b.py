@@ -508,3 +508,19 @@ def test_b_a_handler_that_fails_with_guarded_rights(mode: str) -> None:
         seen[0].close()
         seen[0].close()
         kernel.verify()
+
+
+def test_b_every_call_in_random_order(world: World, rng: random.Random) -> None:
+    """Whatever was done before, a call with any name ends with a code, and the books are right."""
+    calls = list(CASES.values())
+    for turn in range(3000):
+        if turn % 100 == 0:
+            world.kernel.verify()
+            fresh = make_world(world.kernel)
+            names = [*fresh.names.values(), *world.client.names(), 0, DEAD, NO_NAME]
+            world.client.terminate()
+            world = fresh
+        name = rng.choice(names)
+        result = outcome(lambda w=world, n=name: rng.choice(calls).call(w, n))  # type: ignore[misc]
+        assert result.startswith(("KERN_", "MACH_")), result
+    world.kernel.verify()
