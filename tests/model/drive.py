@@ -234,6 +234,15 @@ def steps_of(settings: Settings, count: int) -> list[Step]:
     return steps
 
 
+def of_recent_tasks(steps: list[Step]) -> list[Step]:
+    """The steps of those tasks alone that did something lately, and of their parents."""
+    tasks = {step.task for step in steps[-100:]}
+    for step in reversed(steps):
+        if step.operation == "create_task" and step.number in tasks:
+            tasks.add(step.task)
+    return [step for step in steps if step.task in tasks]
+
+
 def shrink(settings: Settings, steps: list[Step]) -> tuple[list[Step], Finding]:
     """Takes steps away, in ever smaller runs, as long as the rest still fails."""
 
@@ -241,8 +250,10 @@ def shrink(settings: Settings, steps: list[Step]) -> tuple[list[Step], Finding]:
         every = 1 if len(chosen) < 400 else settings.compare_every
         return in_child(lambda mark: run(make_scene(settings), settings, chosen, every, mark))
 
-    finding = trial(steps)
     end = time.monotonic() + SHRINK_SECONDS
+    finding, recent = trial(steps), of_recent_tasks(steps)
+    if (found := trial(recent)).text:
+        steps, finding = recent, found
     size = max(1, len(steps) // 2)
     while finding.text and time.monotonic() < end:
         steps = steps[: finding.place + 1]

@@ -18,7 +18,16 @@ What is decided here, once:
   several sets (XNU); sets take their members in turn.
 * A message that would carry a receive right into its own queue is accepted and destroyed (Mach).
 * Dead names appear at once when a port dies. A real kernel may convert lazily; nobody can tell.
-* A call that fails leaves the rights it was given with the caller (Mach's in-process form).
+* A port that dies tells the latest request first; its queue is destroyed when the call is over,
+  first in, first out, so that a chain of ports costs no stack.
+* A call that fails leaves the rights it was given with the caller (Mach's in-process form), and
+  insert_right decides where a right may stand before it moves.
+* Extracting a dead name yields MACH_PORT_DEAD; a receive right that may not move is INVALID_RIGHT;
+  destruct of an unguarded port takes the guard 0; a notify port that is none is
+  INVALID_CAPABILITY; RECEIVE_STATUS counts the sets of a port.
+* A guarded descriptor says how the right is guarded where it arrives; its flags are MPG_ flags.
+* There are no vouchers, so every name given as one is invalid.
+* The kernel's own messages are neither mediated nor traced; without a policy all is allowed.
 * Mandatory access control is a function `allows(subject, object, class, permission)`.
 """
 
