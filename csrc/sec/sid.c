@@ -98,15 +98,16 @@ static void resting_remove(struct sids *sids, uint32_t index) {
 }
 
 uint32_t sids_intern(struct sids *sids, const char *text, uint32_t length, bool *fresh) {
-    *fresh = false;
-    if (!tables_reserve(sids)) return 0;
     uint32_t hash = hash_text(sids->seed, text, length);
-    uint32_t *bucket = bucket_of(sids, text, length, hash);
-    if (*bucket != EMPTY && *bucket != USED) {
+    uint32_t *bucket = sids->bucket_room ? bucket_of(sids, text, length, hash) : NULL;
+    *fresh = false;
+    if (bucket && *bucket != EMPTY && *bucket != USED) {        /* a known label needs no room */
         *fresh = !sids->slots[*bucket].refs;
         sids_retain(sids, slot_sid(sids, *bucket));
         return slot_sid(sids, *bucket);
     }
+    if (!tables_reserve(sids)) return 0;
+    bucket = bucket_of(sids, text, length, hash);
     char *copy = heap_alloc(sids->heap, length + 1);
     if (!copy) return 0;
     memcpy(copy, text, length);
