@@ -204,7 +204,8 @@ def test_d6_a_storm_of_notifications(kernel: Kernel) -> None:
 
 @pytest.mark.long
 def test_d6_a_greater_storm(kernel: Kernel) -> None:
-    assert storm(kernel, 100_000) == lib.PM_QUEUE_MAX
+    """None is lost: each was reserved, and charged to who asked, when it was asked for."""
+    assert storm(kernel, 100_000) == 100_000
     kernel.verify()
 
 
