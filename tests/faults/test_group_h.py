@@ -347,9 +347,9 @@ def test_h8_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupt(_request: object) -> None:
             raise KeyboardInterrupt
 
-        scene.server.create_handler(interrupt).make_send(scene.client).send(b"", timeout=0)
+        interrupted = scene.server.create_handler(interrupt).make_send(scene.client)
         with pytest.raises(KeyboardInterrupt):
-            scene.client.right(0x7F0003)
+            interrupted.send(b"", timeout=0)
 
 
 def test_h9_the_stack_is_nearly_used_up() -> None:
