@@ -159,6 +159,7 @@ static _Thread_local unsigned decider_depth;
 
 static bool decide(const struct mac_op *op, struct pm_query *queries, size_t count) {
     if (op->attempts >= MAC_ATTEMPTS || !op->decider || decider_depth >= MAC_DECIDER_DEPTH) return false;
+    __atomic_add_fetch(&op->mac->calls, 1, __ATOMIC_RELAXED);
     decider_depth++;
     bool decided = op->decider(op->decider_context, queries, count, op->epoch) == 0;
     decider_depth--;
@@ -177,7 +178,6 @@ void mac_resolve(struct mac_op *op) {
         if (queries[i].kind == PM_QUERY_RELABEL) queries[i].label = label;
         queries[i].uncached = 1;
     }
-    __atomic_add_fetch(&mac->calls, 1, __ATOMIC_RELAXED);
     if (failed) __atomic_add_fetch(&mac->failures, 1, __ATOMIC_RELAXED);
 }
 

@@ -173,9 +173,13 @@ void pm_task_release(struct pm_task *task) {
     kernel_unref_unlock(kernel);
 }
 
-/* Messages under way bear the label of send time, so it is kept until none is. */
+/* Messages under way bear the label of send time, so it is kept until none is. A message that is never read must not make a task
+ * that is relabelled again and again grow without end. */
+#define PAST_LABELS_MAX 1024
+
 static bool keep_past_label(struct ipc *ipc, struct space *space) {
     if (space->past_used < space->past_room) return true;
+    if (space->past_used >= PAST_LABELS_MAX) return false;
     uint32_t room = space->past_room ? 2 * space->past_room : 4;
     uint32_t *grown = heap_grow(ipc->heap, space->past_sids, space->past_room * sizeof *grown, room * sizeof *grown);
     if (!grown) return false;

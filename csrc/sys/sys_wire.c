@@ -32,11 +32,13 @@ static uint32_t bits_voucher(uint32_t bits) { return bits >> 16 & 0x1f; }
 
 struct reader {
     struct pm_task *task;
-    const uint8_t *buffer;
+    uint8_t *buffer;
     uint32_t size, descriptors, rights, body;   /* body: where inline data begins */
     uint64_t memory;
     bool confined, carries_memory;
     struct wire_header header;
+    uint8_t *table;                     /* our own copy of the descriptors: another thread may write the sender's */
+    uint32_t table_size;
 };
 
 static int measure_ool(struct reader *reader, const uint8_t *at) {
@@ -75,6 +77,32 @@ static int measure_guarded(struct reader *reader, const uint8_t *at) {
 static int (*const measures[])(struct reader *reader, const uint8_t *at) = {
     measure_port, measure_ool, measure_ports, measure_ool, measure_guarded};
 
+static int measure_table(struct reader *reader) {
+    uint32_t offset = 0;
+    for (uint32_t i = 0; i < reader->descriptors; i++) {
+        const uint8_t *at = reader->table + offset;
+        if (reader->table_size - offset < 12) return MACH_SEND_MSG_TOO_SMALL;
+        if (at[TYPE_OFFSET] >= array_count(descriptor_sizes)) return MACH_SEND_INVALID_TYPE;
+        if (reader->table_size - offset < descriptor_sizes[at[TYPE_OFFSET]]) return MACH_SEND_MSG_TOO_SMALL;
+        int code = measures[at[TYPE_OFFSET]](reader, at);
+        if (code) return code;
+        offset += descriptor_sizes[at[TYPE_OFFSET]];
+    }
+    reader->body += offset;
+    return 0;
+}
+
+/* As much as the descriptors can be; where they end is known once they are measured. */
+static int copy_table(struct reader *reader) {
+    uint32_t room = reader->size - reader->body, most = 16 * reader->descriptors;
+    reader->table_size = most < room ? most : room;
+    if (!reader->table_size) return 0;
+    reader->table = heap_alloc(&reader->task->kernel->heap, reader->table_size);
+    if (!reader->table) return KERN_RESOURCE_SHORTAGE;
+    memcpy(reader->table, reader->buffer + reader->body, reader->table_size);
+    return 0;
+}
+
 static int measure_body(struct reader *reader) {
     reader->body = sizeof reader->header;
     if (!(reader->header.bits & BITS_COMPLEX)) return 0;
@@ -82,16 +110,8 @@ static int measure_body(struct reader *reader) {
     memcpy(&reader->descriptors, reader->buffer + sizeof reader->header, 4);
     reader->body += 4;
     if (reader->descriptors > (reader->size - reader->body) / 12) return MACH_SEND_MSG_TOO_SMALL;
-    for (uint32_t i = 0; i < reader->descriptors; i++) {
-        const uint8_t *at = reader->buffer + reader->body;
-        if (reader->size - reader->body < 12) return MACH_SEND_MSG_TOO_SMALL;
-        if (at[TYPE_OFFSET] >= array_count(descriptor_sizes)) return MACH_SEND_INVALID_TYPE;
-        if (reader->size - reader->body < descriptor_sizes[at[TYPE_OFFSET]]) return MACH_SEND_MSG_TOO_SMALL;
-        int code = measures[at[TYPE_OFFSET]](reader, at);
-        if (code) return code;
-        reader->body += descriptor_sizes[at[TYPE_OFFSET]];
-    }
-    return 0;
+    int code = copy_table(reader);
+    return code ? code : measure_table(reader);
 }
 
 static int header_fault(const struct wire_header *header) {
@@ -186,7 +206,7 @@ static int read_descriptor(const struct reader *reader, struct cargo *cargo, str
 }
 
 static int read_cargo(const struct reader *reader, struct cargo *cargo) {
-    const uint8_t *at = reader->buffer + sizeof reader->header + 4;
+    const uint8_t *at = reader->table;
     uint32_t first = 0;
     for (uint32_t i = 0; i < reader->descriptors; i++) {
         int code = read_descriptor(reader, cargo, &cargo->descriptors[i], at, first);
@@ -344,7 +364,7 @@ static void put_back(struct send *send, uint8_t *buffer, const struct wire_heade
 
 /* Memory that was to be deallocated at the sender is, once the message is on its way or handed back. */
 static void deallocate_sent(struct pm_task *task, const struct reader *reader) {
-    const uint8_t *at = reader->buffer + sizeof reader->header + 4;
+    const uint8_t *at = reader->table;
     struct pm_kernel *kernel = task->kernel;
     for (uint32_t i = 0; i < reader->descriptors; i++, at += descriptor_sizes[at[TYPE_OFFSET]]) {
         struct wire_ool ool;
@@ -359,31 +379,38 @@ static void deallocate_sent(struct pm_task *task, const struct reader *reader) {
     }
 }
 
+static int send_read(struct reader *reader, struct send *send, uint64_t option, const struct pm_wait *wait) {
+    struct pm_task *task = reader->task;
+    struct kmsg *kmsg = NULL;
+    int code = reader->buffer || !reader->size ? measure(reader) : MACH_SEND_INVALID_DATA;
+    send->call.site.name = reader->header.remote;
+    send->call.site.msgh_id = reader->header.id;
+    if (!code) code = read_message(reader, &kmsg);
+    if (code && kmsg) message_drop(task->kernel, kmsg);
+    if (code) return call_refuse(&send->call, code);
+    send->dest = reader->header.remote;
+    send->dest_disposition = bits_remote(reader->header.bits);
+    send->reply = reader->header.local;
+    send->reply_disposition = bits_local(reader->header.bits);
+    send->option = (uint32_t)option;
+    send->effective_sid = 0;
+    send->carries_memory = reader->carries_memory;
+    send->hand_back = true;
+    send->kmsg = kmsg;
+    code = send_run(send, wait);
+    if (!code || send->handed_back) deallocate_sent(task, reader);
+    if (send->handed_back) put_back(send, reader->buffer, &reader->header);
+    if (send->kmsg) message_drop(task->kernel, send->kmsg);
+    return code;
+}
+
 static int wire_send(struct pm_task *task, uint8_t *buffer, uint64_t option, uint32_t size, const struct pm_wait *wait) {
     struct reader reader = {.task = task, .buffer = buffer, .size = size, .confined = option & PM_MSG_CONFINED};
     struct send send;
-    struct kmsg *kmsg = NULL;
     int code = call_init(&send.call, task, task, PM_OP_SEND, 0);
     if (code) return code;
-    code = buffer || !size ? measure(&reader) : MACH_SEND_INVALID_DATA;
-    send.call.site.name = reader.header.remote;
-    send.call.site.msgh_id = reader.header.id;
-    if (!code) code = read_message(&reader, &kmsg);
-    if (code && kmsg) message_drop(task->kernel, kmsg);
-    if (code) return call_refuse(&send.call, code);
-    send.dest = reader.header.remote;
-    send.dest_disposition = bits_remote(reader.header.bits);
-    send.reply = reader.header.local;
-    send.reply_disposition = bits_local(reader.header.bits);
-    send.option = (uint32_t)option;
-    send.effective_sid = 0;
-    send.carries_memory = reader.carries_memory;
-    send.hand_back = true;
-    send.kmsg = kmsg;
-    code = send_run(&send, wait);
-    if (!code || send.handed_back) deallocate_sent(task, &reader);
-    if (send.handed_back) put_back(&send, buffer, &reader.header);
-    if (send.kmsg) message_drop(task->kernel, send.kmsg);
+    code = send_read(&reader, &send, option, wait);
+    heap_free(&task->kernel->heap, reader.table, reader.table_size);
     return code;
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sys/kernel.h"
+#include "sys/msg.h"
 
 struct tally { const struct port *port; uint32_t refs, srights, sorights, receives; };
 struct payer { uint64_t ports, bytes, in_flight; };
@@ -108,6 +108,14 @@ static void count_set(struct audit_walk *walk, const struct space *space, const 
                                             set->members_used, members);
 }
 
+/* Who sleeps holds a reference on what it waits for until it has run again, even if that died. */
+static void count_sleepers(struct audit_walk *walk, const struct space *space) {
+    list_each(&space->waiters, node) {
+        const struct turn *turn = container_of(container_of(node, struct waiter, in_space), struct turn, waiter);
+        if (turn->port) tally_of(walk, turn->port)->refs++;
+    }
+}
+
 static void count_space(struct audit_walk *walk, struct pm_task *task) {
     struct space *space = &task->space;
     uint32_t names = 0, indexed = 0;
@@ -120,6 +128,7 @@ static void count_space(struct audit_walk *walk, struct pm_task *task) {
         count_set(walk, space, entry);
     }
     walk->names += names;
+    count_sleepers(walk, space);
     if (names != space->names) fault(walk, "task %u: %u names, counted %u", space->id, space->names, names);
     if (indexed != space->bucket_used)
         fault(walk, "task %u: %u send rights in the index, counted %u", space->id, space->bucket_used, indexed);
@@ -129,12 +138,6 @@ static void count_space(struct audit_walk *walk, struct pm_task *task) {
     for (size_t i = 0; i < array_count(task->registered); i++)
         count_right(walk, task->registered[i], MACH_MSG_TYPE_PORT_SEND);
     if (!sids_alive(&walk->kernel->sids, space->sid)) fault(walk, "task %u: its label %#x is gone", space->id, space->sid);
-}
-
-static uint32_t waiting(const struct list *queue) {
-    uint32_t count = 0;
-    list_each(queue, node) count++;
-    return count;
 }
 
 static void count_queue(struct audit_walk *walk, const struct port *port) {
@@ -160,7 +163,6 @@ static void count_port(struct audit_walk *walk, const struct port *port) {
     if (!extra) return;
     count_right(walk, extra->no_senders, MACH_MSG_TYPE_PORT_SEND_ONCE);
     count_right(walk, extra->port_destroyed, MACH_MSG_TYPE_PORT_SEND_ONCE);
-    tally_of(walk, port)->refs += waiting(&extra->senders) + waiting(&extra->receivers);
 }
 
 /* ---- comparing ---- */
