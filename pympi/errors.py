@@ -227,7 +227,7 @@ _CODES: dict[str, tuple[type[MachError], str]] = {
     "MACH_RCV_INVALID_DATA": (MachError, "the message cannot be delivered"),
     "MACH_RCV_PORT_DIED": (PortDied, "the port died"),
     "MACH_RCV_IN_SET": (MachError, "the port is in a set"),
-    "MACH_RCV_HEADER_ERROR": (MachError, "a right in the header could not be delivered"),
+    "MACH_RCV_HEADER_ERROR": (LimitExceeded, "no room for the message's rights; it stays queued"),
     "MACH_RCV_BODY_ERROR": (MachError, "a right in the body could not be delivered"),
     "MACH_RCV_INVALID_TYPE": (MachError, "the trailer asked for is not known"),
     "MACH_RCV_SCATTER_SMALL": (MachError, "the scatter list is too small"),
