@@ -140,7 +140,8 @@ def compile_flags() -> list[str]:
     if not sanitizers():
         return ["-O3", *flags]
     checked = [f"-fsanitize={sanitizers()}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-    if "thread" in sanitizers():  # glibc frees other thread-locals in a way that TSan takes for a race
+    if "thread" in sanitizers():
+        # glibc frees other thread-locals in a way that TSan takes for a race.
         checked.append("-ftls-model=initial-exec")
     return ["-O1", "-g", *flags, *checked]
 
