@@ -120,7 +120,11 @@ enum pm_construct_flag {                /* mach_port_options_t.flags, the part t
     MPO_EXCEPTION_PORT = 0x8000
 };
 
-enum pm_guard_flag { MPG_STRICT = 1, MPG_IMMOVABLE_RECEIVE = 2 };
+enum pm_guard_flag { MPG_STRICT = 1, MPG_IMMOVABLE_RECEIVE = 2 };       /* of mach_port_guard_with_flags */
+enum pm_descriptor_guard {              /* mach_msg_guard_flags_t, of a guarded port descriptor */
+    MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE = 1, MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND = 2,
+    MACH_MSG_GUARD_FLAGS_MASK = 3
+};
 
 enum pm_guard_violation {               /* XNU's guard exception flavours */
     kGUARD_EXC_DESTROY = 1, kGUARD_EXC_MOD_REFS = 2, kGUARD_EXC_SET_CONTEXT = 4, kGUARD_EXC_UNGUARDED = 8,

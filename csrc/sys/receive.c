@@ -127,8 +127,8 @@ static void guard_received(struct receive *receive, struct kmsg *kmsg) {
         if (!entry || !(entry_type(entry) & MACH_PORT_TYPE_RECEIVE)) continue;
         struct port *port = entry->object;
         port->context = descriptor->guard_context;
-        port->flags |= PORT_GUARDED | (descriptor->guard_flags & MPG_STRICT ? PORT_STRICT : 0) |
-                       (descriptor->guard_flags & MPG_IMMOVABLE_RECEIVE ? PORT_IMMOVABLE : 0);
+        bool immovable = descriptor->guard_flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE;
+        port->flags |= PORT_GUARDED | (immovable ? PORT_IMMOVABLE : 0);
     }
 }
 

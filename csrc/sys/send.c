@@ -82,6 +82,24 @@ static int resolve_body(struct send *send) {
     return 0;
 }
 
+/* The sender of a guarded descriptor says how the right is guarded now. */
+static bool guard_known(const struct port *port, const struct descriptor *descriptor) {
+    if (!(port->flags & PORT_GUARDED)) return true;
+    return !(descriptor->guard_flags & MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND) &&
+           port->context == descriptor->guard_context;
+}
+
+static int resolve_guards(struct send *send) {
+    struct cargo *cargo = send->kmsg->cargo;
+    for (uint32_t i = 0; cargo && i < cargo->descriptors_used; i++) {
+        const struct descriptor *descriptor = &cargo->descriptors[i];
+        if (descriptor->type != MACH_MSG_GUARDED_PORT_DESCRIPTOR) continue;
+        struct entry *entry = body_entry(send, &cargo->rights[descriptor->first]);
+        if (entry && !guard_known(entry->object, descriptor)) return MACH_SEND_INVALID_RIGHT;
+    }
+    return 0;
+}
+
 static void forget_notes(struct send *send) {
     struct cargo *cargo = send->kmsg->cargo;
     if (send->dest_entry) right_forget(send->dest_entry);
@@ -278,6 +296,7 @@ static int prepare(struct send *send) {
     header = check_header(send);
     if (header && header != CALL_MISS) return header;
     code = resolve_body(send);
+    if (!code) code = resolve_guards(send);
     if (code) return header ? header : code;
     code = check_body(send);
     return header ? header : code;

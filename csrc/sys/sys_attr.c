@@ -643,7 +643,10 @@ static int check_request(struct request_call *args, struct entry *entry) {
     if (!is_port(entry)) return notify;
     if (entry_type(entry) & MACH_PORT_TYPE_RECEIVE && ((struct port *)entry->object)->flags & PORT_REPLY)
         return notify ? notify : KERN_INVALID_RIGHT;    /* nobody holds a send right to it, and it goes nowhere */
-    int code = call_check_port(call, entry->object, PM_MACH_PORT__request_notification, KERN_NO_ACCESS);
+    /* Who asks for PORT_DESTROYED gives the receive right away, be it later. */
+    bool gives = args->id == MACH_NOTIFY_PORT_DESTROYED && args->notify_entry;
+    uint32_t asked = PM_MACH_PORT__request_notification | (gives ? PM_MACH_PORT__move_recv : 0);
+    int code = call_check_port(call, entry->object, asked, KERN_NO_ACCESS);
     return code ? code : notify;
 }
 

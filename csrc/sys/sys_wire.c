@@ -69,7 +69,7 @@ static int measure_port(struct reader *reader, const uint8_t *at) {
 static int measure_guarded(struct reader *reader, const uint8_t *at) {
     struct wire_guarded guarded;
     memcpy(&guarded, at, sizeof guarded);
-    if (guarded.disposition != MACH_MSG_TYPE_MOVE_RECEIVE || guarded.flags > (MPG_STRICT | MPG_IMMOVABLE_RECEIVE))
+    if (guarded.disposition != MACH_MSG_TYPE_MOVE_RECEIVE || guarded.flags & ~MACH_MSG_GUARD_FLAGS_MASK)
         return MACH_SEND_INVALID_TYPE;
     return ++reader->rights > PM_MESSAGE_PORTS_MAX ? MACH_SEND_TOO_LARGE : 0;
 }
@@ -274,6 +274,19 @@ static void put_ool(struct writer *writer, struct descriptor *descriptor) {
     put_bytes(writer, &ool, sizeof ool);
 }
 
+/* No room to tell the names in: nobody would know of these rights, so they go. */
+static void strand_ports(struct writer *writer, const struct cargo *cargo, const struct descriptor *descriptor,
+                         struct wire_ool *ool) {
+    struct pm_received lost = {.rights = &cargo->received[descriptor->first], .rights_count = descriptor->count};
+    for (uint32_t i = 0; i < descriptor->count; i++) {
+        const struct right_in_flight *right = &cargo->rights[descriptor->first + i];
+        cargo->received[descriptor->first + i] = (struct pm_received_right){right->name, right->type};
+    }
+    pm_message_refuse(writer->task, &lost);
+    writer->short_of_memory = true;
+    ool->size = 0;
+}
+
 static void put_ports(struct writer *writer, const struct cargo *cargo, const struct descriptor *descriptor,
                       uint8_t disposition) {
     struct pm_kernel *kernel = writer->task->kernel;
@@ -284,7 +297,7 @@ static void put_ports(struct writer *writer, const struct cargo *cargo, const st
     for (uint32_t i = 0; names && i < descriptor->count; i++) names[i] = cargo->rights[descriptor->first + i].name;
     ool.address = names ? put_region(writer, names, size, true) : 0;
     if (names && !ool.address) heap_free(&kernel->heap, names, size);
-    writer->short_of_memory |= size && !ool.address;
+    if (size && !ool.address) strand_ports(writer, cargo, descriptor, &ool);
     put_bytes(writer, &ool, sizeof ool);
 }
 

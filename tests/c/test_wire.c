@@ -148,7 +148,7 @@ static void test_what_was_sent_arrives(void) {
     assert(region > 0 && pm_vm_write(task, (uint64_t)region, "12345678", 8) == 0);
     good_message();
     put_memory((struct wire_ool){.address = (uint64_t)region, .size = 8, .deallocate = 1, .type = MACH_MSG_OOL_DESCRIPTOR});
-    put_right((struct wire_guarded){.name = other, .disposition = MACH_MSG_TYPE_MOVE_RECEIVE, .context = 77, .flags = MPG_STRICT,
+    put_right((struct wire_guarded){.name = other, .disposition = MACH_MSG_TYPE_MOVE_RECEIVE, .context = 77,
                                     .type = MACH_MSG_GUARDED_PORT_DESCRIPTOR});
     assert(pm_mach_msg(task, &room, MACH_SEND_MSG | PM_MSG_CONFINED, sizeof(struct message), 0, 0, 0, NULL) == 0);
     assert(receive_with(MACH_RCV_GUARDED_DESC, sizeof room) == 0);

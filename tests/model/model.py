@@ -25,7 +25,7 @@ What is decided here, once:
 * Extracting a dead name yields MACH_PORT_DEAD; a receive right that may not move is INVALID_RIGHT;
   destruct of an unguarded port takes the guard 0; a notify port that is none is
   INVALID_CAPABILITY; RECEIVE_STATUS counts the sets of a port.
-* A guarded descriptor says how the right is guarded where it arrives; its flags are MPG_ flags.
+* A guarded descriptor says how the right is guarded now, and will be where it arrives.
 * There are no vouchers, so every name given as one is invalid.
 * The kernel's own messages are neither mediated nor traced; without a policy all is allowed.
 * Mandatory access control is a function `allows(subject, object, class, permission)`.
@@ -1174,6 +1174,8 @@ class Model:
             held = entry.types & m.TYPE_RECEIVE and entry.object.reply_only
             need(not held, m.INVALID_RIGHT)
             self.ask(caller, entry.object, "request_notification")
+            if target and id_ == m.NOTIFY_PORT_DESTROYED:
+                self.ask(caller, entry.object, "move_recv")
         commit = register(task, name, sync, target, id_)
         if target:
             self.copyin(caller, notify, disposition)
@@ -1563,6 +1565,11 @@ class Model:
             (name, self.try_name(task, name, held)) for name in wire.names() if valid(name.name)
         ]
         for name, port in body:
+            if isinstance(port, Port) and name.guard and port.guarded:
+                context, flags = name.guard
+                known = port.context == context and not flags & m.GUARD_FLAGS_UNGUARDED_ON_SEND
+                need(known, m.SEND_INVALID_RIGHT)
+        for name, port in body:
             if isinstance(port, Port):
                 self.ask(task, port, GIVE[name.disposition], m.SEND_INVALID_RIGHT)
         return dest
@@ -1820,8 +1827,7 @@ class Model:
         if isinstance(port, Port) and valid(name) and item.guard:
             port.context, flags = item.guard
             port.guarded = True
-            port.strict = bool(flags & m.MPG_STRICT)
-            port.immovable |= bool(flags & m.MPG_IMMOVABLE_RECEIVE)
+            port.immovable |= bool(flags & m.GUARD_FLAGS_IMMOVABLE_RECEIVE)
 
     @staticmethod
     def trailer(kmsg: Kmsg, seqno: int, port: Port, size: int) -> bytes:
