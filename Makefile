@@ -28,7 +28,7 @@ IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-c asan tsan portable stock model lint format bench bench-quick \
+.PHONY: help build demo test test-c asan tsan portable stock model long lint format bench bench-quick \
     wheel clean
 
 help: ## list the targets
@@ -67,6 +67,9 @@ lint: .venv/.tools ## ruff, mypy, and the tests in tests/lint
 format: .venv/.tools ## rewrite the Python files as ruff would have them
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+long: .venv/.tools ## the tests that take minutes each
+	.venv/bin/python -m pytest -m long tests
 
 bench: .venv/.tools ## the benchmarks, in paired rounds: a table and JSON
 	.venv/bin/python -m benchmarks

@@ -80,11 +80,11 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("records", "records", "{:,}".format),
     ("events", "events of SEDarwin's three kinds", "{:,}".format),
     ("lost", "events the recorder had no room for", "{:,}".format),
-    ("exact", "replayed exactly what was recorded", lambda exact: "yes" if exact else "no"),
+    ("exact", "all that was recorded happened again", lambda exact: "yes" if exact else "not all"),
     ("messages", "messages", "{:,}".format),
     ("messages_per_second", "messages per second", "{:,.0f}".format),
     ("check_cost", "cost of the checks", "{:.2f} times the unchecked run".format),
-    ("denials", "denials", "{:,}".format),
+    ("denials", "refused, as the policy says", "{:,}".format),
 )
 
 
