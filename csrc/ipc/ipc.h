@@ -41,6 +41,7 @@ struct ipc {
 struct after {
     struct kmsg *doomed, **doomed_end;          /* to destroy, with the rights they carry */
     struct kmsg *handled, **handled_end;        /* for the handlers of their ports, once the lock is dropped */
+    struct port *dead, **dead_end;              /* whose requests fire once their messages are destroyed */
     struct kmsg *finished;                      /* destroyed, but with release functions to call without the lock */
     struct list pending;                        /* in ipc.pending while messages are handled */
 };
@@ -49,9 +50,11 @@ static inline void after_init(struct after *after) {
     after->doomed = after->handled = after->finished = NULL;
     after->doomed_end = &after->doomed;
     after->handled_end = &after->handled;
+    after->dead = NULL;
+    after->dead_end = &after->dead;
 }
 static inline bool after_is_empty(const struct after *after) {
-    return !after->doomed && !after->handled && !after->finished;
+    return !after->doomed && !after->dead && !after->handled && !after->finished;
 }
 
 #endif

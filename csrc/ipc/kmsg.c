@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "ipc/notify.h"
 #include "ipc/right.h"
 
 _Static_assert(sizeof(struct kmsg) == KMSG_SIZE, "a small message is one piece of the pool");
@@ -144,12 +145,26 @@ void kmsg_destroy(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
     kmsg_free(ipc, kmsg, after);
 }
 
+static void settle_message(struct ipc *ipc, struct after *after) {
+    struct kmsg *kmsg = after->doomed;
+    after->doomed = kmsg->next;
+    if (!after->doomed) after->doomed_end = &after->doomed;
+    kmsg_destroy(ipc, kmsg, after);
+}
+
+static void settle_port(struct ipc *ipc, struct after *after) {
+    struct port *port = after->dead;
+    after->dead = port->destination;
+    if (!after->dead) after->dead_end = &after->dead;
+    port->destination = NULL;
+    requests_port_died(ipc, port, after);
+    port_unref(ipc, port);
+}
+
 void after_settle(struct ipc *ipc, struct after *after) {
     lock_assert_held(ipc->lock);
-    while (after->doomed) {
-        struct kmsg *kmsg = after->doomed;
-        after->doomed = kmsg->next;
-        if (!after->doomed) after->doomed_end = &after->doomed;
-        kmsg_destroy(ipc, kmsg, after);
+    while (after->doomed || after->dead) {
+        if (after->doomed) settle_message(ipc, after);
+        else settle_port(ipc, after);
     }
 }

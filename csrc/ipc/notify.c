@@ -100,7 +100,9 @@ void request_name_deleted(struct ipc *ipc, struct entry *entry, uint32_t name, s
     if (!request) return;
     entry->request = NULL;
     request_remove(request);
-    notify_name(ipc, request->notify, MACH_NOTIFY_PORT_DELETED, name, after);
+    /* A port that died in this very call is told of as dead. */
+    int32_t id = entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME ? MACH_NOTIFY_DEAD_NAME : MACH_NOTIFY_PORT_DELETED;
+    notify_name(ipc, request->notify, id, name, after);
     request_free(ipc, request);
 }
 

@@ -130,8 +130,9 @@ void port_die(struct ipc *ipc, struct port *port, struct after *after) {
         extra->no_senders = extra->port_destroyed = NULL;
     }
     queue_doom(ipc, port, after);
-    requests_port_died(ipc, port, after);
-    port_unref(ipc, port);
+    port->destination = NULL;           /* the next in the list of the dead */
+    *after->dead_end = port;
+    after->dead_end = &port->destination;
 }
 
 /* ---- descriptors that an event loop can watch ---- */

@@ -80,7 +80,7 @@ void port_set_receiver(struct port *port, struct space *space, uint32_t name);
 bool port_circular(const struct port *port, const struct port *dest);
 
 /*
- * Purpose: the receive right is no more: wake who waits, leave sets, doom the queue, fire notifications.
+ * Purpose: the receive right is no more: wake who waits, leave sets, doom the queue; requests fire when it is destroyed.
  * Conditions: port active; consumes the reference of the receive right.
  */
 void port_die(struct ipc *ipc, struct port *port, struct after *after);

@@ -356,6 +356,7 @@ class Model:
         self.tasks: list[Task] = []
         self.checked = allows is not None  # without a policy all is allowed, unknown methods too
         self.doomed: list[Kmsg] = []
+        self.obituaries: list[list[Request]] = []
         self.next_address = 0x10000
         self.caller: Task = Task("")  # who makes the present call
         self.events: Counter[int] = Counter()  # what ipctrace counts, by SEDarwin's numbers
@@ -458,8 +459,12 @@ class Model:
 
     def settle(self) -> None:
         """Destroys the messages of ports that died in this call, and what follows from that."""
-        while self.doomed:
-            self.destroy_kmsg(self.doomed.pop(0))
+        while self.doomed or self.obituaries:
+            if self.doomed:
+                self.destroy_kmsg(self.doomed.pop(0))
+            else:
+                for request in self.obituaries.pop(0):
+                    self.note_name(m.NOTIFY_DEAD_NAME, request.notify, request.name)
 
     # ---- the death of rights and ports -------------------------------------------------
 
@@ -509,7 +514,7 @@ class Model:
             self.die(port)
 
     def die(self, port: Port) -> None:
-        """Tells who asked, and buries what names there are; the queue is destroyed after that."""
+        """Buries what names there are; who asked is told once the queue is destroyed."""
         port.alive = False
         if port.no_senders:
             self.drop_send_once(port.no_senders)
@@ -521,8 +526,7 @@ class Model:
             for entry in task.table.values():
                 if entry.object is port:
                     self.bury(entry)
-        for request in reversed(requests):
-            self.note_name(m.NOTIFY_DEAD_NAME, request.notify, request.name)
+        self.obituaries.append(requests[::-1])
 
     def bury(self, entry: Entry) -> None:
         """The entry of a dead port becomes a dead name; its notification carries a reference."""
