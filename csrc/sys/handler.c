@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Handler ports (D18): a message to one is not queued; it is received by the port's owner and given to the handler in the call
+ * Handler ports: a message to one is not queued; it is received by the port's owner and given to the handler in the call
  * of whoever sent it, once the lock is dropped. Everything asked of a receiver is asked of the owner.
  */
 #include "sys/msg.h"

@@ -110,7 +110,7 @@ static void forget_notes(struct send *send) {
     }
 }
 
-/* ---- check: the questions of D9, each once ---- */
+/* ---- check: use, give, carry and reply, each asked once ---- */
 
 static int check_label(struct send *send) {
     struct call *call = &send->call;
