@@ -3,7 +3,7 @@
 
 `PympiError` is the root. What comes from the core is a `MachError`, with Mach's code and name, and
 derives from the fitting builtin exception too. A denial says which operation was refused, never
-why: the reason is for the audit trail (`DESIGN`: D10).
+why: the reason is for the audit trail, and for who may read it.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class PolicyError(PympiError, ValueError):
 
     Attributes:
         file (str): its name.
-        line (int): 1-based.
-        column (int): 1-based.
+        line (int): 1-based; 0 if no place in a text is to blame.
+        column (int): 1-based, likewise.
     """
 
     def __init__(self, message: str, file: str = "<text>", line: int = 0, column: int = 0) -> None:
@@ -152,7 +152,8 @@ class PolicyError(PympiError, ValueError):
         self.column = column
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.args[0]}"
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else ""
+        return f"{where}{self.args[0]}"
 
 
 class LabelError(PympiError, ValueError):
