@@ -19,7 +19,7 @@ from . import _aio
 from ._ffi import ffi, lib
 from ._values import bytes_of, nanoseconds
 from .enums import Disposition, Notification, PortRight, PortType
-from .errors import InvalidName, InvalidRight, PortDied, QueueFull
+from .errors import InvalidName, InvalidRight, MachError, PortDied, QueueFull
 from .message import Carried, Message, Spec
 
 if TYPE_CHECKING:
@@ -539,8 +539,8 @@ class ReceiveRight(_Receiving):
         found.seqno = seqno
         try:
             self.task._do(lib.pm_port_peek, self.name, 0, found, caller=caller)
-        except Exception as error:
-            if getattr(error, "code", 0) == lib.KERN_FAILURE:
+        except MachError as error:
+            if error.code == lib.KERN_FAILURE:
                 return None
             raise
         return Peek(found.seqno, found.size, found.msgh_id)
