@@ -240,7 +240,7 @@ class Comparison(NamedTuple):
     names: str = ""
 
 
-Expression = Union[str, Comparison, tuple["Expression", ...]]
+Expression = Union[str, Comparison, tuple["Expression", ...]]  # noqa: UP007  an alias is made at run time
 """`Comparison`, or a tuple ("and" | "or" | "not", operand...). Of a `Condition`: a boolean's name,
 or a tuple ("and" | "or" | "xor" | "eq" | "neq" | "not", operand...)."""
 
