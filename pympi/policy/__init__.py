@@ -5,7 +5,9 @@ A kernel asks all the modules loaded into it; see `pympi.policy.base` to write o
 """
 
 from .base import Decision, PolicyModule
+from .biba import Biba
 from .count import Count
+from .mls import MLS
 from .none import NoHooks
 from .partition import Partition
 from .rules import Rule, Rules
@@ -13,6 +15,8 @@ from .selftest import SelfTest
 from .stub import Stub
 
 __all__ = [
+    "MLS",
+    "Biba",
     "Count",
     "Decision",
     "NoHooks",
