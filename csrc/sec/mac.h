@@ -17,6 +17,7 @@
 
 #include "sec/audit.h"
 #include "sec/avc.h"
+#include "sec/report.h"
 
 #define MAC_ATTEMPTS 8
 #define MAC_DECIDER_DEPTH 16
@@ -24,6 +25,7 @@
 #define MAC_INLINE_RECORDS 4
 
 #define MAC_RECENT 256
+#define MAC_REPORTS_MAX (1u << 20)
 
 struct hint { uint32_t stamp, ssid, tsid, quiet, loud, allowed; };
 
@@ -31,6 +33,7 @@ struct mac {
     struct heap *heap;
     struct avc avc;
     struct audit audit;
+    struct reports reports;
     pm_decider decider;
     void *decider_context;
     uint32_t policy;                    /* enum pm_policy_flag */

@@ -89,6 +89,24 @@ int pm_kernel_set_policy(struct pm_kernel *kernel, uint32_t flags) {
 
 uint32_t pm_kernel_epoch(struct pm_kernel *kernel) { return __atomic_load_n(&kernel->mac.epoch, __ATOMIC_RELAXED); }
 
+int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    if (rows > MAC_REPORTS_MAX) return KERN_INVALID_ARGUMENT;
+    kernel_lock(kernel);
+    bool started = reports_start(&kernel->mac.reports, &kernel->heap, rows);
+    kernel_unlock(kernel);
+    return started ? 0 : KERN_RESOURCE_SHORTAGE;
+}
+
+int64_t pm_kernel_take_reports(struct pm_kernel *kernel, struct pm_report *rows, size_t capacity, uint64_t *lost) {
+    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+    kernel_lock(kernel);
+    int64_t count = -(int64_t)KERN_INVALID_ARGUMENT;
+    if (capacity >= kernel->mac.reports.used) count = (int64_t)reports_take(&kernel->mac.reports, rows, lost);
+    kernel_unlock(kernel);
+    return count;
+}
+
 /* The reference is for a decider that destroys the kernel. */
 static void op_begin(struct mac_op *op, struct pm_kernel *kernel, uint32_t ssid) {
     kernel_lock(kernel);
