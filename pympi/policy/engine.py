@@ -15,15 +15,25 @@ import functools
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, overload
 
 from .. import _upcall
 from .._ffi import ffi, lib
 from ..enums import ALL, CLASSES, ObjectClass
-from ..errors import KernelClosed, LabelError, MachError, PolicyError, check, exception
+from ..errors import (
+    ForkedError,
+    KernelClosed,
+    LabelError,
+    MachError,
+    PolicyError,
+    check,
+    exception,
+)
 from ..label import EMPTY, format_label, parse_label
-from .base import Decision, PolicyModule
+from .base import Decision, PolicyModule, announce, enroll
+from .shadow import Counts, Shadow
 
 __all__ = ["PRECEDENCE", "Composition", "Policies", "compose"]
 
@@ -43,6 +53,10 @@ comes after these, the smallest first."""
 
 NOTHING = Decision(allowed=0, auditallow=0, auditdeny=ALL)
 """The answer of a module that failed."""
+
+_NO_OPINION = Decision()
+_UNREADABLE = Decision(allowed=0, auditallow=0, auditdeny=ALL)
+"""The answer of a shadow for a value that it cannot read: the same the next time."""
 
 # What a module may answer, and how the core is told that there is one to ask.
 _FLAGS = {
@@ -113,22 +127,47 @@ def _permissive(answer: Decision) -> Decision:
     return Decision(ALL, answer.auditallow, answer.auditdeny, answer.report | refused)
 
 
+class Trial(NamedTuple):
+    """What a shadow policy answered, and what the module that it is a shadow of did."""
+
+    shadow: Shadow
+    present: Decision
+    answer: Decision
+
+
+class Verdict(NamedTuple):
+    """What the modules say of a question, and whether they will say so again the next time."""
+
+    decision: Decision
+    lasting: bool
+    trials: list[Trial]
+
+
 class Composition:
     """The modules in force at one time; never changed, only replaced whole.
 
     Attributes:
         modules (dict[str, PolicyModule]): by the name under which their values are filed.
         failures (Counter[str]): by module, how often it failed; shared with `Policies`.
+        shadows (dict[str, Shadow]): by the name under which the values they read are filed.
+        permissive (frozenset[str]): the names of modules that are permissive in this kernel.
     """
 
-    def __init__(self, modules: Mapping[str, PolicyModule], failures: Counter[str]) -> None:
+    def __init__(
+        self, modules: Mapping[str, PolicyModule], failures: Counter[str],
+        shadows: Mapping[str, Shadow] | None = None, permissive: Collection[str] = (),
+    ) -> None:  # fmt: skip
         self.modules = dict(sorted(modules.items()))
         self.failures = failures
+        self.shadows = dict(sorted((shadows or {}).items()))
+        self.permissive = frozenset(permissive)
         self._asked = {
             method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
             for method in _FLAGS
         }
-        self.uncached = any(module.uncached for module in modules.values())
+        trials = [shadow.module for shadow in self.shadows.values()]
+        self._trial = any(module.answers("decide") for module in trials)
+        self.uncached = any(module.uncached for module in (*self.modules.values(), *trials))
         self.values = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._values)
         self.filed = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._filed)
 
@@ -139,18 +178,31 @@ class Composition:
             _upcall.interrupt()
 
     def _values(self, text: str) -> tuple[Any, ...]:
-        """Return the values in a label of the core, one for each module, None for none."""
-        parts = parse_label(text)
-        return tuple(
-            self._value(module, parts[name]) if name in parts else None
-            for name, module in self.modules.items()
-        )
+        """Return the values in a label of the core, None for none.
 
-    def _value(self, module: PolicyModule, text: str) -> Any:
+        One for each module, then one for each shadow, which reads the values of its module.
+        """
+        parts = parse_label(text)
+        modules = [self._value(module, parts.get(name)) for name, module in self.modules.items()]
+        shadows = [
+            self._trial_value(shadow, parts.get(name)) for name, shadow in self.shadows.items()
+        ]
+        return (*modules, *shadows)
+
+    def _value(self, module: PolicyModule, text: str | None) -> Any:
         try:
-            return module.parse(text)
+            return None if text is None else module.parse(text)
         except BaseException as error:
             self._failed(module, error)
+            return _BROKEN
+
+    def _trial_value(self, shadow: Shadow, text: str | None) -> Any:
+        try:
+            return None if text is None else shadow.module.parse(text)
+        except ValueError:
+            return _BROKEN
+        except BaseException as error:
+            self._trial_failed(shadow, error)
             return _BROKEN
 
     def shown(self, text: str) -> str:
@@ -176,12 +228,22 @@ class Composition:
 
     def answers(
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass
-    ) -> list[Decision]:
-        """Return every module's answer."""
-        return [
-            self._answer(module, source[index], target[index], tclass)
+    ) -> dict[int, Decision]:
+        """Return every module's answer, by its place; one that has no opinion is left out."""
+        return {
+            index: self._answer(module, source[index], target[index], tclass)
             for index, module in self._asked["decide"]
-        ]
+        }
+
+    def _enforced(self, answers: Mapping[int, Decision]) -> dict[int, Decision]:
+        """Return what of the answers is enforced. A permissive module that failed refuses too."""
+        names = list(self.modules)
+        return {
+            index: _permissive(answer)
+            if answer is not NOTHING and self.is_permissive(names[index])
+            else answer
+            for index, answer in answers.items()
+        }
 
     def _answer(
         self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass
@@ -193,14 +255,48 @@ class Composition:
         except BaseException as error:
             self._failed(module, error)
             return NOTHING
-        return _permissive(answer) if module.permissive else answer
+        return answer
+
+    def _trials(
+        self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass,
+        answers: Mapping[int, Decision],
+    ) -> list[Trial]:  # fmt: skip
+        """Return what the shadows answer, before anything permissive, as their modules do."""
+        places = {name: index for index, name in enumerate(self.modules)}
+        first = len(places)
+        return [
+            Trial(
+                shadow,
+                answers.get(places[name], _NO_OPINION),
+                self._trial_answer(shadow, source[index], target[index], tclass),
+            )
+            for index, (name, shadow) in enumerate(self.shadows.items(), first)
+        ]
+
+    def _trial_answer(
+        self, shadow: Shadow, source: Any, target: Any, tclass: ObjectClass
+    ) -> Decision:
+        if source is _BROKEN or target is _BROKEN:
+            return _UNREADABLE
+        try:
+            return validated(shadow.module.decide(source, target, tclass))
+        except BaseException as error:
+            self._trial_failed(shadow, error)
+            return NOTHING
+
+    def _trial_failed(self, shadow: Shadow, error: BaseException) -> None:
+        shadow.failed()
+        _log.warning("shadow policy %s failed: %r", shadow.name, error, exc_info=error)
+        if isinstance(error, KeyboardInterrupt):
+            _upcall.interrupt()
 
     def explain(
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass, permission: str
     ) -> list[str]:
         """Return what each module says about a permission, a line each."""
+        names = list(self.modules)
         return [
-            f"  {module.name}: "
+            f"  {module.name}{' (permissive)' if self.is_permissive(names[index]) else ''}: "
             + self._reason(module, source[index], target[index], tclass, permission)
             for index, module in self._asked["decide"]
         ]
@@ -214,23 +310,41 @@ class Composition:
             self._failed(module, error)
             return f"cannot explain: {type(error).__name__}"
 
-    def decide(self, source: str, target: str, tclass: ObjectClass) -> tuple[Decision, bool]:
-        """Return the composed decision about two labels of the core, and whether it will stay so.
+    def decide(self, source: str, target: str, tclass: ObjectClass) -> Verdict:
+        """Return the composed decision about two labels of the core.
 
         What was refused because a module failed is asked again the next time.
         """
-        answers = self.answers(self.values(source), self.values(target), tclass)
-        failed = any(answer is NOTHING for answer in answers)
-        return compose(answers), not (failed or self.uncached)
+        labels = self.values(source), self.values(target)
+        answers = self.answers(*labels, tclass)
+        trials = self._trials(*labels, tclass, answers)
+        failed = any(answer is NOTHING for answer in answers.values()) or any(
+            trial.answer is NOTHING for trial in trials
+        )
+        decision = compose(self._enforced(answers).values())
+        return Verdict(decision, not (failed or self.uncached), trials)
 
-    def new_label(self, method: str, subjects: tuple[str, ...]) -> str:
+    def refused_by(
+        self, source: str, target: str, tclass: ObjectClass, permissions: int
+    ) -> tuple[str, ...]:
+        """Return the names of the modules that refuse one of these permissions."""
+        answers = self._enforced(self.answers(self.values(source), self.values(target), tclass))
+        modules = list(self.modules.values())
+        return tuple(
+            modules[index].name
+            for index, answer in answers.items()
+            if permissions & ~answer.allowed
+        )
+
+    def new_label(self, method: str, subjects: tuple[str, ...], inherit: str | None = None) -> str:
         """Return the label of something new, which `method` of the modules may choose.
 
         Args:
             method: "label_new_port" or "label_new_task".
-            subjects: labels of the core, as the method wants them; the last one is inherited.
+            subjects: labels of the core, as the method wants them.
+            inherit: the label to have where no module chooses; by default the last subject's.
         """
-        inherited = parse_label(subjects[-1])
+        inherited = parse_label(subjects[-1] if inherit is None else inherit)
         label = {name: inherited[name] for name in self.modules if name in inherited}
         values = [self.values(text) for text in subjects]
         for index, module in self._asked[method]:
@@ -255,10 +369,15 @@ class Composition:
             codes.append(code)
         return first_code(codes)
 
+    def is_permissive(self, filed: str) -> bool:
+        """Tell whether a module is permissive, by itself or in this kernel."""
+        return self.modules[filed].permissive or filed in self.permissive
+
     @property
     def flags(self) -> int:
         """What the core has to ask about: enum pm_policy_flag."""
-        return sum(flag for method, flag in _FLAGS.items() if self._asked[method])
+        asked = sum(flag for method, flag in _FLAGS.items() if self._asked[method])
+        return asked | (self._trial and lib.PM_POLICY_LOADED)
 
 
 def canonical(module: PolicyModule, value: str, label: str) -> str:
@@ -297,12 +416,15 @@ class Policies:
         self._permissive = False
         self._generations: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._soft: set[str] = set()
+        self._counts = Counts()
         self._composition = Composition({}, self._failures)
         self._kept: OrderedDict[str, int] = OrderedDict()
         self._classes = {tclass.number: tclass for tclass in CLASSES.values()}
         self._number = _upcall.register(self._decide)
         context = _upcall.context(self._number)
         check(lib.pm_kernel_set_decider(pointer, _upcall.DECIDER, context))
+        enroll(self)
 
     # ---- modules ----
 
@@ -361,21 +483,119 @@ class Policies:
         with self._lock:
             filed = self._filed_name(name)
             modules = self._composition.modules
-            self._enforce({key: module for key, module in modules.items() if key != filed})
+            self._enforce(
+                {key: module for key, module in modules.items() if key != filed},
+                self._shadows_but(filed),
+            )
+            self._soft.discard(filed)
 
-    def replace(self, name: str, module: PolicyModule) -> None:
+    @overload
+    def replace(self, name: str, module: PolicyModule) -> None: ...
+    @overload
+    def replace(self, name: str, module: PolicyModule, *, shadow: Literal[True]) -> Shadow: ...
+    @overload
+    def replace(self, name: str, module: PolicyModule, *, shadow: bool) -> Shadow | None: ...
+    def replace(self, name: str, module: PolicyModule, *, shadow: bool = False) -> Shadow | None:
         """Put `module` in the place of the one called `name`; labels keep their values.
 
         Whatever has a value that the new module cannot read is refused everything.
 
+        Args:
+            name: of a module in force.
+            module: goes by the same name.
+            shadow: only try it: the present module stays in force, and the `Shadow` returned tells
+                where the new one differs. It ends when the present module goes, or another shadow
+                takes its place.
+
         Raises:
             KeyError: no such module is loaded.
             PolicyError: the new one goes by another name.
+            LimitExceeded: no memory to count differences.
         """
         if module.name != name:
             raise PolicyError(f"{module.name!r} cannot replace {name!r}: the labels would not fit")
         with self._lock:
-            self._enforce({**self._composition.modules, self._filed_name(name): module})
+            filed = self._filed_name(name)
+            if not shadow:
+                self._enforce(
+                    {**self._composition.modules, filed: module}, self._shadows_but(filed)
+                )
+                return None
+            made = Shadow(name, module, self._collect, self._end_shadow, self._lock)
+            shadows = {**self._composition.shadows, filed: made}
+            self._enforce(self._composition.modules, shadows)
+            return made
+
+    def shadow(self, name: str) -> Shadow:
+        """Return the shadow of a module.
+
+        Raises:
+            KeyError: no such module is loaded, or it has no shadow.
+        """
+        filed = self._filed_name(name)
+        try:
+            return self._composition.shadows[filed]
+        except KeyError:
+            raise KeyError(f"policy module {name!r} has no shadow") from None
+
+    def _shadows_but(self, filed: str) -> dict[str, Shadow]:
+        shadows = self._composition.shadows
+        return {name: shadow for name, shadow in shadows.items() if name != filed}
+
+    def _end_shadow(self, shadow: Shadow, commit: bool) -> None:
+        filed = next(f for f, known in self._composition.shadows.items() if known is shadow)
+        committed = {filed: shadow.module} if commit else {}
+        self._enforce({**self._composition.modules, **committed}, self._shadows_but(filed))
+
+    def _collect(self) -> None:
+        """Give the shadows what the core counted for them."""
+        if self._pointer is None:
+            return
+        rows, lost = self._counts.take(self._pointer)
+        for shadow in self._composition.shadows.values():
+            for row in rows:
+                shadow.counted(row)
+            shadow.lost(lost)
+
+    def reload(self, name: str | None = None) -> None:
+        """Have a module, or all of them, read anew where its answers come from, and ask it again.
+
+        When this returns, no operation completes on what was decided before: what is in flight is
+        asked again, and what waits is asked when it goes on.
+
+        Raises:
+            KeyError: no such module is loaded.
+            Exception: a module raised it. That one answers as before; the new answers of those
+                that were reloaded before it are in force.
+        """
+        modules = list(self._composition.modules.values()) if name is None else [self[name]]
+        reloaded = []
+        try:
+            for module in modules:
+                module.reload()
+                reloaded.append(module)
+        finally:
+            self.renew()
+            announce(reloaded)
+
+    def has(self, module: PolicyModule) -> bool:
+        """Tell whether a module is in force here, or on trial as a shadow."""
+        composition = self._composition
+        trials = [shadow.module for shadow in composition.shadows.values()]
+        return any(module is known for known in (*composition.modules.values(), *trials))
+
+    def forked(self) -> None:
+        """In a child of fork(), where a thread that held the lock is no more: make another."""
+        self._lock = threading.RLock()
+        for shadow in self._composition.shadows.values():
+            shadow.lock = self._lock
+
+    def renew(self) -> None:
+        """Move the epoch: whatever was decided is asked again. Does nothing once closed."""
+        with self._lock:
+            if self._pointer is not None:
+                with suppress(ForkedError):
+                    self._enforce(self._composition.modules)
 
     @property
     def permissive(self) -> bool:
@@ -387,6 +607,30 @@ class Policies:
         with self._lock:
             self._permissive = bool(permissive)
             self._enforce(self._composition.modules)
+
+    def set_permissive(self, name: str, permissive: bool = True) -> None:
+        """Have a module's refusals recorded instead of enforced, or enforced again.
+
+        This is a setting of the name in this kernel: it stays when the module is replaced, and goes
+        when it is unloaded. A module that has `permissive` itself is so in every kernel.
+
+        Raises:
+            KeyError: no such module is loaded.
+        """
+        with self._lock:
+            change = self._soft.add if permissive else self._soft.discard
+            change(self._filed_name(name))
+            self._enforce(self._composition.modules)
+
+    def is_permissive(self, name: str) -> bool:
+        """Tell whether refusals of a module are recorded instead of enforced.
+
+        Raises:
+            KeyError: no such module is loaded.
+        """
+        filed = self._filed_name(name)
+        composition = self._composition
+        return self._permissive or composition.is_permissive(filed)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -404,20 +648,42 @@ class Policies:
             raise KernelClosed(lib.KERN_TERMINATED)
         return self._pointer
 
-    def _enforce(self, modules: Mapping[str, PolicyModule]) -> None:
+    def _enforce(
+        self, modules: Mapping[str, PolicyModule], shadows: Mapping[str, Shadow] | None = None
+    ) -> None:
+        """Put modules in force, with the shadows there are, or others. The lock is held."""
         pointer = self._kernel
-        self._composition = Composition(modules, self._failures)
-        flags = self._composition.flags | (self._permissive and lib.PM_POLICY_PERMISSIVE)
+        before = self._composition.shadows
+        after = before if shadows is None else shadows
+        composition = Composition(modules, self._failures, after, self._soft)
+        if after:
+            self._counts.switch(pointer, on=True)
+        self._collect()
+        self._composition = composition
+        flags = composition.flags | (self._permissive and lib.PM_POLICY_PERMISSIVE)
         check(lib.pm_kernel_set_policy(pointer, flags))
+        for shadow in before.values():
+            if shadow not in after.values():
+                shadow.ended(pointer)
+        if not after:
+            self._counts.switch(pointer, on=False)
 
     def close(self) -> None:
         """Let the kernel go; further questions of it are refused."""
-        lib.pm_kernel_set_decider(self._pointer, ffi.NULL, ffi.NULL)
-        for sid in self._kept.values():
-            lib.pm_sid_release(self._pointer, sid)
-        self._kept.clear()
-        _upcall.forget(self._number)
-        self._pointer = None
+        with self._lock:
+            lib.pm_kernel_set_decider(self._pointer, ffi.NULL, ffi.NULL)
+            self._end_shadows()
+            for sid in self._kept.values():
+                lib.pm_sid_release(self._pointer, sid)
+            self._kept.clear()
+            _upcall.forget(self._number)
+            self._pointer = None
+
+    def _end_shadows(self) -> None:
+        with suppress(ForkedError):
+            self._collect()
+        for shadow in self._composition.shadows.values():
+            shadow.ended(self._pointer)
 
     # ---- classes ----
 
@@ -485,6 +751,67 @@ class Policies:
         source, target = (composition.values(self._filed_text(sid)) for sid in (ssid, tsid))
         return composition.explain(source, target, tclass, permission)
 
+    def filed_text(self, label: str | int) -> str:
+        """Return a label as the core files it.
+
+        Args:
+            label: as users write it, or a SID.
+
+        Raises:
+            LabelError: not a label, or one that the modules do not take.
+            MachError: KERN_INVALID_ARGUMENT for a SID that stands for nothing.
+        """
+        if isinstance(label, str):
+            return self._composition.filed(label)
+        return self._filed_text(label)
+
+    def refused_by(
+        self, source: str | int, target: str | int, tclass: str | int,
+        permissions: str | int | Iterable[str],
+    ) -> tuple[str, ...]:  # fmt: skip
+        """Return the names of the modules that refuse one of these permissions.
+
+        They are asked anew. A permissive module refuses nothing; one that fails refuses everything.
+
+        Args:
+            source, target: labels, or their SIDs, as in an audit record.
+            tclass: the class of the object, by name or number.
+            permissions: one or several, by name or as a vector.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> from pympi.policy import Partition, Stub
+            >>> with Kernel(policies=[Partition(), Stub()]) as kernel:
+            ...     kernel.policies.refused_by("partition/a", "partition/b", "mach_port", "send")
+            ('partition',)
+        """
+        kind = self.object_class(tclass)
+        return self.refusers(source, target, kind, kind.mask(permissions))()
+
+    def refusers(
+        self, source: str | int, target: str | int, tclass: ObjectClass, permissions: int
+    ) -> Callable[[], tuple[str, ...]]:
+        """Return what `refused_by` does, to be asked later and of the modules of now."""
+        texts = self.filed_text(source), self.filed_text(target)
+        return functools.partial(self._composition.refused_by, *texts, tclass, permissions)
+
+    def new_label(self, source: str | int, target: str | int, tclass: str) -> str:
+        """Return the label that something new would have, as users see it.
+
+        Args:
+            source: of who makes it.
+            target: of whom it is for; what no module chooses comes from here.
+            tclass: "mach_task" asks `label_new_task` of the modules, any other `label_new_port`.
+        """
+        composition = self._composition
+        subjects = self.filed_text(source), self.filed_text(target)
+        self.object_class(tclass)
+        if tclass == "mach_task":
+            label = composition.new_label("label_new_task", subjects[:1], subjects[1])
+        else:
+            label = composition.new_label("label_new_port", subjects)
+        return composition.shown(label)
+
     # ---- questions of the core ----
 
     def _decide(self, queries: Any, count: int, _epoch: int) -> int:
@@ -512,9 +839,13 @@ class Policies:
             return
         if tclass is None:
             return
-        decision, lasting = composition.decide(source, target, tclass)
+        decision, lasting, trials = composition.decide(source, target, tclass)
+        report = decision.report
+        for shadow, present, answer in trials:
+            labels = composition.shown(source), composition.shown(target)
+            report |= shadow.saw(self._kernel, query, labels, tclass, present, answer)
         query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny
-        query.report, query.allowed = decision.report, decision.allowed
+        query.report, query.allowed = report, decision.allowed
         query.uncached = not lasting
 
     def _label_port(self, composition: Composition, query: Any) -> None:
