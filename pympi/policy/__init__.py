@@ -12,6 +12,7 @@ from .none import NoHooks
 from .partition import Partition
 from .rules import Rule, Rules
 from .selftest import SelfTest
+from .shadow import Difference, Shadow
 from .stub import Stub
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "Biba",
     "Count",
     "Decision",
+    "Difference",
     "NoHooks",
     "Partition",
     "PolicyModule",
     "Rule",
     "Rules",
     "SelfTest",
+    "Shadow",
     "Stub",
 ]
