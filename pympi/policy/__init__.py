@@ -14,6 +14,7 @@ from .rules import Rule, Rules
 from .selftest import SelfTest
 from .shadow import Difference, Shadow
 from .stub import Stub
+from .te import TypeEnforcement
 
 __all__ = [
     "MLS",
@@ -29,4 +30,5 @@ __all__ = [
     "SelfTest",
     "Shadow",
     "Stub",
+    "TypeEnforcement",
 ]

@@ -32,7 +32,10 @@ from .policydb import (
     TypeRule,
 )
 
-__all__ = ["AccessVectors", "Evaluator", "SecurityServer", "Test", "compiled", "excluded", "holds"]
+__all__ = [
+    "AccessVectors", "Evaluator", "SecurityServer", "compiled", "excluded", "first_routine",
+    "holds", "routines_of",
+]  # fmt: skip
 
 _ALL = 0xFFFFFFFF
 _MERGED = 1 << 18
@@ -433,12 +436,14 @@ def first_routine(db: PolicyDatabase, tclass: int) -> int:
     place = int(match[2])
     before = match[1] if place == 2 else f"{match[1]}_{place - 1}"
     full = any(
-        each.name == before and len(_routines(each.permissions)) == ROUTINES for each in db.classes
+        each.name == before and len(routines_of(each.permissions)) == ROUTINES
+        for each in db.classes
     )
     return ROUTINES * (place - 1) if full else 0
 
 
-def _routines(permissions: Iterable[str]) -> list[str]:
+def routines_of(permissions: Iterable[str]) -> list[str]:
+    """Return the permissions of a class that are routines: all but the one allowx names."""
     return [name for name in permissions if name != "ioctl"]
 
 
@@ -447,6 +452,6 @@ def excluded(permissions: tuple[str, ...], first: int, ranges: Iterable[tuple[in
     pairs = tuple(ranges)
     return sum(
         1 << permissions.index(name)
-        for index, name in enumerate(_routines(permissions), first)
+        for index, name in enumerate(routines_of(permissions), first)
         if not any(low <= index <= high for low, high in pairs)
     )
