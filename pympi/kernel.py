@@ -336,10 +336,10 @@ class Kernel:
         pointer = payer._pointer if payer else ffi.NULL
         return _Borrowed(self, self.policies.intern(label, pointer))
 
-    def _sid(self, thing: Task | Right | str) -> _Borrowed:
+    def _sid(self, thing: Task | Right | str | int) -> _Borrowed:
         if isinstance(thing, str):
             return self.borrowed(thing)
-        sid = thing.sid
+        sid = thing if isinstance(thing, int) else thing.sid
         check(lib.pm_sid_retain(self.pointer, sid), f"label of {thing!r}")
         return _Borrowed(self, sid)
 
@@ -354,14 +354,14 @@ class Kernel:
         return self.policies.object_class(name)
 
     def access(
-        self, subject: Task | str, target: Task | Right | str, tclass: str,
+        self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
         permissions: str | int | Iterable[str],
     ) -> AccessDecision:  # fmt: skip
         """Return whether `subject` may do something to `target`, without doing or recording it.
 
         Args:
-            subject: a task, or a label.
-            target: a right (its port is meant), a task, or a label.
+            subject: a task, a label, or the SID of one.
+            target: a right (its port is meant), a task, a label, or a SID.
             tclass: the class of the object.
             permissions: one or several, by name or as a vector.
 
@@ -387,8 +387,9 @@ class Kernel:
         )  # fmt: skip
 
     def explain(
-        self, subject: Task | str, target: Task | Right | str, tclass: str, permission: str
-    ) -> str:
+        self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
+        permission: str,
+    ) -> str:  # fmt: skip
         """Return, in words, why `subject` may or may not do something to `target`."""
         kind = self.object_class(tclass)
         verdict = self.access(subject, target, tclass, permission)

@@ -802,15 +802,24 @@ class Policies:
             source: of who makes it.
             target: of whom it is for; what no module chooses comes from here.
             tclass: "mach_task" asks `label_new_task` of the modules, any other `label_new_port`.
+
+        Raises:
+            ValueError: there is no such class.
+            MachError: KERN_NO_ACCESS: a module failed.
         """
         composition = self._composition
         subjects = self.filed_text(source), self.filed_text(target)
         self.object_class(tclass)
-        if tclass == "mach_task":
-            label = composition.new_label("label_new_task", subjects[:1], subjects[1])
-        else:
-            label = composition.new_label("label_new_port", subjects)
-        return composition.shown(label)
+        try:
+            if tclass == "mach_task":
+                label = composition.new_label("label_new_task", subjects[:1], subjects[1])
+            else:
+                label = composition.new_label("label_new_port", subjects)
+            return composition.shown(label)
+        except Exception as error:
+            self._failures["engine"] += 1
+            _log.warning("a label could not be computed: %r", error, exc_info=error)
+            raise exception(lib.KERN_NO_ACCESS, "new_label()") from error
 
     # ---- questions of the core ----
 
