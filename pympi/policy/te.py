@@ -14,6 +14,7 @@ mach_port) or (parent, parent, mach_task); without such a rule it inherits its l
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import os
@@ -26,7 +27,14 @@ from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import PolicyError
 from .base import Decision, PolicyModule
 from .cil.contexts import fault, format_context, nearest, parse_context
-from .cil.evaluate import Evaluator, SecurityServer, excluded, first_routine, routines_of
+from .cil.evaluate import (
+    AccessVectors,
+    Evaluator,
+    SecurityServer,
+    excluded,
+    first_routine,
+    routines_of,
+)
 from .cil.explain import Question, explain
 from .cil.policydb import Context, PolicyDatabase, RuleKind
 
@@ -49,7 +57,7 @@ class _Mapping:
     Attributes:
         tclass: as the kernel has it.
         number: the class's in the policy; None if the policy has none of this name.
-        translate: from an access vector of the policy to the kernel's.
+        decision: from access vectors of the policy to the kernel's.
         unknown: the kernel's permissions that the policy does not have.
         first: the index of the first routine of the class.
         narrowed: whether extended rules are to be asked.
@@ -57,7 +65,7 @@ class _Mapping:
 
     tclass: ObjectClass
     number: int | None
-    translate: Callable[[int], int]
+    decision: Callable[[AccessVectors], Decision]
     unknown: int
     first: int = 0
     narrowed: bool = False
@@ -67,25 +75,29 @@ class _Mapping:
         return self.first + routines_of(self.tclass.permissions).index(permission)
 
 
+_NONE = AccessVectors(0, 0, ALL)
+
+
 def _mapping(db: PolicyDatabase, tclass: ObjectClass) -> _Mapping:
+    granted = ALL if db.handle_unknown == "allow" else 0
     try:
         datum = db.tclass(tclass.name)
     except KeyError:
-        return _Mapping(tclass, None, lambda vector: 0, ALL)
-    pairs = [
-        (1 << bit, tclass.bits[name])
-        for bit, name in enumerate(datum.permissions)
-        if name in tclass.bits
-    ]
+        return _Mapping(tclass, None, lambda _: Decision(granted, 0, ALL), ALL)
+    bits = [tclass.bits.get(name, 0) for name in datum.permissions]
+    unknown = ALL & ~sum(bits)
 
-    @functools.lru_cache(maxsize=_KEPT)
     def translate(vector: int) -> int:
-        return sum(kernel for policy, kernel in pairs if vector & policy)
+        return sum(bit for place, bit in enumerate(bits) if vector >> place & 1)
+
+    @functools.lru_cache(maxsize=_KEPT)  # there are few different ones in a policy
+    def decision(vectors: AccessVectors) -> Decision:
+        allowed, auditallow, auditdeny = map(translate, vectors)
+        return Decision(allowed | unknown & granted, auditallow, auditdeny | unknown)
 
     number = datum.number
     narrowed = any(rule.tclass == number for rule in db.extended_rules)
-    unknown = ALL & ~sum(kernel for _, kernel in pairs)
-    return _Mapping(tclass, number, translate, unknown, first_routine(db, number), narrowed)
+    return _Mapping(tclass, number, decision, unknown, first_routine(db, number), narrowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +134,6 @@ class _State:
             found = _mapping(self.db, tclass)
             _keep(self.mappings, tclass.name, found)
         return found
-
-    @property
-    def unknown_allowed(self) -> bool:
-        """Whether classes and permissions that the policy does not define are allowed."""
-        return self.db.handle_unknown == "allow"
 
 
 def _keep(table: dict[Any, Any], key: Any, value: Any) -> None:
@@ -380,17 +387,16 @@ def _check_booleans(known: Mapping[str, bool], values: Mapping[str, Any]) -> Non
 
 def _answer(state: _State, source: Context, target: Context, mapping: _Mapping) -> Decision:
     """Return the decision, before permissive types."""
-    unknown = mapping.unknown if state.unknown_allowed else 0
     if mapping.number is None:
-        return Decision(unknown, 0, ALL)
-    vectors = state.server.access(source, target, mapping.number)
-    allowed = mapping.translate(vectors.allowed)
-    if mapping.narrowed:
-        ranges = state.server.routines(source, target, mapping.number)
-        if ranges is not None:
-            allowed &= ~excluded(mapping.tclass.permissions, mapping.first, ranges)
-    auditallow, auditdeny = mapping.translate(vectors.auditallow), vectors.auditdeny
-    return Decision(allowed | unknown, auditallow, mapping.translate(auditdeny) | mapping.unknown)
+        return mapping.decision(_NONE)
+    decision = mapping.decision(state.server.access(source, target, mapping.number))
+    if not mapping.narrowed:
+        return decision
+    ranges = state.server.routines(source, target, mapping.number)
+    if ranges is None:
+        return decision
+    refused = excluded(mapping.tclass.permissions, mapping.first, ranges)
+    return dataclasses.replace(decision, allowed=decision.allowed & ~refused)
 
 
 def _new(
@@ -426,12 +432,12 @@ def _verdict(
 ) -> tuple[bool, str]:
     """Return whether one permission is allowed, before permissive types, and why."""
     if mapping.unknown & mapping.tclass.mask(permission):
-        verb = "allows" if state.unknown_allowed else "refuses"
+        granted = state.db.handle_unknown == "allow"
         lacks = f"class {mapping.tclass.name}"
         if mapping.number is not None:
             lacks = f"permission {permission} of {lacks}"
-        text = f"{verb}: the policy has no {lacks}; (handleunknown {state.db.handle_unknown})"
-        return state.unknown_allowed, text
+        how = f"(handleunknown {state.db.handle_unknown})"
+        return granted, f"{'allows' if granted else 'refuses'}: the policy has no {lacks}; {how}"
     assert mapping.number is not None
     routine = mapping.routine(permission) if mapping.narrowed else None
     question = Question(source, target, mapping.number, permission, routine)
