@@ -19,16 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 PORT = [
-    "send",
-    "recv",
-    "make_send",
-    "copy_send",
-    "move_send",
-    "hold_send",
-    "hold_send_once",
-    "use_recv",
-    "set_reply",
-]
+    "send", "recv", "make_send", "copy_send", "move_send", "hold_send", "hold_send_once",
+    "use_recv", "set_reply",
+]  # fmt: skip
 TASK = ["terminate", "create", "insert_right", "extract_right", "observe"]
 FORBIDDEN = "(mach_task (relabelfrom relabelto))"
 

@@ -17,7 +17,7 @@ class Budget:
         line: characters in a line.
         tokens: words and parentheses, in all files together.
         depth: of nested parentheses.
-        identifier: characters in a name; CIL's own limit is 2048.
+        identifier: characters in a name, its blocks included; the default is CIL's own limit.
         types: types and attributes declared.
         rules: rules, once class maps and sets of permissions are expanded.
         operands: names read in set expressions, of attributes, categories and permissions.
@@ -33,7 +33,7 @@ class Budget:
     line: int = 1_000_000
     tokens: int = 16_000_000
     depth: int = 64
-    identifier: int = 2048
+    identifier: int = 2047
     types: int = 20_000
     rules: int = 2_000_000
     operands: int = 4_000_000

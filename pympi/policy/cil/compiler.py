@@ -118,8 +118,7 @@ class _Collector:
             if inner is None:
                 near = nearest(name, scope.top.blocks)
                 self._draft.fail(f"expected a block, found '{name}', which is none{near}", node, 2)
-            for each in node[3:]:
-                self._collect(inner, each)
+            self._body(inner, node, 3)
         self._in_addition = False
 
     def _collect(self, scope: Scope, node: Node, condition: int = 0) -> None:
@@ -141,6 +140,13 @@ class _Collector:
             if keyword not in pending:
                 pending[keyword] = []
             pending[keyword].append((scope, node, condition))
+
+    def _body(self, scope: Scope, node: Node, first: int, condition: int = 0) -> None:
+        """Collect the statements in a list, from its nth item."""
+        for child in range(first, len(node)):
+            if not isinstance(node[child], tuple):
+                self._draft.expected("a statement", node, child)
+            self._collect(scope, node[child], condition)
 
     def _check_choice(self, node: Node, child: int, choice: tuple[str, ...]) -> None:
         if node[child] not in choice:
@@ -168,8 +174,7 @@ class _Collector:
         name = self._draft.name(node, 2)
         self._draft.declare("block", scope, node)
         inner = scope.blocks[name] = Scope(f"{scope.prefix}{name}.", scope)
-        for each in node[3:]:
-            self._collect(inner, each)
+        self._body(inner, node, 3)
 
     def _in(self, scope: Scope, node: Node) -> None:
         if self._in_addition:
@@ -191,10 +196,7 @@ class _Collector:
             if len(branch) == 2:
                 self._draft.fail("expected a statement, found ')'", branch, 2)
             seen.append(word)
-            for inside in range(2, len(branch)):
-                if not isinstance(branch[inside], tuple):
-                    self._draft.expected("a statement", branch, inside)
-                self._collect(scope, branch[inside], number if word == "true" else -number)
+            self._body(scope, branch, 2, number if word == "true" else -number)
 
 
 _SPECIAL = {

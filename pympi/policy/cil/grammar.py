@@ -78,7 +78,7 @@ class Statement:
 
     Attributes:
         keyword: its first word.
-        shape: its arguments by their names in `ARGUMENTS`; `?` may be left out, `...` may repeat.
+        shape: its arguments by their names in `ARGUMENTS`; `...` may repeat, `?` may be left out.
         block: whether it may stand in a block; else at the top only.
         conditional: whether it may stand in a booleanif.
         remark: what its users should know.
@@ -102,7 +102,7 @@ def _table(rows: Iterable[tuple[str, str, str, str]]) -> dict[str, Statement]:
 
 def _row(keyword: str, shape: str, where: str, remark: str) -> Statement:
     words = shape.split()
-    most = float("inf") if shape.endswith("...") else len(words)
+    most = float("inf") if "..." in shape else len(words)
     arguments = tuple(word.rstrip("?.") for word in words)
     least = len(words) - shape.count("?")
     return Statement(keyword, shape, "b" in where, "c" in where, remark, arguments, least, most)
@@ -164,7 +164,7 @@ STATEMENTS: Mapping[str, Statement] = _table([
     ("handleunknown", "UNKNOWN", "", "deny, unless said otherwise"),
     ("mls", "BOOL", "", "false, unless said otherwise: contexts have no levels"),
     ("policycap", "CAPABILITY", "", "SELinux's seven; accepted; they are about Linux"),
-    ("block", "NAME STATEMENT...", "b", "its names are NAME.x outside; no inheritance"),
+    ("block", "NAME STATEMENT...?", "b", "its names are NAME.x outside; no inheritance"),
     ("in", "BLOCK STATEMENT...", "b", "adds to a block; no `before` and `after`; not nested"),
 ])  # fmt: skip
 """The subset, by keyword."""

@@ -152,6 +152,9 @@ class Draft:
         if other := names.get(name):
             before = f"{self.place(other)} declares {_a(other.kind)} of this name"
             self.fail(f"expected a new name, found {name!r}: {before}", node, child)
+        if len(scope.prefix) + len(name) > self.budget.identifier:
+            limit = self.budget.identifier
+            self.fail(f"a name of more than {limit} characters (Budget.identifier)", node, child)
         symbol = names[name] = Symbol(kind, scope.prefix + name, node[0])
         self.symbols[kind].append(symbol)
         return symbol
