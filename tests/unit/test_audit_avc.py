@@ -18,6 +18,8 @@ from pympi.audit import AuditRecord, AVCFile, Memory, avc_line, avc_lines
 from pympi.enums import ALL, AuditFlag, ObjectClass
 from pympi.mig import Interface
 from pympi.policy import Decision, PolicyModule
+from pympi.policy.cil import compile_policy
+from pympi.policy.te import TypeEnforcement
 
 RECORD = AuditRecord(
     sequence=7, time=1700000000.1234, operation="send", subject="te/u:r:client_t",
@@ -536,3 +538,59 @@ def test_hostile_names_are_one_event_to_the_tools(tmp_path: Path, policy: Path) 
     told = output("audit2allow", "-p", policy, "-i", path)
     rules = [line for line in told.splitlines() if line.startswith("allow ")]
     assert rules == ["allow client_t port_t:mach_port send;"]
+
+
+# ---- the same from `te` itself ----
+
+COURIER = """\
+(type client_t)
+(type port_t)
+(roletype system_r client_t)
+(roletype object_r client_t)
+(roletype object_r port_t)
+(roletype system_r port_t)
+(class mi_printing (print_page cancel ioctl))
+(classorder (mi_printing))
+(boolean allow_debug false)
+(booleanif allow_debug (true (allow client_t port_t (mi_printing (cancel)))))
+(allow port_t port_t (mach_port (make_send relabelfrom relabelto set_attributes)))
+(allow client_t port_t (mach_port (hold_send send)))
+(auditallow client_t port_t (mach_port (move_send)))
+(allow client_t port_t (mach_port (move_send)))
+(allow client_t port_t (mi_printing (print_page)))
+(dontaudit client_t port_t (mach_port (carry_memory)))
+"""
+
+
+def test_what_te_refuses_audit2allow_allows(tmp_path: Path) -> None:
+    """Its contexts, those of what has none, and its grants by auditallow."""
+    te = TypeEnforcement.from_text(COURIER)
+    with Kernel(policies=[te]) as kernel:
+        kernel.audit.attach(AVCFile(tmp_path / "log"))
+        server = kernel.create_task("printd", label="te/system_u:system_r:port_t")
+        client = kernel.create_task("client", label="te/system_u:system_r:client_t")
+        port = server.allocate_port()
+        port.serve(Interface("printing", 1200, ["print_page", "cancel"]))
+        right = port.make_send(client)
+        right.use_up(b"", msgh_id=1200)
+        for attempt in (
+            lambda: port.make_send(client).use_up(b"", msgh_id=1201),
+            lambda: port.make_send(client).send(b"", msgh_id=1200),
+            lambda: port.make_send(kernel.create_task("stranger")),
+            lambda: port.receive(timeout=0),
+        ):
+            with pytest.raises(AccessDenied):
+                attempt()
+    source = tmp_path / "policy.cil"
+    source.write_text(compile_policy([("courier.cil", COURIER)]).text)
+    output("secilc", "-o", tmp_path / "policy", "-f", tmp_path / "contexts", source)
+    told = output("audit2allow", "-p", tmp_path / "policy", "-i", tmp_path / "log")
+    rules = [line for line in told.splitlines() if line.startswith("allow ")]
+    assert sorted(rules) == [
+        "allow client_t port_t:mach_port copy_send;",
+        "allow client_t port_t:mi_printing cancel;",
+        "allow port_t self:mach_port use_recv;",
+        "allow unlabeled_t port_t:mach_port hold_send;",
+    ]
+    assert "can be allowed using the boolean 'allow_debug'" in told
+    assert "granted  { send move_send }" in (tmp_path / "log").read_text()
