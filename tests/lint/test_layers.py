@@ -51,8 +51,8 @@ PYTHON_LAYERS = {
 }
 # Doors: an attribute of a lower module opens a higher one. Imported in a function, when asked for.
 DOORS = {"kernel": {"trace"}}
-# Packages in a package that are units of their own, built on the public API: the rest of it does not
-# know them.
+# Packages in a package that are units of their own, built on the public API: the rest of it does
+# not know them.
 PARTS = {("policy", "author")}
 # What modules built on the public API may not import: they get by with what users have.
 PRIVATE = {"_core", "_ffi", "_upcall", "_binding", "_values", "_aio"}
