@@ -33,7 +33,6 @@ struct mac {
     struct heap *heap;
     struct avc avc;
     struct audit audit;
-    struct reports reports;
     pm_decider decider;
     void *decider_context;
     uint32_t policy;                    /* enum pm_policy_flag */
@@ -45,6 +44,7 @@ struct mac {
     uint64_t (*clock)(void *context);
     void *clock_context;
     struct hint recent[MAC_RECENT];
+    struct reports reports;
 };
 
 /* What a check is about, for its record. */

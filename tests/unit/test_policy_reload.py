@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from background import LONG, Run, settle
+from background import LONG, Run, output, settle
 
 from pympi import AccessDenied, Kernel, MachError
 from pympi.enums import ALL, CLASSES
@@ -421,3 +421,46 @@ def test_every_policies_object_is_an_enforcer() -> None:
         assert isinstance(kernel.policies, Policies)
         assert kernel.policies.has(kernel.policies["stub"])
         assert not kernel.policies.has(Stub())
+
+
+# ---- fork ----
+
+
+def test_in_a_child_of_fork_there_is_nothing_to_tell() -> None:
+    """Whatever lock another thread held at the time, the child hangs on none and can close."""
+    lines = output(
+        """
+        import os, threading, time
+        from pympi import ForkedError, Kernel
+        from pympi.policy import Stub
+
+        stub = Stub()
+        kernel = Kernel(policies=[stub])
+        shadow = kernel.policies.replace("stub", Stub(), shadow=True)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with kernel.policies._lock:
+                held.set()
+                done.wait()
+
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            stub.changed()
+            try:
+                kernel.policies.reload()
+                kernel.policies.replace("stub", Stub())
+            except ForkedError:
+                kernel.close()
+                assert not shadow.active
+                Kernel(policies=[Stub()]).close()
+                os._exit(7)
+            os._exit(1)
+        done.set()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        kernel.close()
+        """
+    )
+    assert lines == ["7"]
