@@ -43,8 +43,8 @@ class Interface:
         allow_unknown: take messages of other numbers too; by default they are refused.
 
     Attributes:
-        routines (tuple[str, ...]): names, which are those of the permissions; `_unused<N>` for a
-            number that is skipped.
+        routines (tuple[str, ...]): names, which are those of the permissions; `unused<N>` for a
+            number that is skipped (CIL has no names that begin with "_").
         table (tuple[Routine | None, ...]): the routines; None for a number that is skipped.
         server_prefix (str): what the functions of a server may begin with.
 
@@ -73,7 +73,7 @@ class Interface:
         self.name = name
         self.base = base
         self.table = tuple(Routine(r) if isinstance(r, str) else r for r in routines)
-        self.routines = tuple(r.name if r else f"_unused{n}" for n, r in enumerate(self.table))
+        self.routines = tuple(r.name if r else f"unused{n}" for n, r in enumerate(self.table))
         self.allow_unknown = allow_unknown
         self.server_prefix = ""
         if len(set(self.routines)) != len(self.routines) or not any(self.table):
@@ -183,17 +183,29 @@ class Interface:
             found[f"mi_{self.name}{suffix}"] = self.routines[start : start + ROUTINES_PER_CLASS]
         return found
 
-    def cil(self) -> str:
+    def cil(self, *, order: bool = True) -> str:
         """Return the declarations of the classes for a policy in SELinux CIL.
+
+        Args:
+            order: whether to give them a place among the classes, as SELinux's tools want it. `te`
+                gives places itself, and does not take `unordered`: say False for it.
+
+        Raises:
+            ValueError: a routine's name begins with "_", as no name does in CIL.
 
         Example:
             >>> print(Interface("printing", 1200, ["print_page", "cancel"]).cil(), end="")
             (class mi_printing (print_page cancel ioctl))
             (classorder (unordered mi_printing))
         """
+        wrong = [name for name in self.routines if name.startswith("_")]
+        if wrong:
+            raise ValueError(f"in CIL a permission begins with a letter, unlike {wrong[0]!r}")
         classes = self.classes()
         lines = [f"(class {name} ({' '.join(p)} ioctl))" for name, p in classes.items()]
-        return "\n".join([*lines, f"(classorder (unordered {' '.join(classes)}))", ""])
+        if order:
+            lines.append(f"(classorder (unordered {' '.join(classes)}))")
+        return "\n".join([*lines, ""])
 
     def flask(self) -> str:
         """Return the class as SEDarwin's `mig -flasksc` writes it: the first 128 routines.
@@ -212,5 +224,6 @@ class Interface:
         if len(self.routines) > _FLASK_MAX:
             left = len(self.routines) - _FLASK_MAX
             warnings.warn(f"{self!r}: {left} routines left out", stacklevel=2)
-        names = [f"    {name}" for name in self.routines[:_FLASK_MAX]]
+        table = enumerate(self.table[:_FLASK_MAX])
+        names = [f"    {routine.name if routine else f'_unused{n}'}" for n, routine in table]
         return "\n".join([f"class mi_{self.name} #subsystem {self.base}", "{", *names, "}", ""])

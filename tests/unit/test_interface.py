@@ -11,7 +11,7 @@ import pytest
 
 from pympi import AccessDenied, Kernel, MachError, Task, audit, mach
 from pympi.mig import Interface, Routine
-from pympi.policy import Rules
+from pympi.policy import Rules, TypeEnforcement
 
 PRINTING = Interface("printing", 1200, ["print_page", "cancel", "set_default"])
 POLICY = """
@@ -115,7 +115,7 @@ def test_more_than_31_routines() -> None:
     ("name", "routines"),
     [
         ("a b", ["f"]), ("a", []), ("a", ["f", "f"]), ("a", ["f g"]), ("a", [""]), ("a", [None]),
-        ("a", ["_unused1", None]),
+        ("a", ["unused1", None]),
     ],
 )  # fmt: skip
 def test_wrong_interfaces_are_refused(name: str, routines: list[str | None]) -> None:
@@ -206,11 +206,37 @@ def test_cil_of_several_classes() -> None:
     routines = [f"r{i}" if i != 3 else None for i in range(33)]
     text = Interface("many", 1, routines).cil()
     first, second, order = text.splitlines()
-    assert first.startswith("(class mi_many (r0 r1 r2 _unused3 r4 ")
+    assert first.startswith("(class mi_many (r0 r1 r2 unused3 r4 ")
     assert first.endswith(" r30 ioctl))")
     assert len(first.split("(")[2].split()) == 32
     assert second == "(class mi_many_2 (r31 r32 ioctl))"
     assert order == "(classorder (unordered mi_many mi_many_2))"
+
+
+def test_cil_has_no_names_that_begin_like_sedarwins() -> None:
+    with pytest.raises(ValueError, match="'_notify_server_post'"):
+        Interface("notify_ipc", 78945668, ["a", "_notify_server_post"]).cil()
+
+
+def test_a_policy_compiles_with_it() -> None:
+    """Classes by classes of the kernel's, holes included; what no rule grants is refused."""
+    many = Interface("many", 100, [f"r{i}" if i != 3 else None for i in range(40)])
+    policy = f"""{many.cil(order=False)}
+        (type a_t) (roletype system_r a_t) (userrole system_u system_r)
+        (allow a_t a_t (mach_port (all))) (allow a_t a_t (mi_many (r0 r30)))
+        (allow a_t a_t (mi_many_2 (r32)))"""
+    with Kernel(policies=[TypeEnforcement.from_text(policy)]) as kernel:
+        task = kernel.create_task("task", label="te/system_u:system_r:a_t")
+        port = task.allocate_port(qlimit=40)
+        port.serve(many)
+        right = port.make_send(task)
+        refused = set()
+        for number in range(100, 140):
+            try:
+                right.send(b"", number)
+            except AccessDenied as error:
+                refused.add(error.permission)
+        assert refused == set(many.routines) - {"r0", "r30", "r32"}
 
 
 def test_the_kernel_has_the_same_classes(kernel: Kernel) -> None:
@@ -244,7 +270,7 @@ def test_a_skipped_number_is_no_routine(server: Task, client: Task) -> None:
         right.send(b"", number)
     assert [gap.routine(port.receive()) for _ in range(3)] == ["a", None, "b"]
     with pytest.raises(AttributeError, match="it has: a, b"):
-        gap.client(right)._unused1(b"")
+        gap.client(right).unused1(b"")
 
 
 def test_no_policy_grants_a_skipped_number_by_name() -> None:
@@ -257,7 +283,7 @@ def test_no_policy_grants_a_skipped_number_by_name() -> None:
         port.serve(Interface("gap", 50, ["a", None, "b"]))
         with pytest.raises(AccessDenied) as caught:
             port.make_send(task).send(b"", 51)
-        assert (caught.value.tclass, caught.value.permission) == ("mi_gap", "_unused1")
+        assert (caught.value.tclass, caught.value.permission) == ("mi_gap", "unused1")
 
 
 # ---- names in the audit trail ----

@@ -346,7 +346,7 @@ def test_files_are_read(tmp_path: Path) -> None:
     interface = Interface.from_defs(path)
     assert (interface.name, interface.base) == ("skips", 100)
     assert interface.routines == (
-        "_unused0", "a", "_unused2", "_unused3", "_unused4", "b", "_unused6", "c"
+        "unused0", "a", "unused2", "unused3", "unused4", "b", "unused6", "c"
     )  # fmt: skip
     path.write_bytes(b"subsystem x 1;\n\xff")
     with pytest.raises(DefsError, match=r"p\.defs:2:1: not UTF-8"):
