@@ -17,6 +17,7 @@ C_LAYERS = {
     "sec": {"base"},
     "ipc": {"base", "sec"},
     "sys": {"base", "sec", "ipc"},
+    "sepol": set(),  # a module of its own, built where libsepol is
 }
 # What lies in csrc itself puts the core together and binds it. Only the public header is known to
 # the layers, and not to the lowest, which knows nothing of us.
@@ -38,7 +39,7 @@ PYTHON_LAYERS = {
     "errors": VALUES,
     "enums": VALUES,
     "label": VALUES,
-    "policy": VALUES,
+    "policy": VALUES | {"_sepol"},
     "audit": VALUES,
     "ipctrace": VALUES,
     "_aio": VALUES,
@@ -55,7 +56,7 @@ DOORS = {"kernel": {"trace"}}
 # not know them.
 PARTS = {("policy", "author")}
 # What modules built on the public API may not import: they get by with what users have.
-PRIVATE = {"_core", "_ffi", "_upcall", "_binding", "_values", "_aio"}
+PRIVATE = {"_core", "_sepol", "_ffi", "_upcall", "_binding", "_values", "_aio"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
