@@ -7,15 +7,15 @@ a user and roles for them, a sensitivity, and levels of users where levels mean 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from ...enums import CLASSES
 from .classes import LARGEST
 from .mls import OBJECT_ROLE, Levels
 from .orders import merge
-from .scope import Draft, Symbol
+from .scope import Draft
 
-__all__ = ["NAME", "check_classes", "supply"]
+__all__ = ["NAME", "check_classes", "declarations", "supplement"]
 
 NAME = "<base>"
 USER, ROLES = "system_u", (OBJECT_ROLE, "system_r")
@@ -25,11 +25,33 @@ LOWEST = "s0"
 _RULE = f"(allow {SIDS['kernel']} self ({next(iter(CLASSES))} (not (all))))"
 
 
-def supply(draft: Draft) -> str:
-    """Return the base's text for a policy of which all declarations are known."""
+def declarations(draft: Draft) -> str:
+    """Return the first part: names that the policy does not declare, and may use all the same."""
     lines = ["; what the policy leaves out"]
-    for part in (_statements, _classes, _types_and_roles, _levels, _sids):
-        lines += part(draft)
+    if not draft.pending.get("handleunknown"):
+        lines.append("(handleunknown deny)")
+    if not draft.pending.get("mls"):
+        lines.append("(mls false)")
+    for tclass in CLASSES.values():
+        if _lacks(draft, "class", tclass.name):
+            lines.append(f"(class {tclass.name} ({' '.join(tclass.permissions)}))")
+    names = {"type": SIDS.values(), "role": ROLES, "user": [USER], "sid": SIDS.keys()}
+    for keyword, each in names.items():
+        space = "SID" if keyword == "sid" else keyword
+        lines += [f"({keyword} {name})" for name in each if _lacks(draft, space, name)]
+    if not draft.symbols["sensitivity"]:
+        lines += [f"(sensitivity {LOWEST})", f"(sensitivityorder ({LOWEST}))"]
+    return "\n".join([*lines, ""])
+
+
+def supplement(draft: Draft) -> str:
+    """Return the second part, for a policy of which all names are known."""
+    lines = [*_order(draft, "class", "classorder"), *_order(draft, "SID", "sidorder")]
+    lines += [f"(userrole {USER} {role})" for role in ROLES]
+    lines += [f"(roletype {OBJECT_ROLE} {name})" for name in SIDS.values()]
+    order = merge(draft, "sensitivity", "sensitivityorder")
+    if order:  # else that is an error of the policy, found later
+        lines += [*_user_levels(draft, order[0].name), *_contexts(draft, order[0].name)]
     return "\n".join([*lines, _RULE, ""])
 
 
@@ -37,97 +59,49 @@ def _lacks(draft: Draft, space: str, name: str) -> bool:
     return name not in draft.root.names.get(space, {})
 
 
-def _statements(draft: Draft) -> Iterator[str]:
-    if not draft.pending.get("handleunknown"):
-        yield "(handleunknown deny)"
-    if not draft.pending.get("mls"):
-        yield "(mls false)"
+def _order(draft: Draft, kind: str, keyword: str) -> Iterator[str]:
+    """Yield an order of what is in none, joined to the last that is in one."""
+    order = [symbol.name for symbol in merge(draft, kind, keyword)]
+    placed = set(order)
+    rest = [symbol.name for symbol in draft.symbols[kind] if symbol.name not in placed]
+    if rest:
+        yield f"({keyword} ({' '.join([*order[-1:], *rest])}))"
 
 
-def _classes(draft: Draft) -> Iterator[str]:
-    own = [tclass for tclass in CLASSES.values() if _lacks(draft, "class", tclass.name)]
-    for tclass in own:
-        yield f"(class {tclass.name} ({' '.join(tclass.permissions)}))"
-    order = [symbol.name for symbol in merge(draft, "class", "classorder")]
-    rest = [s.name for s in draft.symbols["class"] if s.name not in set(order)]
-    yield from _chain("classorder", order, [*rest, *(tclass.name for tclass in own)])
-
-
-def _chain(keyword: str, order: list[str], rest: Iterable[str]) -> Iterator[str]:
-    """Yield an order of the rest, joined to the last that has a place."""
-    names = list(rest)
-    if names:
-        yield f"({keyword} ({' '.join([*order[-1:], *names])}))"
-
-
-def _types_and_roles(draft: Draft) -> Iterator[str]:
-    for name in SIDS.values():
-        if _lacks(draft, "type", name):
-            yield f"(type {name})"
-    for role in ROLES:
-        if _lacks(draft, "role", role):
-            yield f"(role {role})"
-    if _lacks(draft, "user", USER):
-        yield f"(user {USER})"
-    for role in ROLES:
-        yield f"(userrole {USER} {role})"
-    for name in SIDS.values():
-        yield f"(roletype {OBJECT_ROLE} {name})"
-
-
-def _levels(draft: Draft) -> Iterator[str]:
-    order = [symbol.name for symbol in merge(draft, "sensitivity", "sensitivityorder")]
-    if not draft.symbols["sensitivity"]:
-        yield f"(sensitivity {LOWEST})"
-        yield f"(sensitivityorder ({LOWEST}))"
-        order = [LOWEST]
-    if not order:
-        return  # there are sensitivities and no order: an error of the policy, found later
-    lowest = order[0]
-    for user in _without_levels(draft, "userlevel"):
+def _user_levels(draft: Draft, lowest: str) -> Iterator[str]:
+    for user in _without(draft, "userlevel"):
         yield f"(userlevel {user} ({lowest}))"
-    for user in _without_levels(draft, "userrange"):
-        yield f"(userrange {user} (({lowest}) {_highest(draft, lowest)}))"
+    for user in _without(draft, "userrange"):
+        yield f"(userrange {user} (({lowest}) {_highest(draft)}))"
 
 
-def _without_levels(draft: Draft, keyword: str) -> list[str]:
-    """Return the users that the base gives a level: its own, and all where mls is off."""
-    known: set[Symbol | None] = {
+def _without(draft: Draft, keyword: str) -> list[str]:
+    """Return the users that the base gives levels: its own, and all where mls is off."""
+    mls = any(node[2] == "true" for _, node, _ in draft.pending["mls"])
+    given = {
         draft.look("user", scope, node, 2) for scope, node, _ in draft.pending.get(keyword, ())
     }
-    own = [USER] if _lacks(draft, "user", USER) else []
-    users = [] if _mls(draft) else [s.name for s in draft.symbols["user"] if s not in known]
-    return [*users, *own]
+    last = len(draft.sources.names) - 1
+    return [
+        user.name
+        for user in draft.symbols["user"]
+        if user not in given and (not mls or draft.sources.line(user.position)[0] == last)
+    ]
 
 
-def _mls(draft: Draft) -> bool:
-    return any(node[2] == "true" for _, node, _ in draft.pending.get("mls", ()))
-
-
-def _highest(draft: Draft, lowest: str) -> str:
+def _highest(draft: Draft) -> str:
     """Return the highest sensitivity with all its categories, as text."""
-    if not draft.symbols["sensitivity"]:
-        return f"({lowest})"
     levels = Levels(draft)
     top, categories = levels.sensitivities()[-1], levels.categories()
     names = [each.name for bit, each in enumerate(categories) if top.categories >> bit & 1]
     return f"({top.name} ({' '.join(names)}))" if names else f"({top.name})"
 
 
-def _sids(draft: Draft) -> Iterator[str]:
-    order = [symbol.name for symbol in merge(draft, "SID", "sidorder")]
-    own = [sid for sid in SIDS if _lacks(draft, "SID", sid)]
-    for sid in own:
-        yield f"(sid {sid})"
-    rest = [s.name for s in draft.symbols["SID"] if s.name not in set(order)]
-    yield from _chain("sidorder", order, [*own, *rest])
-    sensitivities = merge(draft, "sensitivity", "sensitivityorder")
-    lowest = sensitivities[0].name if sensitivities else LOWEST
-    given = {
-        draft.look("SID", scope, node, 2) for scope, node, _ in draft.pending.get("sidcontext", ())
-    }
+def _contexts(draft: Draft, lowest: str) -> Iterator[str]:
+    statements = draft.pending.get("sidcontext", ())
+    given = {draft.look("SID", scope, node, 2) for scope, node, _ in statements}
     for sid, name in SIDS.items():
-        if draft.root.names.get("SID", {}).get(sid) not in given or sid in own:
+        if draft.root.get("SID", sid) not in given:
             yield f"(sidcontext {sid} ({USER} {OBJECT_ROLE} {name} (({lowest}) ({lowest}))))"
 
 

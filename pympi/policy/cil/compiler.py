@@ -87,8 +87,7 @@ def compile_policy(
     for name, text in sources:
         collector.read(name, text)
     collector.finish_blocks()
-    _resolve_aliases(draft)
-    collector.read(base.NAME, base.supply(draft))
+    collector.read_base()
     return _resolve(draft)
 
 
@@ -105,8 +104,19 @@ class _Collector:
 
     def read(self, name: str, text: str) -> None:
         """Collect the statements of a text."""
-        number = self._draft.sources.add(name, text)
-        for node in self._draft.sources.statements(number):
+        self._collect_all(self._draft.sources.add(name, text))
+
+    def read_base(self) -> None:
+        """Collect what the base adds: first names, as then the policy may have used them."""
+        sources = self._draft.sources
+        number = sources.add(base.NAME, base.declarations(self._draft))
+        self._collect_all(number)
+        _resolve_aliases(self._draft)
+        before = sources.extend(number, base.supplement(self._draft))
+        self._collect_all(number, before)
+
+    def _collect_all(self, number: int, skip: int = 0) -> None:
+        for node in self._draft.sources.statements(number, skip):
             self._collect(self._draft.root, node)
 
     def finish_blocks(self) -> None:

@@ -136,10 +136,7 @@ def _condition(draft: Draft, scope: Scope, node: Node, child: int) -> Expression
         return (operator, *parts)
     if len(item) != 2:
         words = f"a boolean, or one of {' '.join(_BOOLEAN)}"
-        message = f"expected {words}, found {found(operator)}"
-        draft.fail(
-            message if len(item) < 2 else f"expected one boolean in a list: {words}", item, 1
-        )
+        draft.fail(f"expected {words}, found {found(operator)}", item, 1)
     return _condition(draft, scope, item, 1)
 
 

@@ -60,11 +60,14 @@ def _read(
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise PolicyError(f"{name}: {getattr(error, 'strerror', None) or error}", name) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise PolicyError(f"{name}: expected a regular file, found another kind", name)
-        data = file.read(limit + 1)  # what the size says may change while it is read
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)  # what the size says may change while it is read
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise PolicyError(f"{name}: larger than the policy may be (Budget.bytes)", name)
     return data, (about.st_dev, about.st_ino)

@@ -47,7 +47,6 @@ ARGUMENTS: Mapping[str, Argument] = {
     "XPERMS": Argument("(ioctl CLASS (NUMBER...)), or a permissionx", **_EITHER),
     "XPERMLIST": Argument("(ioctl CLASS (NUMBER...))", **_LIST),
     "USER": Argument("a user"),
-    "ROLE": Argument("a role"),
     "ROLES": Argument("a role or a role attribute"),
     "ROLEATTRIBUTE": Argument("a role attribute"),
     "BOOL": Argument("true or false"),

@@ -23,7 +23,7 @@ Node = tuple[Any, ...]
 """(position, word or node...)."""
 
 _TOKEN = re.compile(r'[()]|[^ \t()";]+|"[^"]*"?|;.*')
-_PLAIN = re.compile(r"[A-Za-z0-9_.\-() \t]*(?:;.*)?")
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-() \t]*(?:;[\t -~]*)?")
 _WORD = re.compile(r'[A-Za-z0-9_.\-]+|[()]|"[ !#-~]*"|;.*')
 _LINE_MARK = ";;*"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
@@ -81,19 +81,25 @@ class Sources:
         self._lines.append(text.replace("\r\n", "\n").split("\n"))
         return number
 
+    def extend(self, number: int, text: str) -> int:
+        """Add lines to a text of our own; return how many there were."""
+        before = len(self._lines[number])
+        self._lines[number] += text.split("\n")
+        return before
+
     def text(self) -> str:
         """Return all texts, one after the other."""
         return "\n".join(line for lines in self._lines for line in lines)
 
-    def statements(self, number: int) -> Iterator[Node]:
-        """Iterate over the lists that a text consists of.
+    def statements(self, number: int, skip: int = 0) -> Iterator[Node]:
+        """Iterate over the lists that a text consists of, but for its first lines.
 
         Raises:
             PolicyError: it is not made of balanced lists, or over budget.
         """
         stack: list[list[Any] | None] = []
         items: list[Any] | None = None
-        for start, tokens in self._tokenised(number):
+        for start, tokens in self._tokenised(number, skip):
             for index, word in enumerate(tokens):
                 if word == "(":
                     stack.append(items)
@@ -113,10 +119,10 @@ class Sources:
         if items is not None:
             raise self.error("expected ')', found the end of the text: this '(' is open", items[0])
 
-    def _tokenised(self, number: int) -> Iterator[tuple[int, list[str]]]:
-        longest = self._budget.identifier
+    def _tokenised(self, number: int, skip: int) -> Iterator[tuple[int, list[str]]]:
+        longest = min(self._budget.identifier, self._budget.line)
         for line_number, line in enumerate(self._lines[number], 1):
-            if not line:
+            if not line or line_number <= skip:
                 continue
             start = number << _FILE_SHIFT | line_number << _INDEX_BITS
             if len(line) > longest or not _PLAIN.fullmatch(line) or line.startswith(_LINE_MARK):
