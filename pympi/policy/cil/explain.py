@@ -55,9 +55,11 @@ def explain(server: Evaluator, question: Question) -> Verdict:
     """Return why a permission is allowed or refused, before permissive types."""
     rules = _about(server, question, RuleKind.ALLOW)
     allowing = [rule for rule in rules if server.enabled(rule)]
+    constraints = list(_constraints(server, question))
+    effect = "would be needed for it" if constraints else "would allow it"
     refusals = [
-        *([] if allowing else _no_rule(server, question, rules)),
-        *_constraints(server, question),
+        *([] if allowing else _no_rule(server, question, rules, effect)),
+        *constraints,
         *(_narrowed(server, question) if allowing else []),
     ]
     if refusals:
@@ -86,18 +88,19 @@ def _condition(server: Evaluator, rule: Rule) -> str:
     return f"{condition_text(condition.expression)} is {str(rule.condition > 0).lower()}"
 
 
-def _no_rule(server: Evaluator, question: Question, disabled: list[Rule]) -> Iterator[str]:
+def _no_rule(
+    server: Evaluator, question: Question, disabled: list[Rule], effect: str
+) -> Iterator[str]:
     """Say what would allow it: rules that booleans keep out of force, or one there is not."""
+    db = server.db
     for rule in disabled:
-        condition = server.db.conditions[abs(rule.condition) - 1]
-        states = _states(condition, server.booleans)
-        text = f"{server.db.origin(rule)}: {server.db.rule_text(rule)}"
-        yield f"{text} would allow it if {_condition(server, rule)} (now {states})"
+        states = _states(db.conditions[abs(rule.condition) - 1], server.booleans)
+        text = f"{db.origin(rule)}: {db.rule_text(rule)}"
+        yield f"{text} {effect} if {_condition(server, rule)} (now {states})"
     if not disabled:
-        db = server.db
         source, target = (db.types[each.type].name for each in question[:2])
         wanted = f"({db.classes[question.tclass].name} ({question.permission}))"
-        yield f"no rule; (allow {source} {target} {wanted}) would allow it"
+        yield f"no rule; (allow {source} {target} {wanted}) {effect}"
 
 
 def _states(condition: Condition, booleans: Mapping[str, bool]) -> str:
