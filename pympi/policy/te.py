@@ -19,13 +19,14 @@ import functools
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import PolicyError
 from .base import Decision, PolicyModule
+from .cil import Budget, compile_policy, read_files
 from .cil.contexts import fault, format_context, nearest, parse_context
 from .cil.evaluate import (
     AccessVectors,
@@ -33,7 +34,7 @@ from .cil.evaluate import (
     SecurityServer,
     excluded,
     first_routine,
-    routines_of,
+    numbered,
 )
 from .cil.explain import Question, explain
 from .cil.policydb import Context, PolicyDatabase, RuleKind
@@ -70,9 +71,9 @@ class _Mapping:
     first: int = 0
     narrowed: bool = False
 
-    def routine(self, permission: str) -> int:
-        """Return the index of a routine in its interface."""
-        return self.first + routines_of(self.tclass.permissions).index(permission)
+    def routine(self, permission: str) -> int | None:
+        """Return the index of a routine in its interface; None for what is no routine."""
+        return numbered(self.tclass.permissions, self.first).get(permission)
 
 
 _NONE = AccessVectors(0, 0, ALL)
@@ -182,29 +183,46 @@ class TypeEnforcement(PolicyModule):
         self._lock = threading.Lock()
         self._chosen: dict[str, bool] = {}
         self._paths: tuple[str | os.PathLike[str], ...] = ()
+        self._budget: Budget | None = None
         self._state = self._make(database)
 
     @classmethod
     def from_text(
-        cls, text: str, file: str = "<text>", *, backend: str = "python"
+        cls,
+        text: str,
+        file: str = "<text>",
+        *,
+        backend: str = "python",
+        budget: Budget | None = None,
     ) -> TypeEnforcement:
         """Return the policy that a CIL text describes, together with what every policy has.
+
+        Args:
+            text: the policy.
+            file: its name in errors and explanations.
+            backend: "python" or "libsepol".
+            budget: what it may cost to compile.
 
         Raises:
             PolicyError: with file, line, column, and what was expected there.
         """
-        return cls(_compiled([(file, text)]), backend=backend)
+        return cls(compile_policy([(file, text)], budget=budget), backend=backend)
 
     @classmethod
-    def from_file(cls, *paths: str | os.PathLike[str], backend: str = "python") -> TypeEnforcement:
+    def from_file(
+        cls,
+        *paths: str | os.PathLike[str],
+        backend: str = "python",
+        budget: Budget | None = None,
+    ) -> TypeEnforcement:
         """Return the policy in files, which make one together. `reload` reads them again.
 
-        Raises:
-            PolicyError: as `from_text`.
-            OSError: a file cannot be read.
+        Args and Raises as of `from_text`; besides, OSError: a file cannot be read.
         """
-        made = cls(_compiled(_read(paths)), backend=backend)
-        made._paths = paths
+        if not paths:
+            raise TypeError("from_file() needs a file at least")
+        made = cls(compile_policy(read_files(paths), budget=budget), backend=backend)
+        made._paths, made._budget = paths, budget
         return made
 
     @classmethod
@@ -311,7 +329,7 @@ class TypeEnforcement(PolicyModule):
             PolicyError, OSError: the old policy stays in force.
         """
         if self._paths:
-            db = _compiled(_read(self._paths))
+            db = compile_policy(read_files(self._paths), budget=self._budget)
             with self._lock:
                 self._state = self._make(db)
 
@@ -334,18 +352,6 @@ class TypeEnforcement(PolicyModule):
 
 
 # ---- loading ----
-
-
-def _read(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, str]]:
-    from .cil import read_files
-
-    return read_files(paths)
-
-
-def _compiled(sources: Iterable[tuple[str, str]]) -> PolicyDatabase:
-    from .cil import compile_policy
-
-    return compile_policy(sources)
 
 
 def _server(backend: str) -> Callable[[PolicyDatabase, Mapping[str, bool]], SecurityServer]:

@@ -13,7 +13,7 @@ from pympi.enums import ALL, CLASSES, ObjectClass
 from pympi.errors import LabelError, PolicyError
 from pympi.mig import Interface
 from pympi.policy import Decision, TypeEnforcement
-from pympi.policy.cil import compile_policy
+from pympi.policy.cil import Budget, compile_policy
 from pympi.policy.cil.contexts import format_context, parse_context
 from pympi.policy.cil.evaluate import Evaluator, first_routine
 from pympi.policy.cil.policydb import RuleKind
@@ -387,6 +387,22 @@ def test_values_mean_the_same_after_types_were_renumbered(tmp_path: Path) -> Non
     path.write_text("(type aaa_t) (type aab_t)" + path.read_text())
     policy.reload()
     assert policy.decide(editor, printer, PORT).allowed == PORT.mask("send")
+
+
+def test_a_budget_holds_when_files_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "policy.cil"
+    path.write_text(BASE)
+    policy = TypeEnforcement.from_file(path, budget=Budget(bytes=1000))
+    path.write_text(BASE + ";" * 1000)
+    with pytest.raises(PolicyError):
+        policy.reload()
+    with pytest.raises(PolicyError):
+        TypeEnforcement.from_text(BASE, budget=Budget(bytes=10))
+
+
+def test_no_file_is_no_policy() -> None:
+    with pytest.raises(TypeError, match="a file at least"):
+        TypeEnforcement.from_file()
 
 
 def test_a_policy_of_text_has_nothing_to_read_again() -> None:
