@@ -252,8 +252,9 @@ const char *pm_class_name(uint32_t tclass);     /* of hooks.def; NULL for others
 
 enum { PM_INTERFACE_ALLOW_UNKNOWN = 1, PM_CLASS_INTERFACE = 16, PM_ROUTINES_PER_CLASS = 31 };
 /* Declares routines base .. base+count-1; returns the interface's number (> 0). Its classes are numbered from
- * pm_interface_class() on, 31 routines each; routine i is bit i%31 of class i/31. Interfaces live as long as the kernel. */
-int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags);
+ * pm_interface_class() on, 31 routines each; routine i is bit i%31 of class i/31, bit 31 stands for ids it does not know: those outside, and those whose bit
+ * is set in holes, of count bits, or NULL for none. Interfaces live as long as the kernel. */
+int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags, const uint8_t *holes);
 int64_t pm_interface_class(struct pm_kernel *kernel, uint32_t interface);
 /* interface 0 removes it. Asks set_attributes. */
 int pm_port_set_interface(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t interface);

@@ -449,19 +449,23 @@ class Kernel:
     ) -> int:
         """Make the methods of a subsystem known; return the interface's number.
 
-        Its classes are mi_<name>, mi_<name>_2 and so on, 31 routines each. `pympi.mig.Interface`
-        does this for you.
+        Its classes are mi_<name>, mi_<name>_2 and so on, 31 routines each; bit 31 is `ioctl`, which
+        a message of another number is refused with. A routine "" is none: its number is skipped.
+        `pympi.mig.Interface` does this for you.
         """
         names = list(routines)
         flags = lib.PM_INTERFACE_ALLOW_UNKNOWN if allow_unknown else 0
-        number = lib.pm_interface_create(self.pointer, base, len(names), flags)
+        holes = sum(1 << index for index, routine in enumerate(names) if not routine)
+        skipped = holes.to_bytes((len(names) + 7) // 8, "little")
+        number = lib.pm_interface_create(self.pointer, base, len(names), flags, skipped)
         if number < 0:
             raise exception(number, f"interface {name!r}")
         first = lib.pm_interface_class(self.pointer, number)
         step = lib.PM_ROUTINES_PER_CLASS
         for index, start in enumerate(range(0, len(names), step)):
             suffix = f"_{index + 1}" if index else ""
-            permissions = tuple(names[start : start + step])
+            some = names[start : start + step]
+            permissions = (*some, *[""] * (step - len(some)), "ioctl")
             self.policies.add_class(ObjectClass(first + index, f"mi_{name}{suffix}", permissions))
         return int(number)
 

@@ -197,12 +197,12 @@ const struct pm_hook *pm_hook(uint32_t index) {
 
 /* ==== interfaces ================================================================================================= */
 
-int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags) {
+int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags, const uint8_t *holes) {
     if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
     if (!count || (int64_t)base + count - 1 > INT32_MAX || count > PM_CLASSES_MAX * PM_ROUTINES_PER_CLASS)
         return -(int64_t)KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    uint32_t number = interface_create(&kernel->interfaces, base, count, flags);
+    uint32_t number = interface_create(&kernel->interfaces, base, count, flags, holes);
     kernel_unlock(kernel);
     return number ? (int64_t)number : -(int64_t)KERN_RESOURCE_SHORTAGE;
 }

@@ -43,8 +43,8 @@ class Interface:
         allow_unknown: take messages of other numbers too; by default they are refused.
 
     Attributes:
-        routines (tuple[str, ...]): names, which are those of the permissions; `unused<N>` for a
-            number that is skipped (CIL has no names that begin with "_").
+        routines (tuple[str, ...]): names, which are those of the permissions; `unused<N>` holds the
+            place of a number that is skipped.
         table (tuple[Routine | None, ...]): the routines; None for a number that is skipped.
         server_prefix (str): what the functions of a server may begin with.
 
@@ -124,8 +124,9 @@ class Interface:
         """Return the number by which a kernel knows this interface; it is told of it at need."""
         with self._lock:
             if kernel not in self._numbers:
+                names = [routine.name if routine else "" for routine in self.table]
                 self._numbers[kernel] = kernel.create_interface(
-                    self.name, self.base, self.routines, allow_unknown=self.allow_unknown
+                    self.name, self.base, names, allow_unknown=self.allow_unknown
                 )
             return self._numbers[kernel]
 

@@ -108,7 +108,8 @@ def test_more_than_31_routines() -> None:
                 getattr(proxy, other)()
             assert caught.value.permission == other
         names = [f"mi_many{suffix}" for suffix in ("", "_2", "_3")]
-        assert [len(kernel.object_class(n).permissions) for n in names] == [31, 31, 8]
+        routines = [len(kernel.object_class(n).bits) - 1 for n in names]  # and ioctl
+        assert routines == [31, 31, 8]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_one_interface_in_several_kernels() -> None:
             task = kernel.create_task("task")
             task.allocate_port().serve(PRINTING)
             task.allocate_port().serve(PRINTING)
-            assert kernel.object_class("mi_printing").permissions == PRINTING.routines
+            assert [*kernel.object_class("mi_printing").bits] == [*PRINTING.routines, "ioctl"]
 
 
 @pytest.mark.parametrize("name", ["ioctl", "__class__", "__init__"])
@@ -236,14 +237,16 @@ def test_a_policy_compiles_with_it() -> None:
                 right.send(b"", number)
             except AccessDenied as error:
                 refused.add(error.permission)
-        assert refused == set(many.routines) - {"r0", "r30", "r32"}
+        assert refused == {"ioctl", *many.routines} - {"unused3", "r0", "r30", "r32"}
 
 
 def test_the_kernel_has_the_same_classes(kernel: Kernel) -> None:
     many = Interface("many", 1, [f"r{i}" if i != 3 else None for i in range(70)])
     many.number(kernel)
-    classes = {n: kernel.object_class(n).permissions[:31] for n in many.classes()}
-    assert classes == many.classes()
+    for name, permissions in many.classes().items():
+        tclass = kernel.object_class(name)
+        routines = {p: 1 << bit for bit, p in enumerate(permissions) if p != "unused3"}
+        assert tclass.bits == {**routines, "ioctl": 1 << 31}
 
 
 def test_flask() -> None:
@@ -273,17 +276,26 @@ def test_a_skipped_number_is_no_routine(server: Task, client: Task) -> None:
         gap.client(right).unused1(b"")
 
 
-def test_no_policy_grants_a_skipped_number_by_name() -> None:
-    policy = Rules.from_text(
-        "allow * * mach_port { * }; allow a * mi_gap { a b }; allow b * mi_gap { * };"
-    )
-    with Kernel(policies=[policy]) as kernel:
-        task = kernel.create_task("task", label="rules/a")
+@pytest.mark.parametrize("number", [49, 51, 53])
+def test_no_policy_grants_a_number_that_is_none(number: int) -> None:
+    with Kernel(policies=[Rules.from_text("allow * * * { * };")]) as kernel:
+        task = kernel.create_task("task")
         port = task.allocate_port()
         port.serve(Interface("gap", 50, ["a", None, "b"]))
+        right = port.make_send(task)
         with pytest.raises(AccessDenied) as caught:
-            port.make_send(task).send(b"", 51)
-        assert (caught.value.tclass, caught.value.permission) == ("mi_gap", "unused1")
+            right.send(b"", number)
+        assert caught.value.name == "MACH_SEND_MSG_FILTERED"
+        assert (caught.value.tclass, caught.value.permission) == ("mi_gap", "ioctl")
+        right.send(b"", 52)
+
+
+def test_an_open_interface_takes_a_skipped_number() -> None:
+    with Kernel() as kernel:
+        port = kernel.create_task("task").allocate_port()
+        port.serve(Interface("gap", 50, ["a", None, "b"], allow_unknown=True))
+        port.make_send(port.task).send(b"", 51)
+        assert port.receive().msgh_id == 51
 
 
 # ---- names in the audit trail ----

@@ -34,7 +34,7 @@ from .policydb import (
 
 __all__ = [
     "AccessVectors", "Evaluator", "SecurityServer", "compiled", "excluded", "first_routine",
-    "holds", "routines_of",
+    "holds", "numbered",
 ]  # fmt: skip
 
 _ALL = 0xFFFFFFFF
@@ -436,15 +436,19 @@ def first_routine(db: PolicyDatabase, tclass: int) -> int:
     place = int(match[2])
     before = match[1] if place == 2 else f"{match[1]}_{place - 1}"
     full = any(
-        each.name == before and len(routines_of(each.permissions)) == ROUTINES
+        each.name == before and len(numbered(each.permissions, 0)) == ROUTINES
         for each in db.classes
     )
     return ROUTINES * (place - 1) if full else 0
 
 
-def routines_of(permissions: Iterable[str]) -> list[str]:
-    """Return the permissions of a class that are routines: all but the one allowx names."""
-    return [name for name in permissions if name != "ioctl"]
+def numbered(permissions: Iterable[str], first: int) -> dict[str, int]:
+    """Return the routines of a class with their indices, counted from `first`.
+
+    All but the permission that allowx names are routines; one without a name is none.
+    """
+    names = [name for name in permissions if name != "ioctl"]
+    return {name: index for index, name in enumerate(names, first) if name}
 
 
 def excluded(permissions: tuple[str, ...], first: int, ranges: Iterable[tuple[int, int]]) -> int:
@@ -452,6 +456,6 @@ def excluded(permissions: tuple[str, ...], first: int, ranges: Iterable[tuple[in
     pairs = tuple(ranges)
     return sum(
         1 << permissions.index(name)
-        for index, name in enumerate(routines_of(permissions), first)
+        for name, index in numbered(permissions, first).items()
         if not any(low <= index <= high for low, high in pairs)
     )
