@@ -27,7 +27,7 @@ POLICY = f"""
 (allow printd_t self (mach_port (make_send recv use_recv set_attributes)))
 (allow printd_t client (mach_port (recv hold_send_once move_send_once send)))
 
-{PRINTING.cil(order=False)}
+{PRINTING.cil()}
 (allow client printd_t (mi_printing (print_page)))
 (allow admin_t printd_t (mi_printing (set_default)))
 """

@@ -184,12 +184,12 @@ class Interface:
             found[f"mi_{self.name}{suffix}"] = self.routines[start : start + ROUTINES_PER_CLASS]
         return found
 
-    def cil(self, *, order: bool = True) -> str:
+    def cil(self, *, order: bool = False) -> str:
         """Return the declarations of the classes for a policy in SELinux CIL.
 
         Args:
-            order: whether to give them a place among the classes, as SELinux's tools want it. `te`
-                gives places itself, and does not take `unordered`: say False for it.
+            order: whether to give them a place among the classes, for a policy that SELinux's
+                compiler is to take as it is; `te` gives places itself, and refuses `unordered`.
 
         Raises:
             ValueError: a routine's name begins with "_", as no name does in CIL.
@@ -197,7 +197,6 @@ class Interface:
         Example:
             >>> print(Interface("printing", 1200, ["print_page", "cancel"]).cil(), end="")
             (class mi_printing (print_page cancel ioctl))
-            (classorder (unordered mi_printing))
         """
         wrong = [name for name in self.routines if name.startswith("_")]
         if wrong:

@@ -40,7 +40,7 @@ def test_selinux_takes_the_classes(tmp_path: Path) -> None:
     many = Interface("many", 100, [f"r{i}" if i != 3 else None for i in range(40)])
     policy, classes = tmp_path / "policy.cil", tmp_path / "classes.cil"
     policy.write_text(compile_policy([("x", "(type a_t) (roletype system_r a_t)")]).text)
-    classes.write_text(many.cil() + "(allow a_t a_t (mi_many_2 (r35 ioctl)))\n")
+    classes.write_text(many.cil(order=True) + "(allow a_t a_t (mi_many_2 (r35 ioctl)))\n")
     outputs = ["-o", str(tmp_path / "out"), "-f", str(tmp_path / "contexts")]
     command = [secilc, *outputs, str(policy), str(classes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
