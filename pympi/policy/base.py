@@ -2,7 +2,7 @@
 """What a policy module is: a small class that answers with access vectors.
 
 Every module is asked about everything; a method it does not write has no opinion (TrustedBSD's
-framework: an absent hook). `pympi.policy.engine` composes the answers.
+framework: an absent hook). `pympi.policy.composition` composes the answers.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class PolicyModule:
         """Return 0 if `subject` may change an object's value so, else a Mach code.
 
         Asked beside the permissions relabelfrom and relabelto. Where several modules refuse, the
-        precedence in `pympi.policy.engine` chooses one code.
+        precedence in `pympi.policy.composition` chooses one code.
         """
         return 0
 
