@@ -74,9 +74,9 @@ def in_force(db: PolicyDatabase, rule: Rule, booleans: Mapping[str, bool]) -> bo
     return true(condition.expression, booleans) == (rule.condition > 0)
 
 
-def meets(expression: Any, source: Context, target: Context) -> bool:
+def meets(db: PolicyDatabase, expression: Any, source: Context, target: Context) -> bool:
     if not isinstance(expression, Comparison):
-        values = [meets(part, source, target) for part in expression[1:]]
+        values = [meets(db, part, source, target) for part in expression[1:]]
         return {"and": all(values), "or": any(values), "not": not values[0]}[expression[0]]
     left = operand(expression.left, source, target)
     if isinstance(expression.right, int):
@@ -84,6 +84,8 @@ def meets(expression: Any, source: Context, target: Context) -> bool:
     right = operand(expression.right, source, target)
     up = left == right if isinstance(left, int) else left.dominates(right)
     down = left == right if isinstance(left, int) else right.dominates(left)
+    if expression.left.what[0] == "r" and left == db.role("object_r").number:
+        up = down = False
     answers = {"eq": left == right, "neq": left != right, "dom": up, "domby": down}
     return (answers | {"incomp": not up and not down})[expression.operator]
 
@@ -105,7 +107,7 @@ def naive(
             said[rule.kind] |= rule.permissions
     allowed = said[RuleKind.ALLOW]
     for constraint in db.constraints:
-        if constraint.tclass == tclass and not meets(constraint.expression, source, target):
+        if constraint.tclass == tclass and not meets(db, constraint.expression, source, target):
             allowed &= ~constraint.permissions
     rules = [rule for rule in db.extended_rules if about(db, rule, source, target, tclass)]
     ranges = [pair for rule in rules for pair in rule.ranges]

@@ -92,22 +92,36 @@ _LEVEL_ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "domby": lambda a, b: b.dominates(a),
     "incomp": lambda a, b: not (a.dominates(b) or b.dominates(a)),
 }
-# Without (roledominance), which CIL does not have, a role dominates itself alone.
 _EQUALITY: dict[str, Callable[[Any, Any], bool]] = {
     "eq": lambda a, b: a == b,
     "neq": lambda a, b: a != b,
-    "dom": lambda a, b: a == b,
-    "domby": lambda a, b: a == b,
-    "incomp": lambda a, b: a != b,
 }
 
 
-def compiled(expression: Expression) -> Test:
-    """Return a constraint's expression as a function of source and target."""
+def _role_order(object_r: int) -> dict[str, Callable[[Any, Any], bool]]:
+    """Return the comparisons of roles.
+
+    Without (roledominance), which CIL does not have, a role dominates itself alone; and libsepol's
+    object_r dominates nothing at all.
+    """
+    return _EQUALITY | {
+        "dom": lambda a, b: a == b != object_r,
+        "domby": lambda a, b: a == b != object_r,
+        "incomp": lambda a, b: a != b or a == object_r,
+    }
+
+
+def compiled(expression: Expression, object_r: int) -> Test:
+    """Return a constraint's expression as a function of source and target.
+
+    Args:
+        expression: a constraint's.
+        object_r: the number of that role.
+    """
     if isinstance(expression, Comparison):
-        return _comparison(expression)
+        return _comparison(expression, object_r)
     operator, *operands = cast("tuple[str, ...]", expression)
-    tests = [compiled(operand) for operand in operands]
+    tests = [compiled(operand, object_r) for operand in operands]
     if operator == "not":
         (test,) = tests
         return lambda source, target: not test(source, target)
@@ -120,7 +134,7 @@ def compiled(expression: Expression) -> Test:
     return lambda source, target: every(test(source, target) for test in tests)
 
 
-def _comparison(leaf: Comparison) -> Test:
+def _comparison(leaf: Comparison, object_r: int) -> Test:
     left = _operand(leaf.left.what)
     if isinstance(leaf.right, int):
         members = frozenset(_bits(leaf.right))
@@ -128,7 +142,9 @@ def _comparison(leaf: Comparison) -> Test:
             return lambda source, target: left(source, target) in members
         return lambda source, target: left(source, target) not in members
     right = _operand(leaf.right.what)
-    order = (_LEVEL_ORDER if leaf.left.what[0] in "lh" else _EQUALITY)[leaf.operator]
+    field = leaf.left.what[0]
+    orders = {"l": _LEVEL_ORDER, "h": _LEVEL_ORDER, "r": _role_order(object_r)}
+    order = orders.get(field, _EQUALITY)[leaf.operator]
     return lambda source, target: order(left(source, target), right(source, target))
 
 
@@ -205,9 +221,10 @@ class _Index:
             sources.setdefault(change.source, []).append(change)
 
     def _add_constraints(self) -> None:
+        object_r = self.db.role(OBJECT_R).number
         for constraint in self.db.constraints:
             if self.db.mls or not constraint.mls:
-                test = compiled(constraint.expression)
+                test = compiled(constraint.expression, object_r)
                 entry = (constraint.permissions, test, constraint)
                 self.classes[constraint.tclass].constraints.append(entry)
         for tclass, datum in zip(self.classes, self.db.classes, strict=True):

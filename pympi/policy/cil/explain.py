@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, cast
 
+from .contexts import OBJECT_R
 from .evaluate import Evaluator, compiled
 from .policydb import (
     SELF,
@@ -122,9 +123,10 @@ def _constraints(server: Evaluator, question: Question) -> Iterator[str]:
     datum = db.classes[question.tclass]
     asked = datum.mask((question.permission,))
     pair = question.source, question.target
+    object_r = db.role(OBJECT_R).number
     for constraint in server.failing(*pair, question.tclass):
         if constraint.permissions & asked:
-            text = _marked(constraint.expression, *pair)
+            text = _marked(constraint.expression, lambda part: compiled(part, object_r)(*pair))
             yield f"{db.origin(constraint)}: {_constraint_head(db, constraint)} {text})"
     roles = {each.role for each in pair}
     if datum.name == "process" and "transition" in question.permission and len(roles) > 1:
@@ -184,12 +186,12 @@ def expression_text(expression: Expression) -> str:
     return f"({' '.join([str(operator), *map(expression_text, operands)])})"
 
 
-def _marked(expression: Expression, source: Context, target: Context) -> str:
+def _marked(expression: Expression, met: Callable[[Expression], bool]) -> str:
     """Return an expression with the smallest parts that fail marked: (eq t1 t2 -fails-)."""
     text = expression_text(expression)
-    if compiled(expression)(source, target):
+    if met(expression):
         return text
     if isinstance(expression, Comparison) or expression[0] == "not":
         return f"{text[:-1]} -fails-)"
     operator, *operands = cast("tuple[Comparison, ...]", expression)
-    return f"({' '.join([str(operator), *(_marked(each, source, target) for each in operands)])})"
+    return f"({' '.join([str(operator), *(_marked(each, met) for each in operands)])})"
