@@ -8,7 +8,7 @@ import pytest
 from pympi import PolicyError
 from pympi.enums import CLASSES
 from pympi.policy.cil import PolicyDatabase, compile_policy
-from pympi.policy.cil.policydb import Level, Range
+from pympi.policy.cil.policydb import Level, Range, RuleKind
 
 PERMISSIONS = " ".join(CLASSES["service"].permissions)
 
@@ -41,7 +41,7 @@ def test_nothing_is_a_policy() -> None:
     assert [role.name for role in db.roles] == ["object_r", "system_r"]
     assert [each.name for each in db.sensitivities] == ["s0"]
     assert (db.handle_unknown, db.mls, db.files[-1]) == ("deny", False, "<base>")
-    assert db.rules == (), "the base allows nothing"
+    assert {rule.kind for rule in db.rules} == {RuleKind.AUDITALLOW}, "the base allows nothing"
     assert db.type("kernel_t").origin.file == "<base>"
 
 
@@ -77,6 +77,24 @@ def test_what_is_supplied_may_be_used() -> None:
     assert db.type("kernel_t").aliases == ("k",)
     assert db.role("system_r").types == db.type("k").members
     assert supplied(db).count("userlevel") == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "supplies"),
+    [
+        ("(allow a a (service (list)))", False),
+        ("(dontaudit a self (service (list)))", False),
+        ("(neverallow a a (service (list)))", True),
+        ("(allow none a (service (list)))", True),
+        ("(allow a none (service (list)))", True),
+        ("(allow a a (service (not (all))))", True),
+        ("(booleanif x (true (allow a a (service (list)))))", True),
+    ],
+)
+def test_a_rule_is_supplied_where_none_is_in_force(rule: str, supplies: bool) -> None:
+    db = compiled(f"(type a)(typeattribute none)(boolean x true){rule}")
+    assert ("(auditallow kernel_t self" in supplied(db)) == supplies
+    assert [each.kind.value for each in db.rules].count("auditallow") == supplies
 
 
 def test_classes_keep_their_order() -> None:

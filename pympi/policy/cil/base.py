@@ -15,14 +15,15 @@ from .mls import OBJECT_ROLE, Levels
 from .orders import merge
 from .scope import Draft
 
-__all__ = ["NAME", "check_classes", "declarations", "supplement"]
+__all__ = ["NAME", "RULE", "check_classes", "declarations", "supplement"]
 
 NAME = "<base>"
 USER, ROLES = "system_u", (OBJECT_ROLE, "system_r")
 SIDS = {"kernel": "kernel_t", "unlabeled": "unlabeled_t"}
 LOWEST = "s0"
-# SELinux's compiler wants a rule outside booleanif; this one allows nothing.
-_RULE = f"(allow {SIDS['kernel']} self ({next(iter(CLASSES))} (not (all))))"
+RULE = f"(auditallow {SIDS['kernel']} self (kernel (inspect)))"
+"""For a policy that has no rule in force: SELinux's tools want one. It allows nothing, and nothing
+that is not allowed is recorded as allowed."""
 
 
 def declarations(draft: Draft) -> str:
@@ -52,7 +53,7 @@ def supplement(draft: Draft) -> str:
     order = merge(draft, "sensitivity", "sensitivityorder")
     if order:  # else that is an error of the policy, found later
         lines += [*_user_levels(draft, order[0].name), *_contexts(draft, order[0].name)]
-    return "\n".join([*lines, _RULE, ""])
+    return "\n".join([*lines, ""])
 
 
 def _lacks(draft: Draft, space: str, name: str) -> bool:

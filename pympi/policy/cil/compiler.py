@@ -88,7 +88,7 @@ def compile_policy(
         collector.read(name, text)
     collector.finish_blocks()
     collector.read_base()
-    return _resolve(draft)
+    return _resolve(draft, collector)
 
 
 # ---- collecting ----
@@ -108,12 +108,13 @@ class _Collector:
 
     def read_base(self) -> None:
         """Collect what the base adds: first names, as then the policy may have used them."""
-        sources = self._draft.sources
-        number = sources.add(base.NAME, base.declarations(self._draft))
-        self._collect_all(number)
+        self.read(base.NAME, base.declarations(self._draft))
         _resolve_aliases(self._draft)
-        before = sources.extend(number, base.supplement(self._draft))
-        self._collect_all(number, before)
+        self.extend_base(base.supplement(self._draft))
+
+    def extend_base(self, text: str) -> None:
+        """Collect more of the base, which was read last."""
+        self._collect_all(*self._draft.sources.extend(text))
 
     def _collect_all(self, number: int, skip: int = 0) -> None:
         for node in self._draft.sources.statements(number, skip):
@@ -255,7 +256,7 @@ def _bind(draft: Draft, alias: Symbol, bound: dict[Symbol, tuple[Symbol, Node]])
         each.actual = end
 
 
-def _resolve(draft: Draft) -> PolicyDatabase:
+def _resolve(draft: Draft, collector: _Collector) -> PolicyDatabase:
     commons = join_commons(draft)
     classes = policy_classes(draft, ordered(draft, "class", "classorder"), commons)
     base.check_classes(draft)
@@ -270,6 +271,9 @@ def _resolve(draft: Draft) -> PolicyDatabase:
     permissions.check()
     rules = RuleReader(draft, permissions)
     rules.read(mls)
+    if not rules.any_in_force(types):
+        collector.extend_base(base.RULE)
+        rules.read_vectors()
     db = PolicyDatabase(
         files=tuple(draft.sources.names),
         types=types,
@@ -293,8 +297,8 @@ def _resolve(draft: Draft) -> PolicyDatabase:
         text=draft.sources.text(),
     )
     limit = draft.budget.comparisons
-    check_neverallows(db, draft.sources, rules.places, rules.neverallow_places, limit)
     check_type_rules(db, draft.sources, rules.type_places, limit)
+    check_neverallows(db, draft.sources, rules.places, rules.neverallow_places, limit)
     return db
 
 

@@ -57,8 +57,9 @@ def _read(
     try:
         path = _within(name, root)
         # Not to wait for whoever has the other end of a pipe: what is no file is refused below.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
+        follow = 0 if root is None else os.O_NOFOLLOW  # what became a link since is not followed
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise PolicyError(f"{name}: {getattr(error, 'strerror', None) or error}", name) from error
     try:
         about = os.fstat(descriptor)

@@ -66,6 +66,8 @@ class Sources:
         self._budget = budget
         self._bytes = 0
         self._tokens = 0
+        self._measured = (0, 0)
+        self._columns: list[int] = []
 
     # ---- reading ----
 
@@ -81,11 +83,11 @@ class Sources:
         self._lines.append(text.replace("\r\n", "\n").split("\n"))
         return number
 
-    def extend(self, number: int, text: str) -> int:
-        """Add lines to a text of our own; return how many there were."""
-        before = len(self._lines[number])
-        self._lines[number] += text.split("\n")
-        return before
+    def extend(self, text: str) -> tuple[int, int]:
+        """Add lines to the last text; return its number, and how many lines it had."""
+        before = len(self._lines[-1])
+        self._lines[-1] += text.split("\n")
+        return len(self._lines) - 1, before
 
     def text(self) -> str:
         """Return all texts, one after the other."""
@@ -177,6 +179,9 @@ class Sources:
         """Return where a list stands, or its nth item (1 is the first; beyond them its end)."""
         number = position >> _FILE_SHIFT
         line_number = position >> _INDEX_BITS & _LINE_MASK
+        if not child:
+            column = self._column(number, line_number, position & _INDEX_MASK)
+            return Origin(self.names[number], line_number, column)
         depth, seen = 0, 0
         for line, column, word in self._from(number, line_number, position & _INDEX_MASK):
             if word == ")":
@@ -189,6 +194,14 @@ class Sources:
                 return Origin(self.names[number], line, column)
             depth += word == "("
         return Origin(self.names[number], line_number, 1)
+
+    def _column(self, number: int, line: int, index: int) -> int:
+        """Return the column of a token. Those of one line are found once: it may have thousands."""
+        if self._measured != (number, line):
+            self._measured = number, line
+            tokens = _TOKEN.finditer(self._lines[number][line - 1])
+            self._columns = [token.start() + 1 for token in tokens]
+        return self._columns[index]
 
     def line(self, position: int) -> tuple[int, int]:
         """Return the number of the file and the line of a position."""

@@ -7,7 +7,7 @@ import re
 
 from .classes import ClassPermissions
 from .constraints import condition, constraint
-from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeRule
+from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeDatum, TypeRule
 from .reader import Node
 from .scope import Draft, Pending, Scope
 from .sets import SetReader
@@ -43,11 +43,7 @@ class RuleReader:
 
     def read(self, mls: bool) -> None:
         """Read everything that is pending."""
-        for kind in VECTOR_KINDS:
-            never = kind is RuleKind.NEVERALLOW
-            rules = self.neverallows if never else self.rules
-            places = self.neverallow_places if never else self.places
-            self._vectors(kind, self._draft.pending.pop(kind.value, []), rules, places)
+        self.read_vectors()
         for kind in TYPE_KINDS:
             for pending in self._draft.pending.get(kind.value, ()):
                 self._type_rule(kind, pending)
@@ -59,6 +55,22 @@ class RuleReader:
         for keyword in ("constrain", "mlsconstrain"):
             for scope, node, _ in self._draft.pending.get(keyword, ()):
                 self._constrain(scope, node, keyword == "mlsconstrain", mls)
+
+    def read_vectors(self) -> None:
+        """Read the access vector rules that are pending."""
+        for kind in VECTOR_KINDS:
+            never = kind is RuleKind.NEVERALLOW
+            rules = self.neverallows if never else self.rules
+            places = self.neverallow_places if never else self.places
+            self._vectors(kind, self._draft.pending.pop(kind.value, []), rules, places)
+
+    def any_in_force(self, types: tuple[TypeDatum, ...]) -> bool:
+        """Whether a rule, whatever the booleans are, is about any type."""
+        return any(
+            types[rule.source].members and (rule.target == SELF or types[rule.target].members)
+            for rule in self.rules
+            if not rule.condition
+        )
 
     def conditions(self) -> tuple[Condition, ...]:
         """Return the conditions of the booleanifs, in order."""
