@@ -1,0 +1,618 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""pympi.policy.author.learn: a learned policy allows what was recorded, and exactly that."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from collections import Counter, defaultdict
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pympi import AccessDenied, Kernel, audit
+from pympi.cli import main
+from pympi.enums import CLASSES
+from pympi.mig import Interface
+from pympi.policy import Decision, PolicyModule
+from pympi.policy.author.closure import Grant, asked, grants, recorded
+from pympi.policy.author.learn import FAMILIES, Forbidden, learn
+from pympi.policy.author.recording import RecordingError, _distinct, read_recording
+from pympi.policy.te import TypeEnforcement
+from pympi.trace import (
+    Labels,
+    TraceRecord,
+    make_plan,
+    read_trace,
+    sedarwin_records,
+    write_full,
+    write_sedarwin,
+)
+from pympi.trace.operations import introduction, introductions, operations
+from pympi.trace.plan import How, Plan, Step
+from pympi.trace.replay import System, replay
+
+DEMO = Path(str(resources.files("pympi") / "data" / "demo.trace"))
+
+
+class Exactly(PolicyModule):
+    """Allows given permissions between types, which are all there is in a label."""
+
+    name = "rules"
+
+    def __init__(self, allowed: set[Grant]) -> None:
+        super().__init__()
+        self._vectors: dict[tuple[str, str, str], int] = defaultdict(int)
+        for source, target, tclass, permission in allowed:
+            self._vectors[source, target, tclass] |= CLASSES[tclass].bits[permission]
+
+    def parse(self, text: str) -> str:
+        return text
+
+    def decide(self, source, target, tclass) -> Decision:
+        return Decision(allowed=self._vectors.get((source, target, tclass.name), 0))
+
+
+def te(text: str) -> TypeEnforcement:
+    return TypeEnforcement.from_text(text)
+
+
+def record(event: str, task: str, owner: str, number: int = 1, count: int = 1, kind: int = 0):
+    return TraceRecord(event, task, owner, kind, number, count)
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    """Writes records as a trace of SEDarwin's form."""
+
+    def write(*records: TraceRecord, name: str = "small.trace") -> Path:
+        with (tmp_path / name).open("wb") as file:
+            write_sedarwin(file, records)
+        return tmp_path / name
+
+    return write
+
+
+MIXED = [
+    record("copy_send", "/a", "/b", 1, 20),
+    record("send", "/a", "/b", 1, 30),
+    record("send", "/b", "/b", 2, 6),
+    record("copy_send", "/c", "/b", 1, 3),
+    record("move_recv", "/b", "/b", 1, 2),
+    record("send", "/c", "/b", 1, 9),
+    record("move_recv", "/c", "/b", 2, 4),
+    record("move_recv", "/idle", "/a", 7, 1),
+    record("send", "/b", "/c", 4, 12),
+]
+
+names = st.sampled_from(["/a", "/b", "/c", "mach_kernel"])
+recordings = st.dictionaries(
+    st.tuples(
+        st.sampled_from(["send", "copy_send", "move_recv"]), names, names,
+        st.sampled_from([0, 2]), st.integers(0, 2),
+    ),
+    st.integers(1, 9), max_size=12,
+).map(lambda counts: [TraceRecord(*key, count) for key, count in counts.items()])  # fmt: skip
+
+
+# --- the closure is what a replay asks ------------------------------------------------------------
+
+
+def asked_in_a_replay(plan: Plan, allowed: set[Grant]) -> set[Grant]:
+    """What the core asked, from its audit records, in a replay where all of it was allowed."""
+    batches: list[audit.Batch] = []
+    with System(plan, policies=[Exactly(allowed)]) as system:
+        system.kernel.audit.drain()
+        system.kernel.audit.everything()
+        system.kernel.audit.attach(batches.append)
+        done = system.round()
+        assert (done.refused, done.not_performed, system.denials()) == (frozenset(), 0, [])
+        system.kernel.audit.flush()
+    seen = set()
+    for each in (r for batch in batches for r in batch if r.tclass):
+        for permission in each.asked:
+            joined = permission == "recv" and "use_recv" in each.asked
+            target = each.peer if joined else each.object
+            labels = (label.partition("/")[2] for label in (each.subject, target))
+            seen.add(Grant(*labels, each.tclass, permission))
+    return seen
+
+
+@settings(max_examples=40)
+@given(recordings)
+def test_a_replay_asks_the_closure_and_nothing_else(records: list[TraceRecord]) -> None:
+    plan = make_plan(records)
+    needed = set(asked(plan))
+    assert set(recorded(plan.records)) <= needed
+    assert asked_in_a_replay(plan, needed) == needed
+
+
+def test_the_demo_asks_its_closure() -> None:
+    plan = make_plan(read_trace(DEMO))
+    needed = set(asked(plan))
+    assert asked_in_a_replay(plan, needed) == needed
+    assert {g.permission for g in needed} > {"carry_rights", "request_notification", "hold_recv"}
+
+
+@pytest.mark.real_data
+def test_the_recorded_boot_asks_its_closure(shared_data: Path) -> None:
+    plan = make_plan(read_trace(shared_data / "ipctrace" / "darwin-boot.trace"))
+    needed = set(asked(plan))
+    assert asked_in_a_replay(plan, needed) == needed
+
+
+# --- a permission less ----------------------------------------------------------------------------
+
+
+def without(plan: Plan, missing: Grant) -> tuple[int, int]:
+    """How many operations are refused, and how many are not possible then: step by step."""
+    pairs = introductions(plan)
+    had = {pair for pair in pairs if missing not in grants(introduction(plan, *pair))}
+    outcomes: dict[int, tuple[int, int]] = {}
+    refused, left = len(pairs) - len(had), 0
+    for step in plan.steps:
+        if id(step) not in outcomes:
+            outcomes[id(step)] = outcome(plan, step, missing, had)
+        refused += outcomes[id(step)][0]
+        left += outcomes[id(step)][1]
+    return refused, left
+
+
+def outcome(plan: Plan, step: Step, missing: Grant, had: set[tuple[int, int]]) -> tuple[int, int]:
+    rights = {(step.task, r.port) for r in step.riders if r.event == "copy_send"}
+    rights |= {(step.task, step.port)} if step.how is How.COPY_SEND else set()
+    steps = operations(plan, step)
+    if not rights <= had:
+        return 0, len(steps)
+    refused = left = 0
+    over, lent = False, True
+    for operation in steps:
+        possible = lent if operation.name == "return" else not over
+        if not possible:
+            left += 1
+        elif missing in grants(operation):
+            refused += 1
+            over |= operation.name not in ("take", "return")
+            lent &= operation.name not in ("request", "fetch")
+    return refused, left
+
+
+def sample(needed: Counter[Grant], rng: random.Random, more: int) -> list[Grant]:
+    """One of each permission, and some more."""
+    by_permission: defaultdict[tuple[str, str], list[Grant]] = defaultdict(list)
+    for grant in sorted(needed):
+        by_permission[grant.tclass, grant.permission].append(grant)
+    return [rng.choice(same) for same in by_permission.values()] + rng.sample(sorted(needed), more)
+
+
+def exactly_refused(plan: Plan, text: str, missing: Grant) -> None:
+    """Take `missing` out of the policy `text`; just what needs it is refused, and names it."""
+    source, target, tclass, permission = missing
+    head = f"(allow {source} {target} ({tclass} ("
+    (line,) = (line for line in text.split("\n") if line.startswith(head))
+    words = line.removeprefix(head).removesuffix(")))").split()
+    words.remove(permission)
+    less = f"{head}{' '.join(words)})))" if words else ""
+    report = replay(plan, policies=[te(text.replace(line, less))], labels=Labels("te"))
+    named = {
+        (d.subject.split(":")[-1], d.object.split(":")[-1], d.tclass, d.permission)
+        for d in report.denied
+    }
+    assert named == {missing}
+    denials = sum(denial.times for denial in report.denied)
+    assert (denials, report.not_performed) == without(plan, missing), missing
+    assert denials > 0
+    result = report.as_dict()
+    assert (result["denials"], result["not_performed"]) == (denials, report.not_performed)
+
+
+def test_a_permission_less_in_every_way(written) -> None:
+    plan, text = make_plan(MIXED), learn([written(*MIXED)]).text
+    for missing in sorted(asked(plan)):
+        exactly_refused(plan, text, missing)
+
+
+def test_a_permission_less_in_the_demo(rng: random.Random) -> None:
+    plan, text = make_plan(read_trace(DEMO)), learn([DEMO]).text
+    for missing in sample(asked(plan), rng, 12):
+        exactly_refused(plan, text, missing)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_permission_less_in_the_recorded_boot(shared_data: Path, rng: random.Random) -> None:
+    path = shared_data / "ipctrace" / "darwin-boot.trace"
+    plan, text = make_plan(read_trace(path)), learn([path]).text
+    for missing in sample(asked(plan), rng, 3):
+        exactly_refused(plan, text, missing)
+
+
+def test_refusals_are_the_same_in_each_round() -> None:
+    plan = make_plan(MIXED)
+    needed = set(asked(plan))
+    for missing in (g for g in needed if g.permission in ("make_send", "use_recv", "move_recv")):
+        with System(plan, policies=[Exactly(needed - {missing})]) as system:
+            rounds = []
+            for _ in range(3):
+                done = system.round()
+                rounds.append((sum(d.times for d in system.denials()), done.not_performed))
+            system.kernel.verify()
+        assert rounds == [without(plan, missing)] * 3
+
+
+# --- the policy -----------------------------------------------------------------------------------
+
+
+def replayed(path: Path, text: str):
+    return replay(make_plan(read_trace(path)), policies=[te(text)], labels=Labels("te"))
+
+
+@settings(max_examples=20)
+@given(recordings)
+def test_nothing_is_refused_under_what_was_learned(tmp_path_factory, records) -> None:
+    path = tmp_path_factory.mktemp("learn") / "trace"
+    with path.open("wb") as file:
+        write_sedarwin(file, sedarwin_records(records))
+    report = replayed(path, learn([path]).text)
+    assert (report.exact, report.denied, report.not_performed) == (True, [], 0)
+
+
+@pytest.mark.real_data
+def test_the_recorded_boot_runs_under_what_was_learned(shared_data: Path) -> None:
+    path = shared_data / "ipctrace" / "darwin-boot.trace"
+    report = replayed(path, learn([path]).text)
+    assert (report.exact, report.denied, report.not_performed) == (True, [], 0)
+
+
+def test_the_rules_are_one_for_each_pair_and_sorted(written) -> None:
+    path = written(record("send", "/a", "/b", 1, 3), record("copy_send", "/a", "/b", 1, 3))
+    learned = learn([path])
+    assert learned.text == learn([path]).text
+    assert [line for line in learned.text.split("\n") if "allow" in line] == [
+        "(allow task-a port-b (mach_port (copy_send hold_send send)))",
+        "(allow task-b port-b (mach_port (make_send use_recv)))",
+        "(allow task-b task-a (mach_port (recv)))",
+    ]
+    assert learned.recorded == {
+        Grant("task-a", "port-b", "mach_port", "send"): 3,
+        Grant("task-a", "port-b", "mach_port", "copy_send"): 3,
+    }
+    assert learned.generalised == frozenset()
+
+
+def test_several_recordings_add_up(written) -> None:
+    first = written(record("send", "/a", "/b", 1, 3), name="first")
+    second = written(
+        record("send", "/a", "/b", 1, 4), record("copy_send", "/b", "/a", 1, 1), name="second"
+    )
+    learned = learn([first, second])
+    assert learned.recorded[Grant("task-a", "port-b", "mach_port", "send")] == 7
+    assert learned.grants == learn([first]).grants | learn([second]).grants
+    for path in (first, second):
+        assert replayed(path, learned.text).denied == []
+
+
+def test_a_full_trace_says_more_itself(tmp_path: Path) -> None:
+    path = tmp_path / "full"
+    with path.open("wb") as file:
+        write_full(file, replay(make_plan(MIXED)).recorded, lost=3)
+    learned = learn([path])
+    assert {"hold_recv", "use_recv", "make_send"} < {g.permission for g in learned.recorded}
+    # A trace does not say from whom a message was, nor what asks about messages and requests.
+    assert {"recv", "carry_rights", "insert_right"} < {g.permission for g in learned.closure}
+    assert (learned.recordings[0].kind, learned.recordings[0].lost) == ("full", 3)
+    assert replayed(path, learned.text).denied == []
+
+
+def test_a_trace_that_cannot_be_replayed_is_refused(written) -> None:
+    path = written(record("send", "/a", "/b", -1, 1))
+    with pytest.raises(RecordingError, match="cannot be replayed: expected port numbers"):
+        learn([path])
+
+
+@pytest.mark.skipif(not shutil.which("secilc"), reason="secilc is not installed")
+@pytest.mark.parametrize("generalise", [(), ("families", "sources", "targets")])
+def test_secilc_takes_what_was_learned(tmp_path: Path, generalise) -> None:
+    text = te(learn([DEMO], generalise=generalise).text).database.text
+    (tmp_path / "policy.cil").write_text(text)
+    done = subprocess.run(
+        ["secilc", "-o", "policy", "-f", "contexts", "policy.cil"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+# --- audit files ----------------------------------------------------------------------------------
+
+OFFICE = """
+(user staff_u) (role staff_r) (userrole staff_u staff_r)
+(block office (type editor) (type printer)) (roletype staff_r office.editor)
+(roletype staff_r office.printer)
+(class mi_printing (print_page cancel))
+(allow office.editor office.printer (mach_port (send copy_send hold_send)))
+(allow office.editor office.printer (mi_printing (print_page)))
+(allow office.printer office.printer (mach_port (use_recv make_send recv)))
+(allow office.printer office.editor (mach_port (recv)))
+"""
+
+
+def office(tmp_path: Path, text: str, name: str = "office.audit", permissive: bool = False) -> Path:
+    """Some printing under a policy, recorded; returns the audit file."""
+    printing = Interface("printing", 400, ["print_page", "cancel"])
+    with Kernel(policies=[te(text)]) as kernel:
+        kernel.policies.permissive = permissive
+        printer = kernel.create_task("p", label="te/staff_u:staff_r:office.printer")
+        editor = kernel.create_task("e", label="te/staff_u:staff_r:office.editor")
+        inbox = printer.allocate_port()
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(tmp_path / name))
+        right = inbox.make_send(editor)
+        if not permissive:
+            with pytest.raises(AccessDenied):
+                right.move_send(printer)
+        for _ in range(3):
+            right.send(b"page", msgh_id=400)
+            inbox.receive()
+        del printing
+    return tmp_path / name
+
+
+def test_an_audit_file_gives_what_was_done(tmp_path: Path) -> None:
+    learned = learn([office(tmp_path, OFFICE)])
+    editor, printer = "office.editor", "office.printer"
+    assert learned.recorded == {
+        Grant(printer, printer, "mach_port", "make_send"): 1,
+        Grant(editor, printer, "mach_port", "hold_send"): 1,
+        Grant(editor, printer, "mach_port", "send"): 3,
+        Grant(editor, printer, "mach_port", "copy_send"): 3,
+        Grant(printer, printer, "mach_port", "use_recv"): 3,
+        Grant(printer, editor, "mach_port", "recv"): 3,
+    }
+    assert learned.closure == frozenset()
+    again = learn([office(tmp_path, learned.text, "again.audit")])
+    assert again.text == learned.text
+
+
+def test_what_was_refused_and_happened_all_the_same_was_used(tmp_path: Path) -> None:
+    nothing = OFFICE[: OFFICE.index("(allow")]
+    allowed = learn([office(tmp_path, OFFICE)])
+    permissive = learn([office(tmp_path, nothing, "permissive.audit", permissive=True)])
+    assert permissive.recorded == allowed.recorded
+
+
+def test_methods_are_declared_with_their_class(tmp_path: Path) -> None:
+    interface = Interface("printing", 400, ["print_page", "cancel"])
+    text = OFFICE + "(allow office.printer office.printer (mach_port (set_attributes)))"
+    with Kernel(policies=[te(text)]) as kernel:
+        printer = kernel.create_task("p", label="te/staff_u:staff_r:office.printer")
+        editor = kernel.create_task("e", label="te/staff_u:staff_r:office.editor")
+        inbox = printer.allocate_port()
+        inbox.serve(interface)
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(tmp_path / "audit"))
+        inbox.make_send(editor).send(b"page", msgh_id=400)
+    learned = learn([tmp_path / "audit"])
+    assert "(allow office.editor office.printer (mi_printing (print_page)))" in learned.text
+    assert "(class mi_printing (print_page cancel" in learned.text
+    assert te(learned.text).database.tclass("mi_printing").permissions[:2] == (
+        "print_page", "cancel",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("label", ["-", "te/u:r:t:s0"])
+def test_labels_of_no_use_are_told(tmp_path: Path, label: str) -> None:
+    class Any(PolicyModule):
+        name = "te"
+
+        def parse(self, text: str) -> str:
+            return text
+
+    with Kernel(policies=[Any()]) as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(tmp_path / "audit"))
+        task = kernel.create_task("a", label=label)
+        task.allocate_port().make_send(task).send(b"")
+    with pytest.raises(RecordingError, match="module te" if label == "-" else "user:role:type"):
+        learn([tmp_path / "audit"])
+
+
+rows = st.lists(st.tuples(*[st.integers(0, 2**64 - 1)] * 3), min_size=1, max_size=40)
+
+
+@given(rows)
+def test_rows_are_counted(rows: list[tuple[int, int, int]]) -> None:
+    import numpy as np
+
+    rows = rows + rows[::2]
+    columns = [np.array(column, dtype=np.uint64) for column in zip(*rows, strict=True)]
+    assert dict(_distinct(*columns)) == Counter(rows)
+
+
+def test_rows_that_are_mixed_to_the_same_number_are_counted() -> None:
+    import numpy as np
+
+    from pympi.policy.author.recording import _MIX
+
+    inverse = pow(int(_MIX[1]), -1, 2**64)
+    twin = (0, int(_MIX[0]) * inverse % 2**64, 0)  # mixes to what (1, 0, 0) mixes to
+    rows = [(1, 0, 0), twin, twin]
+    columns = [np.array(column, dtype=np.uint64) for column in zip(*rows, strict=True)]
+    assert dict(_distinct(*columns)) == {(1, 0, 0): 1, twin: 2}
+
+
+def test_numbers_may_stand_for_something_else_later(tmp_path: Path) -> None:
+    first, second = office(tmp_path, OFFICE, "1"), office(tmp_path, OFFICE, "2")
+    renamed = second.read_bytes()[len(b"pympi audit 1\n") :].replace(b"editor", b"writer")
+    (tmp_path / "both").write_bytes(first.read_bytes() + renamed)
+    used = read_recording(tmp_path / "both").used
+    for who in ("office.editor", "office.writer"):
+        assert used[Grant(who, "office.printer", "mach_port", "send")] == 3
+
+
+# --- generalising, and what is never allowed ------------------------------------------------------
+
+
+def test_families_are_widened_and_listed() -> None:
+    plain, wide = learn([DEMO]), learn([DEMO], generalise=["families"])
+    families = {permission: f for f in FAMILIES["mach_port"] for permission in f}
+    expected = {
+        grant._replace(permission=permission)
+        for grant in plain.grants
+        if grant.tclass == "mach_port"
+        for permission in families.get(grant.permission, ())
+    }
+    assert wide.generalised == expected - plain.grants
+    assert wide.grants == plain.grants | expected
+    assert wide.generalised
+
+
+@pytest.mark.parametrize("generalise", [["sources"], ["targets"], ["sources", "targets"]])
+def test_attributes_grant_nothing_more(written, generalise: list[str]) -> None:
+    path = written(
+        *(record("send", client, "/server", 1, 3) for client in ("/a", "/b", "/c")),
+        *(record("send", "/a", server, 1, 3) for server in ("/x", "/y")),
+    )
+    plain, shared = learn([path]), learn([path], generalise=generalise)
+    assert shared.grants == plain.grants
+    assert shared.generalised == frozenset()
+    assert f"(typeattribute {generalise[0]}_1)" in shared.text
+    assert shared.text.count("(allow") < plain.text.count("(allow")
+    assert expanded(shared.text) == expanded(plain.text) == plain.grants
+
+
+def expanded(text: str) -> set[Grant]:
+    """What a policy grants, by the compiler's reading of it."""
+    db = te(text).database
+
+    def members(number: int) -> list[str]:
+        bits = db.types[number].members
+        return [t.name for t in db.types[: db.type_count] if bits >> t.number & 1]
+
+    return {
+        Grant(source, target, db.classes[rule.tclass].name, permission)
+        for rule in db.rules
+        if db.files[rule.file] != "<base>"
+        for source in members(rule.source)
+        for target in members(rule.target)
+        for permission in db.classes[rule.tclass].names(rule.permissions)
+    }
+
+
+@pytest.fixture
+def never(tmp_path: Path):
+    def write(text: str) -> Path:
+        (tmp_path / "never.cil").write_text(text)
+        return tmp_path / "never.cil"
+
+    return write
+
+
+def test_a_neverallow_that_holds_is_in_the_policy(never) -> None:
+    path = never(
+        "(type intruder)\n(typeattribute bad)\n(typeattributeset bad (intruder))\n"
+        "(neverallow bad kobject_host__priv (mach_port (send\n recv)))\n"
+        "(neverallow bad self (mach_task (all)))"
+    )
+    learned = learn([DEMO], neverallow=path)
+    assert "(neverallow bad kobject_host__priv (mach_port (recv send)))" in learned.text
+    assert [rule.line for rule in learned.neverallows] == [4, 6]
+    assert te(learned.text).database.neverallows
+
+
+def test_a_neverallow_that_does_not_hold_forbids_the_policy(never, capsys) -> None:
+    text = "(neverallow task-boot-first kobject_host__priv (mach_port (send hold_send)))"
+    with pytest.raises(Forbidden, match=r"never.cil:1: .*forbids.*hold_send.*and 1 more") as caught:
+        learn([DEMO], neverallow=never(text))
+    assert {g.permission for g in caught.value.grants} == {"send", "hold_send"}
+    assert main(["policy", "learn", str(DEMO), "--neverallow", str(never(text))]) == 1
+    assert "forbids" in capsys.readouterr().err
+
+
+def test_families_stop_at_a_neverallow(never) -> None:
+    text = "(neverallow task-boot-first kobject_host__priv (mach_port (move_send)))"
+    wide = learn([DEMO], generalise=["families"])
+    limited = learn([DEMO], generalise=["families"], neverallow=never(text))
+    forbidden = Grant("task-boot-first", "kobject_host__priv", "mach_port", "move_send")
+    assert wide.generalised - limited.generalised == {forbidden}
+    te(limited.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("(allow a b (mach_port (send)))", "expected one of type, typeattribute"),
+        ("(neverallow nobody task-boot-first (mach_port (send)))", r"\(type nobody\) declares it"),
+        ("(neverallow task-boot-first self (mach_port (sned)))", "expected permissions of"),
+        ("(neverallow task-boot-first self (port (send)))", "expected \\(class"),
+        ("(neverallow task-boot-first self mach_port)", "in this form"),
+        ("(typeattributeset a (b))", "no attribute declared above"),
+        ("(typeattribute a)(typeattributeset a (and b c))", "'and' is no type"),
+        ("(typeattribute a)(typeattribute a)", "declared already"),
+        ("(type", "expected '\\)'"),
+        ("()", "expected one of"),
+    ],
+)
+def test_a_neverallow_file_in_another_form(never, text: str, problem: str, capsys) -> None:
+    path = never(text)
+    assert main(["policy", "learn", str(DEMO), "--neverallow", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}:1:" in error
+    with pytest.raises(ValueError, match=problem):
+        learn([DEMO], neverallow=path)
+
+
+def test_an_unknown_generalisation() -> None:
+    with pytest.raises(ValueError, match="families, sources, targets"):
+        learn([DEMO], generalise=["all"])
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_learn_writes_both_files_and_replay_runs_under_them(tmp_path: Path, capsys) -> None:
+    policy, certificate = tmp_path / "learned.cil", tmp_path / "learned.json"
+    arguments = ["--out", str(policy), "--certificate", str(certificate)]
+    assert main(["policy", "learn", str(DEMO), *arguments]) == 0
+    assert "266 rules: 229 permissions recorded, 412 of the closure" in capsys.readouterr().out
+    assert policy.read_text() == learn([DEMO]).text
+    assert json.loads(certificate.read_text())["recordings"][0]["kind"] == "sedarwin"
+    assert sorted(tmp_path.iterdir()) == [policy, certificate]
+    assert main(["replay", str(DEMO), "--policy", str(policy), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["exact"], result["denials"], result["not_performed"]) == (True, 0, 0)
+
+
+def test_learn_prints_the_policy_or_json(capsys) -> None:
+    assert main(["policy", "learn", str(DEMO)]) == 0
+    text = capsys.readouterr().out
+    assert text == learn([DEMO]).text
+    assert main(["policy", "learn", str(DEMO), "--generalise", "families", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["recorded"], result["closure"], result["generalised"]) == (229, 412, 269)
+    assert result["text"] != text
+
+
+def test_a_file_that_is_no_recording(tmp_path: Path, capsys) -> None:
+    (tmp_path / "x").write_text("nothing\n")
+    out = tmp_path / "out.cil"
+    assert main(["policy", "learn", str(tmp_path / "x"), "--out", str(out)]) == 2
+    assert "x:1:1: expected" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_policy_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    out, other = tmp_path / "out.cil", tmp_path / "absent" / "certificate"
+    assert main(["policy", "learn", str(DEMO), "--out", str(out), "--certificate", str(other)]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_losses_are_told(tmp_path: Path, capsys) -> None:
+    with (tmp_path / "full").open("wb") as file:
+        write_full(file, MIXED, lost=5)
+    assert main(["policy", "learn", str(tmp_path / "full")]) == 0
+    assert "lacks 5 events" in capsys.readouterr().err
