@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Composition: every module asked, no order, and failure means refusal."""
 
+import contextlib
 import itertools
 import threading
-from collections import Counter
 from typing import Any
 
 import pytest
+from background import LONG, Run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -317,10 +318,10 @@ def test_answers_are_cached_until_the_policy_changes() -> None:
         for _ in range(50):
             right.send(b"")
             port.receive()
-        assert count.counts["mach_port"] <= 2
+        assert count.counts["mach_port"] == 1
         kernel.policies.permissive = False
         right.send(b"")
-        assert count.counts["mach_port"] <= 4
+        assert count.counts["mach_port"] == 2
 
 
 def test_an_uncached_module_sees_every_operation() -> None:
@@ -389,30 +390,26 @@ def test_a_permissive_module_is_reported() -> None:
 
 def test_a_policy_is_replaced_while_others_use_it() -> None:
     with Kernel(policies=[allow_all()]) as kernel:
-        stop = threading.Event()
-        outcomes: Counter[str] = Counter()
+        stop, started = threading.Event(), threading.Barrier(3)
 
         def use() -> None:
+            """What raises anything but AccessDenied ends the thread, and fails the test."""
             task = kernel.create_task("user", label="rules/user")
             port = task.allocate_port()
+            started.wait(LONG)
             while not stop.is_set():
-                try:
+                with contextlib.suppress(AccessDenied):
                     port.make_send(task).close()
-                    outcomes["done"] += 1
-                except AccessDenied:
-                    outcomes["denied"] += 1
 
-        threads = [threading.Thread(target=use) for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        runs = [Run(use) for _ in range(2)]
+        started.wait(LONG)
         for _ in range(100):
             kernel.policies.replace("rules", Rules())
             kernel.policies.replace("rules", allow_all())
         stop.set()
-        for thread in threads:
-            thread.join(10)
+        for run in runs:
+            run.result()
         assert kernel.policies.failures == {}
-        assert set(outcomes) <= {"done", "denied"}
         kernel.verify()
 
 
@@ -447,9 +444,9 @@ def test_closing_a_kernel_without_tasks_from_within_a_decision(form: str) -> Non
             with pytest.raises(KernelClosed):
                 kernel.explain("closer/a", "closer/a", "mach_port", "send")
         elif form == "checker":
-            assert kernel.checker("mach_port", "send")(sid, sid) in (True, False)
+            assert kernel.checker("mach_port", "send")(sid, sid) is False
         else:
-            kernel.check_many([sid] * 3, sid, "mach_port", "send")
+            assert not kernel.check_many([sid] * 3, sid, "mach_port", "send").any()
     assert kernel.closed
 
 
