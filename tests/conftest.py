@@ -17,6 +17,9 @@ COMMON = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow],
 }
+# Helpers that assert are not tests to pytest: without this their failures would not say what was.
+pytest.register_assert_rewrite("background", "faults.world", "property.refusals")
+
 settings.register_profile("default", max_examples=100, **COMMON)
 settings.register_profile("ci", max_examples=300, derandomize=True, **COMMON)
 settings.register_profile("long", max_examples=5000, **COMMON)
