@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
-from model import Entry, Model, Name, Port, Task
+from model import Entry, Name, Port, Task
 from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter
-from worlds import Refused, World
+from worlds import ModelWorld, Refused, World
 
 T = TypeVar("T")
 
@@ -65,14 +65,14 @@ class Step(NamedTuple):
 class Scene:
     """A model and a world that go through the same steps."""
 
-    def __init__(self, model: World, other: World | None = None) -> None:
-        self.worlds = [model] if other is None else [model, other]
+    def __init__(self, model: ModelWorld, other: World | None = None) -> None:
+        self.worlds: list[World] = [model] if other is None else [model, other]
         self.tasks: dict[int, list[Any]] = {}
         self.names: dict[Ref, int] = {}
         self.refs: dict[tuple[int, int], Ref] = {}
         self.dead_refs: list[Ref] = []
         self.arrivals: list[tuple[Task, int]] = []
-        self.model: Model = model.model  # type: ignore[attr-defined]
+        self.model = model.model
         self.model.added = self.arrivals
 
     # ---- drawing ----------------------------------------------------------------------
