@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
 import drive
 import pytest
 from drive import Settings, explore, shrink, steps_of
@@ -96,19 +100,88 @@ def test_allocations_fail_whole() -> None:
     assert not finding.text, f"{settings}: {finding.text}"
 
 
-def test_driver_finds_and_shrinks_a_planted_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def forgetful_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver compares the model with a forgetful one."""
+
     def make_forgetful(_settings: Settings, _allows: object) -> ModelWorld:
         world = ModelWorld()
         world.model = Forgetful()
         return world
 
     monkeypatch.setattr(drive, "make_other", make_forgetful)
+
+
+@pytest.mark.usefixtures("forgetful_other")
+def test_driver_finds_and_shrinks_a_planted_fault() -> None:
     settings = Settings(seed=4, steps=5_000)
     finding = explore(settings)
     assert "extract_member" in finding.text
     steps, again = shrink(settings, steps_of(settings, finding.place + 1))
     assert "extract_member" in again.text
     assert len(steps) <= 20 < finding.place
+
+
+PLANTED = ["--seed", "4", "--steps", "5000", "--against", "model"]
+
+
+@pytest.mark.usefixtures("forgetful_other")
+def test_driver_leaves_the_report_of_a_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drive, "SHRINK_SECONDS", 0)
+    reports = tmp_path / "made" / "here"
+    assert drive.main([*PLANTED, "--reports", str(reports)]) == 1
+    left = reports / "model-difference-4.txt"
+    printed = capsys.readouterr()
+    assert left.read_text() == printed.out
+    assert str(left) in printed.err
+    assert "extract_member" in printed.out.splitlines()[0]
+    assert "again: python tests/model/drive.py --seed 4" in printed.out
+
+
+@pytest.mark.usefixtures("forgetful_other")
+def test_difference_is_on_file_before_it_is_shrunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_settings: Settings, _steps: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drive, "shrink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        drive.main([*PLANTED, "--reports", str(tmp_path)])
+    assert "extract_member" in (tmp_path / "model-difference-4.txt").read_text()
+
+
+def test_no_difference_leaves_no_report(tmp_path: Path) -> None:
+    arguments = ["--seed", "4", "--steps", "500", "--against", "model"]
+    assert drive.main([*arguments, "--reports", str(tmp_path)]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_child_that_crashes_says_how() -> None:
+    def crash(mark: Callable[[int], None]) -> None:
+        mark(7)
+        signal.raise_signal(signal.SIGSEGV)
+
+    finding = drive.in_child(crash)
+    assert finding.place == 7
+    assert "Segmentation fault" in finding.text
+    assert "in crash" in finding.text
+
+
+def test_child_that_is_killed_says_by_what() -> None:
+    finding = drive.in_child(lambda mark: signal.raise_signal(signal.SIGKILL))
+    assert finding.text.rstrip() == "the process was ended by SIGKILL"
+
+
+def test_child_that_raises_says_where() -> None:
+    def stumble(_mark: Callable[[int], None]) -> None:
+        raise LookupError("nothing there")
+
+    text = drive.in_child(stumble).text
+    assert "LookupError: nothing there" in text
+    assert "in stumble" in text
 
 
 def test_same_seed_same_steps() -> None:
