@@ -68,6 +68,7 @@ class Bench:
         self.handle = self.library.bench_create(ctypes.byref(Options(**options)))
         self.pairs = 0
         self.complain()
+        self.before = self.counts()
 
     def complain(self) -> None:
         """Raise if anything in the core went wrong."""
@@ -82,11 +83,16 @@ class Bench:
         self.pairs += pairs
         return float(elapsed)
 
-    def notes(self) -> dict[str, float]:
-        """Return what a pair made the core do: audit records, checks settled by the AVC, misses."""
+    def counts(self) -> list[int]:
+        """Return what the core did so far: audit records, checks settled by the AVC, misses."""
         counts = (ctypes.c_int64 * len(COUNTS))()
         self.library.bench_counts(self.handle, counts)
-        return {name: count / self.pairs for name, count in zip(COUNTS, counts, strict=True)}
+        return list(counts)
+
+    def notes(self) -> dict[str, float]:
+        """Return what each of the pairs made the core do."""
+        every = zip(COUNTS, self.counts(), self.before, strict=True)
+        return {name: (count - before) / self.pairs for name, count, before in every}
 
 
 def floor(*, sized: bool) -> Timed:
