@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
 from model import Entry, Name, Port, Task
-from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter
+from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter, decode
 from worlds import ModelWorld, Refused, World
 
 T = TypeVar("T")
@@ -133,11 +133,19 @@ class Scene:
         self.worlds[1].fault = at
         outcome = self.outcome(step, 1)
         self.worlds[1].fault = 0
-        if outcome in SHORTAGES:
+        if outcome in SHORTAGES or self.came_back_as_sent(step, outcome):
             return []
         outcomes = [self.outcome(step, 0), outcome]
         self.note_arrivals(step.number)
         return outcomes
+
+    def came_back_as_sent(self, step: Step, outcome: Any) -> bool:
+        """Was there no memory to hand a message back? Then it still says what was to be sent."""
+        if step.operation not in ("send", "send_bytes") or outcome[0] != m.SEND_TIMED_OUT:
+            return False
+        letter = self.resolve(step.arguments[0])
+        sent = letter.encode(lambda data: 0) if isinstance(letter, Letter) else letter
+        return bool(outcome[1] == decode(sent, lambda address, size: bytes(size)))
 
     def hands_out(self, step: Step) -> bool:
         """May this step have to find memory for what is received or handed back?"""

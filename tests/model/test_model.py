@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import drive
+import mach_numbers as m
 import pytest
 from drive import Settings, explore, shrink, steps_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from model import Model, Task
-from operations import OPERATIONS, draw_step
+from operations import OPERATIONS, Scene, Step, draw_step
 from tables import Table
+from wire import PORT, Letter
 from worlds import ModelWorld
 
 
@@ -50,8 +52,12 @@ class Compared(RuleBasedStateMachine):
         drive.compare_state(self.scene, self.number)
 
     def teardown(self) -> None:
-        for world in self.scene.worlds:
-            world.close()
+        close(self.scene)
+
+
+def close(scene: Scene) -> None:
+    for world in scene.worlds:
+        world.close()
 
 
 def add_rule(operation: str) -> None:
@@ -98,6 +104,35 @@ def test_allocations_fail_whole() -> None:
     settings = Settings(seed=20_261, steps=8_000, policy="random", faults=True)
     finding = explore(settings)
     assert not finding.text, f"{settings}: {finding.text}"
+
+
+def full_port_and_full_table() -> tuple[Scene, Step]:
+    """A task with room for few names, and a message that finds no room in its only busy port."""
+    scene = drive.make_scene(Settings())
+    port = 0x103
+    calls: list[tuple[str, tuple[object, ...]]] = [("create_task", ("a", 0, False))]
+    calls += [("allocate", (m.RIGHT_RECEIVE,))] * 14
+    calls += [("set_attributes", (port, m.LIMITS_INFO, (0,)))]
+    for number, (call, arguments) in enumerate(calls):
+        drive.perform(scene, Step(number, call, 0, arguments))
+    letter = Letter(port, m.MAKE_SEND, items=((PORT, 0x203, m.MAKE_SEND),))
+    return scene, Step(len(calls), "send", 0, (letter, m.OPTION_SEND))
+
+
+def test_message_that_cannot_be_handed_back_comes_as_it_was() -> None:
+    """Where memory for that is short, too, nothing has changed; when repeated it is handed back."""
+    came_as_sent = 0
+    for at in range(1, 9):
+        scene, step = full_port_and_full_table()
+        scene.worlds[1].fault = at
+        outcome = scene.outcome(step, 1)
+        scene.worlds[1].fault = 0
+        if scene.came_back_as_sent(step, outcome):
+            came_as_sent += 1
+            drive.compare_state(scene, step.number)
+            drive.perform(scene, step)
+        close(scene)
+    assert came_as_sent
 
 
 @pytest.fixture
