@@ -9,11 +9,12 @@ a step therefore means the same after other steps have been taken away.
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
-from model import Entry, Name, Port, Task
+from model import ASKED_OF_SPACE, Entry, Name, Port, PortSet, Task
 from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter, decode
 from worlds import ModelWorld, Refused, World
 
@@ -224,6 +225,26 @@ class Chooser:
     def guard(self) -> int:
         return self.pick((0, 1, 2, 0xDEAD_BEEF_0000_0001))
 
+    def guarded(self) -> int | Ref:
+        """A name to receive from, of a guarded port if there is one."""
+        guarded = [
+            name
+            for name, entry in self.scene.table(self.task).items()
+            if isinstance(entry.object, Port)
+            and entry.types & m.TYPE_RECEIVE
+            and entry.object.guarded
+        ]
+        if guarded and self.chance(60):
+            return self.scene.ref(self.task, self.pick(guarded))
+        return self.name(m.TYPE_RECEIVE)
+
+    def guard_of(self, name: int | Ref) -> int:
+        """The port's guard, usually."""
+        entry = self.value(name)
+        if entry and isinstance(entry.object, Port) and self.chance(70):
+            return entry.object.context
+        return self.guard()
+
     def right(self) -> int:
         return self.pick((0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 17))
 
@@ -245,7 +266,7 @@ class Chooser:
     def as_task(self, task: int) -> Chooser:
         return Chooser(self.scene, self.draw, task)
 
-    def bytes(self, length: int) -> bytes:
+    def data(self, length: int) -> bytes:
         return bytes(self.draw.below(256) for _ in range(length))
 
     def letter(self) -> Letter:
@@ -257,6 +278,8 @@ class Chooser:
             reply = dest if self.chance(10) else self.name(PORT_TYPES)
             reply_type = self.disposition(reply, moves=1)
         items = tuple(self.item() for _ in range(self.pick((0, 0, 0, 1, 1, 2, 3))))
+        if any(item[0] == RAW for item in items):
+            items = without_addresses(items)
         letter = Letter(
             dest,  # type: ignore[arg-type]
             self.disposition(dest, moves=1),
@@ -264,7 +287,7 @@ class Chooser:
             reply_type,
             self.pick((0, 1, 100, 100, 101, 102, 103, -1, 2**31 - 1, -(2**31))),
             items,
-            self.bytes(4 * self.draw.below(5)),
+            self.data(4 * self.draw.below(5)),
         )
         return self.broken(letter) if self.chance(4) else letter
 
@@ -272,9 +295,9 @@ class Chooser:
         how = self.draw.below(5)
         if how == 0:
             return letter._replace(cut=1 + self.draw.below(30))
-        if how == 1:  # an address left over as data would be another in each world
-            ports = tuple(item for item in letter.items if item[0] == PORT)
-            return letter._replace(items=ports, claimed=self.draw.below(6))
+        if how == 1:
+            items = without_addresses(letter.items)
+            return letter._replace(items=items, claimed=self.draw.below(6))
         if how == 2:
             return letter._replace(more_bits=1 << self.draw.below(32))
         if how == 3:
@@ -287,13 +310,25 @@ class Chooser:
             name = self.name(PORT_TYPES | m.TYPE_DEAD_NAME)
             return PORT, name, self.disposition(name)
         if kind < 75:
-            return MEMORY, self.bytes(self.draw.below(9)), self.chance(50)
+            return MEMORY, self.data(self.draw.below(9)), self.chance(50)
         if kind < 90:
             return self.ports()
         if kind < 98:
-            context, flags = self.guard(), self.pick((0, 0, 1, 2))
-            return GUARDED, self.name(m.TYPE_RECEIVE), m.MOVE_RECEIVE, context, flags
-        return RAW, self.bytes(12)
+            name, flags = self.name(m.TYPE_RECEIVE), self.pick((0, 0, 1, 2))
+            return GUARDED, name, m.MOVE_RECEIVE, self.guard_of(name), flags
+        return RAW, self.raw()
+
+    def raw(self) -> bytes:
+        """A descriptor that nobody would write, of one of the types, or nearly."""
+        type_ = self.draw.below(6)
+        address = self.pick((0, 1, 0x103, 0xFFFFFFFF, 2**64 - 1))
+        flags = self.pick((0, 1, 3, 4)), self.pick((0, 0, 1, 2))
+        head = struct.pack("<QBB", address, *flags)
+        head += bytes((self.pick((0, *m.DISPOSITIONS, 22)), type_))
+        if type_ == m.DESCRIPTOR_PORT or self.chance(20):
+            return head
+        sizes = (0, 0, 1, m.MESSAGE_PORTS_MAX + 1, m.MESSAGE_MAX, m.MESSAGE_MAX + 1, 0xFFFFFFFF)
+        return head + struct.pack("<I", self.pick(sizes))
 
     def ports(self) -> tuple[Any, ...]:
         """An array of port rights, all with the disposition of the first."""
@@ -318,7 +353,8 @@ class Chooser:
         return self.name(m.TYPE_RECEIVE | m.TYPE_PORT_SET)
 
     def receive_option(self) -> int:
-        option = self.pick((0, 1, 2, 3, 4, 7)) << 24 | m.OPTION_RCV_GUARDED_DESC
+        trailer = self.pick((0, 1, 2, 3, 4, 7)) if self.chance(95) else self.pick((5, 9, 0x10))
+        option = trailer << 24 | m.OPTION_RCV_GUARDED_DESC * self.chance(80)
         if self.chance(30):
             option |= m.OPTION_RCV_LARGE
         if self.chance(30):
@@ -327,6 +363,11 @@ class Chooser:
 
     def receive_size(self) -> int:
         return 4096 if self.chance(90) else self.draw.below(80)
+
+
+def without_addresses(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What has no address in it: taken for something else, it would differ in each world."""
+    return tuple(item for item in items if item[0] not in (MEMORY, PORTS))
 
 
 Drawer = Callable[[Chooser], tuple[Any, ...]]
@@ -405,9 +446,10 @@ def draw_peek(c: Chooser) -> tuple[Any, ...]:
 
 
 def draw_assert(c: Chooser) -> tuple[Any, ...]:
-    guard = c.guard()
+    name = c.guarded()
+    guard = c.guard_of(name)
     info = c.pick(((guard & 0xFFFFFFFF, guard >> 32),) * 5 + ((), (1,)))
-    return c.name(m.TYPE_RECEIVE), c.pick((8, 8, 8, 2)), info
+    return name, c.pick((8, 8, 8, 2)), info
 
 
 def draw_set_special(c: Chooser) -> tuple[Any, ...]:
@@ -459,7 +501,8 @@ def draw_mod_refs(c: Chooser) -> tuple[Any, ...]:
 
 
 def draw_destruct(c: Chooser) -> tuple[Any, ...]:
-    return c.name(m.TYPE_RECEIVE), c.pick((0, 0, -1, -1, -2, 1, -(2**31))), c.guard()
+    name = c.name(m.TYPE_RECEIVE)
+    return name, c.pick((0, 0, -1, -1, -2, 1, -(2**31))), c.guard_of(name)
 
 
 def draw_insert_right(c: Chooser) -> tuple[Any, ...]:
@@ -478,6 +521,29 @@ def draw_extract_right(c: Chooser) -> tuple[Any, ...]:
 
 def draw_member(c: Chooser) -> tuple[Any, ...]:
     return c.name(m.TYPE_RECEIVE), c.name(m.TYPE_PORT_SET)
+
+
+def draw_joined(c: Chooser) -> tuple[Any, ...]:
+    """A port and a set it is in, usually."""
+    sets = [
+        (name, entry.object)
+        for name, entry in c.scene.table(c.task).items()
+        if isinstance(entry.object, PortSet)
+    ]
+    pairs = [(port.name, name) for name, pset in sets for port in pset.members]
+    if not pairs or c.chance(40):
+        return draw_member(c)
+    return tuple(c.scene.ref(c.task, name) for name in c.pick(pairs))
+
+
+def draw_move_member(c: Chooser) -> tuple[Any, ...]:
+    name, after = draw_member(c)
+    return name, m.NULL if c.chance(25) else after
+
+
+def draw_guarded(c: Chooser) -> tuple[Any, ...]:
+    name = c.guarded()
+    return name, c.guard_of(name)
 
 
 def draw_get_attributes(c: Chooser) -> tuple[Any, ...]:
@@ -519,7 +585,7 @@ def draw_send_receive(c: Chooser) -> tuple[Any, ...]:
 
 def draw_short_send(c: Chooser) -> tuple[Any, ...]:
     id_ = c.pick((0, 100, 101, 102, 103))
-    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.bytes(c.draw.below(9)), id_
+    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.data(c.draw.below(9)), id_
 
 
 def draw_short_receive(c: Chooser) -> tuple[Any, ...]:
@@ -543,7 +609,14 @@ def run_long_receive(scene: Scene, place: int, step: Step, arguments: tuple[Any,
 
 
 def draw_bytes(c: Chooser) -> tuple[Any, ...]:
-    return c.bytes(c.draw.below(90)), m.OPTION_SEND
+    """Anything, or a good header before words that may be descriptors."""
+    if c.chance(50):
+        return c.data(c.draw.below(90)), m.OPTION_SEND
+    dest = c.name(PORT_TYPES)
+    words = b"".join(struct.pack("<I", c.word()) for _ in range(c.draw.below(6)))
+    bits = c.pick((0, m.BITS_COMPLEX))
+    letter = Letter(dest, c.disposition(dest, moves=1), data=words, more_bits=bits)  # type: ignore[arg-type]
+    return letter, m.OPTION_SEND
 
 
 def by_name(types: int) -> Drawer:
@@ -573,6 +646,7 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(30, "allocate", draw_allocate),
         mach(6, "allocate_name", draw_allocate_name),
         mach(6, "construct", draw_construct),
+        mach(1, "names", lambda c: ()),
         mach(6, "type", by_name(ANY_TYPE)),
         mach(6, "get_refs", lambda c: (c.name(ANY_TYPE), c.right())),
         mach(20, "mod_refs", draw_mod_refs),
@@ -580,8 +654,8 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(10, "destroy", by_name(ANY_TYPE)),
         mach(6, "destruct", draw_destruct),
         mach(6, "insert_member", draw_member),
-        mach(4, "extract_member", draw_member),
-        mach(4, "move_member", draw_member),
+        mach(4, "extract_member", draw_joined),
+        mach(4, "move_member", draw_move_member),
         mach(3, "get_set_status", by_name(m.TYPE_PORT_SET)),
         mach(3, "get_attributes", draw_get_attributes),
         mach(8, "set_attributes", draw_set_attributes),
@@ -595,8 +669,8 @@ OPERATIONS: dict[str, Operation] = dict(
             "guard_with_flags",
             lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.pick((0, 1, 1, 2, 3, 4))),
         ),
-        mach(4, "unguard", by_receive(Chooser.guard)),
-        mach(2, "swap_guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.guard())),
+        mach(4, "unguard", draw_guarded),
+        mach(2, "swap_guard", lambda c: (*draw_guarded(c), c.guard())),
         mach(20, "request_notification", draw_request),
         mach(4, "peek", draw_peek),
         ("reload", Operation(2, lambda c: (c.draw.below(50),), run_reload)),
@@ -634,6 +708,12 @@ OPERATIONS: dict[str, Operation] = dict(
         ("send_bytes", Operation(2, draw_bytes, run_mach_msg)),
     ]
 )
+# The same by another task: whatever is asked of the one whose space is acted on.
+OPERATIONS |= {
+    call: Operation(1, draw_with_caller(OPERATIONS[plain].draw), mach_call_between(call))
+    for call in ASKED_OF_SPACE
+    if call not in OPERATIONS and (plain := call.removeprefix("mach_port_")) in OPERATIONS
+}
 # What an allocation that fails must undo, and the codes that say so.
 UNDONE = set(OPERATIONS) - {"create_task", "terminate", "send_receive", "reload"}
 SHORTAGES: list[Any] = [("refused", m.RESOURCE_SHORTAGE), (m.RESOURCE_SHORTAGE, None)]

@@ -13,11 +13,34 @@ import pytest
 from drive import Settings, explore, shrink, steps_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from model import Model, Task
+from model import ASKED_OF_SPACE, Model, Task
 from operations import OPERATIONS, Scene, Step, draw_step
 from tables import Table
 from wire import PORT, Letter
 from worlds import ModelWorld
+
+MESSAGES = ("send", "receive", "send_receive", "send_bytes")
+MESSAGE_CODES = {
+    m.SUCCESS,
+    m.SEND_INVALID_DEST,
+    m.SEND_TIMED_OUT,
+    m.SEND_INVALID_VOUCHER,
+    m.SEND_MSG_TOO_SMALL,
+    m.SEND_INVALID_REPLY,
+    m.SEND_INVALID_RIGHT,
+    m.SEND_INVALID_MEMORY,
+    m.SEND_TOO_LARGE,
+    m.SEND_INVALID_TYPE,
+    m.SEND_INVALID_HEADER,
+    m.SEND_NO_GRANT_DEST,
+    m.SEND_MSG_FILTERED,
+    m.RCV_INVALID_NAME,
+    m.RCV_TIMED_OUT,
+    m.RCV_TOO_LARGE,
+    m.RCV_INVALID_DATA,
+    m.RCV_INVALID_TRAILER,
+    m.RCV_BODY_ERROR | m.IPC_SPACE,
+}
 
 
 class Drawn:
@@ -133,6 +156,28 @@ def test_message_that_cannot_be_handed_back_comes_as_it_was() -> None:
             drive.perform(scene, step)
         close(scene)
     assert came_as_sent
+
+
+def test_every_operation_comes_about() -> None:
+    """Drawn often enough, and well enough to be done; and mach_msg meets each of its codes."""
+    settings = Settings(seed=5, policy="random", against="model")
+    scene = drive.make_scene(settings, alone=True)
+    done, codes = set(), set()
+    for step in drive.random_steps(scene, settings._replace(steps=40_000)):
+        outcome = scene.perform(step)[0]
+        if isinstance(outcome, tuple) and outcome and outcome[0] == "refused":
+            continue
+        if step.operation in MESSAGES:
+            codes.add(outcome[0])
+            done |= {step.operation} if outcome[0] == m.SUCCESS else set()
+        else:
+            done.add(step.operation)
+    assert set(OPERATIONS) - done == set()
+    assert codes >= MESSAGE_CODES
+
+
+def test_what_is_asked_of_a_space_is_done_by_others() -> None:
+    assert set(ASKED_OF_SPACE) <= set(OPERATIONS)
 
 
 @pytest.fixture
