@@ -88,8 +88,8 @@ wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where n
 	.venv/bin/python -m build --outdir dist
 	.venv/bin/python tools/check_wheel.py dist/*.whl
 
-clean: ## remove all that make has made
-	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so
+clean: ## remove all that make has made, except figures in benchmarks/results
+	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi-demo
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
