@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
 from model import ASKED_OF_SPACE, Entry, Name, Port, PortSet, Task
-from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter, decode
+from wire import GUARDED, MEMORY, PORT, PORTS, RAW, VOLATILE, Letter, decode
 from worlds import ModelWorld, Refused, World
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ GARBAGE = (0x4203, 0xFFFF03, 0x7FFFFFFF, 0x80000003, 1, 3, 0x100)
 PORT_TYPES = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
 ANY_TYPE = PORT_TYPES | m.TYPE_PORT_SET | m.TYPE_DEAD_NAME
 LABELS = ("a", "b", "c", "d")
+ADDRESSED = {MEMORY, VOLATILE, PORTS}  # items that are an address of something
 
 
 class Draw(Protocol):
@@ -155,7 +156,7 @@ class Scene:
         entries = self.table(step.task).values() if step.operation == "receive" else ()
         ports = [entry.object for entry in entries if isinstance(entry.object, Port)]
         waiting = any(kmsg.has_memory() for port in ports for kmsg in port.queue)
-        return waiting or bool({MEMORY, PORTS} & kinds)
+        return waiting or bool(ADDRESSED & kinds)
 
     def note_arrivals(self, number: int) -> None:
         """Gives a `Ref` to every name that came into being in this step."""
@@ -310,7 +311,8 @@ class Chooser:
             name = self.name(PORT_TYPES | m.TYPE_DEAD_NAME)
             return PORT, name, self.disposition(name)
         if kind < 75:
-            return MEMORY, self.data(self.draw.below(9)), self.chance(50)
+            memory = VOLATILE if self.chance(20) else MEMORY
+            return memory, self.data(self.draw.below(9)), self.chance(50)
         if kind < 90:
             return self.ports()
         if kind < 98:
@@ -367,7 +369,7 @@ class Chooser:
 
 def without_addresses(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """What has no address in it: taken for something else, it would differ in each world."""
-    return tuple(item for item in items if item[0] not in (MEMORY, PORTS))
+    return tuple(item for item in items if item[0] not in ADDRESSED)
 
 
 Drawer = Callable[[Chooser], tuple[Any, ...]]
