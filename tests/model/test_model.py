@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,9 +267,28 @@ def test_child_that_raises_says_where() -> None:
     assert "in stumble" in text
 
 
+PRINT_STEPS = """
+import drive
+settings = drive.Settings(seed=9, against="model", policy="random")
+for step in drive.steps_of(settings, 2_000):
+    print(step)
+"""
+
+
 def test_same_seed_same_steps() -> None:
-    settings = Settings(seed=9, against="model")
-    assert steps_of(settings, 300) == steps_of(settings, 300)
+    """In any process: nothing hangs on hashes or addresses."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", PRINT_STEPS],
+            cwd=Path(drive.__file__).parent,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert len(told[0].splitlines()) == 2_000
 
 
 def test_policy_table_is_stable() -> None:
