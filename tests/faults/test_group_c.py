@@ -134,6 +134,15 @@ def test_c6_sequence_numbers_wrap(world: World) -> None:
     world.kernel.verify()
 
 
+def test_c6_counts_begin_anew_where_a_receive_right_arrives(world: World) -> None:
+    """As in Mach: who takes a port over cannot tell from them what was before."""
+    inbox = world.server.receive_right(world.inbox)
+    assert world.send(message(world.dest))[0] == world.receive()[0] == 0
+    assert (inbox.status.seqno, inbox.status.mscount > 0) == (1, True)
+    moved = inbox.move_receive(world.client)
+    assert (moved.status.seqno, moved.status.mscount) == (0, 0)
+
+
 def test_c7_trace_sequence() -> None:
     pytest.skip("sequences of records are 64 bits: 500 years at a record a nanosecond and less")
 

@@ -103,6 +103,17 @@ def test_f1_raises(scene: Scene, error: Exception) -> None:
     assert scene.sends() is None, "what failed is asked again"
 
 
+def test_f1_a_failure_is_not_remembered() -> None:
+    """Answers are cached, failures are not: a module that comes to itself is heard."""
+    module = Scripted(uncached=False)
+    with Kernel(policies=[module]) as kernel:
+        task = kernel.create_task("task")
+        module.act = raising(ValueError("no"))
+        assert not kernel.access(task, task, "mach_port", "send")
+        module.act = None
+        assert kernel.access(task, task, "mach_port", "send")
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=repr)
 def test_f2_raises_base_exceptions(scene: Scene, error: BaseException) -> None:
     scene.module.act = raising(error)

@@ -250,7 +250,9 @@ def test_use_recv_refused_in_a_set() -> None:
         scene.refuse(("server", "inbox", "mach_port", "use_recv"))
         scene.client.send(scene.dest, b"kept", timeout=0)
         to_other.send(b"served", timeout=0)
+        scene.kernel.audit.drain()
         assert scene.receive(both.name)[1][24:32] == b"served\0\0"
+        assert len(scene.kernel.audit.drain()) == 0, "nothing was refused to the receiver"
         refused(scene.kernel, lambda: scene.receive(both.name), "MACH_RCV_INVALID_NAME")
 
 
