@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_EXAMPLES = [page for page in PAGES if EXAMPLE.search(page.read_text())]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -27,7 +28,7 @@ def examples(page: Path) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
 def test_examples_run(page: Path, tmp_path: Path) -> None:
     program = tmp_path / page.with_suffix(".py").name
     program.write_text(examples(page))
