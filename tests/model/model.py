@@ -19,7 +19,8 @@ What is decided here, once:
 * A message that would carry a receive right into its own queue is accepted and destroyed (Mach).
 * Dead names appear at once when a port dies. A real kernel may convert lazily; nobody can tell.
 * A port that dies tells the latest request first; its queue is destroyed when the call is over,
-  first in, first out, so that a chain of ports costs no stack.
+  first in, first out, so that a chain of ports costs no stack. A name that goes in the same call
+  tells who asked about it then.
 * A call that fails leaves the rights it was given with the caller (Mach's in-process form), and
   insert_right decides where a right may stand before it moves.
 * Extracting a dead name yields MACH_PORT_DEAD; a receive right that may not move is INVALID_RIGHT;
@@ -375,7 +376,7 @@ class Model:
         if name == "mach_port_get_attributes" and self.no_port(*arguments):
             return ()
         if name in ("mach_port_allocate", "mach_port_allocate_name"):
-            need(arguments[0] in ALLOCATED, m.INVALID_VALUE)
+            need(arguments[0] in ALLOCATED and m.NULL not in arguments[1:], m.INVALID_VALUE)
         if name == "mach_port_construct":
             self.check_options(*arguments)
         need(task.alive and self.caller.alive, m.INVALID_TASK)
@@ -405,8 +406,12 @@ class Model:
         task.free.append(name >> 8)
 
     def tell_deleted(self, task: Task, name: int) -> None:
-        """Whoever asked about this name hears that it is gone."""
+        """Whoever asked about this name hears that it is gone, or that it was dead already."""
         entry = task.table[name]
+        for requests in self.obituaries:
+            for request in [each for each in requests if (each.task, each.name) == (task, name)]:
+                requests.remove(request)
+                self.note_name(m.NOTIFY_DEAD_NAME, request.notify, name)
         if entry.request:
             self.forget(entry)
             self.note_name(m.NOTIFY_PORT_DELETED, entry.request.notify, name)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
 from model import ASKED_OF_SPACE, Entry, Name, Port, PortSet, Task
-from wire import GUARDED, MEMORY, PORT, PORTS, RAW, VOLATILE, Letter, decode
+from wire import GUARDED, MEMORY, PORT, PORTS, RAW, VOLATILE, Arrived, Letter, decode
 from worlds import ModelWorld, Refused, World
 
 T = TypeVar("T")
@@ -135,8 +135,10 @@ class Scene:
         self.worlds[1].fault = at
         outcome = self.outcome(step, 1)
         self.worlds[1].fault = 0
-        if outcome in SHORTAGES or self.came_back_as_sent(step, outcome):
+        if outcome in SHORTAGES:
             return []
+        if self.came_back_as_sent(step, outcome):
+            return self.perform(step) if gives_receive(outcome[1]) else []
         outcomes = [self.outcome(step, 0), outcome]
         self.note_arrivals(step.number)
         return outcomes
@@ -365,6 +367,15 @@ class Chooser:
 
     def receive_size(self) -> int:
         return 4096 if self.chance(90) else self.draw.below(80)
+
+
+def gives_receive(message: Arrived) -> bool:
+    """Does it carry a receive right? One that was taken and handed back looks as it was sent.
+
+    It has lost its counts and guard, though. Doing it again comes to the same in either case.
+    """
+    kinds = (PORT, GUARDED)
+    return any(item[0] in kinds and item[2] == m.MOVE_RECEIVE for item in message.items)
 
 
 def without_addresses(items: tuple[Any, ...]) -> tuple[Any, ...]:

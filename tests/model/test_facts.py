@@ -1137,6 +1137,17 @@ def test_a4_send_once_notification_is_a_bare_header(a: Party) -> None:
     assert (note.bits, note.size, note.remote, note.local) == (0x1200, 24, 0, notify)
 
 
+def test_a4_names_of_a_task_that_ends_tell_in_their_order(a: Party, b: Party) -> None:
+    """The port of the first name is dead when the second goes: its asker hears that, and then."""
+    told = a.port()
+    once = b.once(b.port())
+    notify, last = b.take(a, told, m.MAKE_SEND_ONCE), b.take(a, told, m.MAKE_SEND_ONCE)
+    assert once < notify < last
+    b.request_notification(once, m.NOTIFY_DEAD_NAME, 0, notify, m.MOVE_SEND_ONCE)
+    b.terminate()
+    assert a.told(told) == [(m.NOTIFY_DEAD_NAME, once), (m.NOTIFY_SEND_ONCE, 0)]
+
+
 # ---- B1: sending ----------------------------------------------------------------------------
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import drive
 import mach_numbers as m
 import pytest
+from core_world import CoreWorld
 from drive import Settings, explore, shrink, steps_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from model import ASKED_OF_SPACE, Model, Task
 from operations import OPERATIONS, Scene, Step, draw_step
+from party import Party, refused
 from tables import Table
 from wire import PORT, Letter
 from worlds import ModelWorld
@@ -132,7 +134,7 @@ def test_allocations_fail_whole() -> None:
     assert not finding.text, f"{settings}: {finding.text}"
 
 
-def full_port_and_full_table() -> tuple[Scene, Step]:
+def full_port_and_full_table(carried: int) -> tuple[Scene, Step]:
     """A task with room for few names, and a message that finds no room in its only busy port."""
     scene = drive.make_scene(Settings())
     port = 0x103
@@ -141,7 +143,7 @@ def full_port_and_full_table() -> tuple[Scene, Step]:
     calls += [("set_attributes", (port, m.LIMITS_INFO, (0,)))]
     for number, (call, arguments) in enumerate(calls):
         drive.perform(scene, Step(number, call, 0, arguments))
-    letter = Letter(port, m.MAKE_SEND, items=((PORT, 0x203, m.MAKE_SEND),))
+    letter = Letter(port, m.MAKE_SEND, items=((PORT, 0x203, carried),))
     return scene, Step(len(calls), "send", 0, (letter, m.OPTION_SEND))
 
 
@@ -149,7 +151,7 @@ def test_message_that_cannot_be_handed_back_comes_as_it_was() -> None:
     """Where memory for that is short, too, nothing has changed; when repeated it is handed back."""
     came_as_sent = 0
     for at in range(1, 9):
-        scene, step = full_port_and_full_table()
+        scene, step = full_port_and_full_table(m.MAKE_SEND)
         scene.worlds[1].fault = at
         outcome = scene.outcome(step, 1)
         scene.worlds[1].fault = 0
@@ -159,6 +161,40 @@ def test_message_that_cannot_be_handed_back_comes_as_it_was() -> None:
             drive.perform(scene, step)
         close(scene)
     assert came_as_sent
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_receive_right_that_is_handed_back_looks_as_sent(at: int) -> None:
+    """Though it has lost its counts. Send rights beside it keep the names, and one is moved."""
+    scene, step = full_port_and_full_table(m.MOVE_RECEIVE)
+    letter = step.arguments[0]._replace(dest_type=m.MOVE_SEND)
+    before = [
+        ("insert_right", (letter.dest, letter.dest, m.MAKE_SEND, 0)),
+        ("insert_right", (0x203, 0x203, m.MAKE_SEND, 0)),
+        ("set_mscount", (0x203, 7)),
+    ]
+    for number, (call, arguments) in enumerate(before, step.number):
+        drive.perform(scene, Step(number, call, 0, arguments))
+    sent = Step(step.number + len(before), "send", 0, (letter, m.OPTION_SEND))
+    drive.perform(scene, sent, at)
+    drive.compare_state(scene, sent.number)
+    close(scene)
+
+
+def allows_no_insert(_subject: str, _object: str, _class: str, permission: str) -> bool:
+    return permission != "insert_right"
+
+
+@pytest.mark.parametrize("make", [ModelWorld, CoreWorld])
+def test_nonsense_is_refused_before_anybody_is_asked(make: type[ModelWorld | CoreWorld]) -> None:
+    world = make(allows_no_insert)
+    a, b = Party(world, "a"), Party(world, "b")
+    by_other = {"caller": b.task}
+    refused(m.NO_ACCESS, a.allocate_name, m.RIGHT_RECEIVE, 0x103, **by_other)
+    refused(m.INVALID_VALUE, a.allocate_name, m.RIGHT_RECEIVE, m.NULL, **by_other)
+    refused(m.NO_ACCESS, a.construct, 0, 0, 0, **by_other)
+    refused(m.INVALID_VALUE, a.construct, m.MPO_QLIMIT, m.QLIMIT_MAX + 1, 0, **by_other)
+    world.close()
 
 
 def test_every_operation_comes_about() -> None:
