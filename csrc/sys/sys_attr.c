@@ -556,10 +556,16 @@ static int cancel_request(struct request_call *args, struct entry *entry) {
     return code;
 }
 
+/* The right that is given away loses its name, and who asked about that name is told: here, in the queue in question? */
+static bool told_here(const struct request_call *args, const struct port *port) {
+    const struct entry *given = args->notify_entry;
+    return args->how->takes && given->request && given->request->notify == port;
+}
+
 /* Room already, and the caller wants to know: there is nothing to wait for. */
 static bool possible_now(const struct request_call *args, const struct entry *entry) {
     const struct port *port = entry->object;
-    bool full = port->msgcount >= port->qlimit && !(port->flags & PORT_HANDLER);
+    bool full = port->msgcount + told_here(args, port) >= port->qlimit && !(port->flags & PORT_HANDLER);
     return args->id == MACH_NOTIFY_SEND_POSSIBLE && args->sync &&
            (!full || entry_type(entry) & MACH_PORT_TYPE_SEND_ONCE);
 }

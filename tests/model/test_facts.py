@@ -1040,6 +1040,17 @@ def test_a4_send_possible_fires_when_the_queue_gets_room(a: Party) -> None:
     assert a.empty(notify)
 
 
+def test_a4_send_possible_waits_where_the_right_given_fills_the_queue(a: Party) -> None:
+    """The name of the right that is given is gone before there is anything to be told of room."""
+    name = a.port(sends=1)
+    a.limit(name, 1)
+    once = a.once(name)
+    a.notify(once, m.NOTIFY_SEND_POSSIBLE, 0, name)
+    a.request_notification(name, m.NOTIFY_SEND_POSSIBLE, 1, once, m.MOVE_SEND_ONCE)
+    assert a.kind(name) & m.TYPE_SPREQUEST
+    assert a.told(name) == [(m.NOTIFY_PORT_DELETED, once), (m.NOTIFY_SEND_POSSIBLE, name)]
+
+
 def test_a4_send_possible_armed_by_a_send(a: Party) -> None:
     name, notify = a.port(sends=1), a.port()
     a.notify(name, m.NOTIFY_SEND_POSSIBLE, 0, notify)
