@@ -3,6 +3,7 @@
 
 import os
 import random
+import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,8 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_sessionstart() -> None:
-    """Refuse to test another build than the one asked for, or none."""
+    """Refuse to test another build than the one asked for, or none; let Ctrl-C be Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     try:
         from pympi import _ffi
     except ImportError as error:
