@@ -285,18 +285,6 @@ int pm_port_swap_guard(struct pm_task *caller, struct pm_task *task, uint32_t na
 
 /* ==== label, interface, handler, event =========================================================================== */
 
-static int check_relabel(struct call *call, const struct port *port, uint32_t sid) {
-    int from = call_check_port(call, port, PM_MACH_PORT__relabelfrom, KERN_NO_ACCESS);
-    if (from && from != CALL_MISS) return from;
-    int to = call_check(call, sid, PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelto, KERN_NO_ACCESS);
-    if (to && to != CALL_MISS) return to;
-    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return from ? from : to;
-    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = port->sid, .label = sid,
-                                .tclass = PM_CLASS_MACH_PORT};
-    const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return !answer || from || to ? CALL_MISS : call_answer(answer);
-}
-
 /* Only that the name denotes a port is asked, as in SEDarwin: any right will do. */
 static int attempt_relabel(struct call *call) {
     struct attr_call *args = (struct attr_call *)call;
@@ -308,7 +296,8 @@ static int attempt_relabel(struct call *call) {
     if (entry_type(entry) & (MACH_PORT_TYPE_PORT_SET | MACH_PORT_TYPE_DEAD_NAME)) return code ? code : KERN_INVALID_RIGHT;
     if (!sids_alive(&call->kernel->sids, args->a)) return KERN_INVALID_ARGUMENT;
     struct port *port = entry->object;
-    int relabel = check_relabel(call, port, args->a);
+    call->site.port = port->id;
+    int relabel = call_check_relabel(call, &port_relabelling, port->sid, args->a);
     if (relabel) return relabel;
     code = code ? code : call_ready(call);
     if (!code) port_relabel(call_ipc(call), port, args->a);

@@ -171,6 +171,42 @@ def test_failing_port_labels_make_no_port() -> None:
         assert task.names() == {}
 
 
+class Fixed(PolicyModule):
+    """Lets no label change, by code alone; remembers what it was asked."""
+
+    name = "fixed"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def check_relabel(self, subject: Any, old: Any, new: Any, tclass: Any) -> int:
+        self.asked.append((subject, old, new, tclass.name))
+        return mach.KERN_DENIED
+
+
+def test_a_label_that_is_chosen_at_birth_is_a_relabelling() -> None:
+    with Kernel(policies=[Fixed()]) as kernel:
+        task = kernel.create_task("task", label="fixed/a")
+        port = task.allocate_port()
+        for change in (
+            lambda: task.allocate_port("fixed/b"),
+            lambda: port.relabel("fixed/b"),
+            lambda: task.relabel("fixed/b"),
+        ):
+            with pytest.raises(MachError) as caught:
+                change()
+            assert caught.value.code == mach.KERN_DENIED
+        assert (task.names(), task.label, port.label) == (
+            {port.name: 0x20000},
+            "fixed/a",
+            "fixed/a",
+        )
+        asked = kernel.policies["fixed"].asked  # type: ignore[attr-defined]
+        tclasses = ["mach_port", "mach_port", "mach_task"]
+        assert asked == [("a", "a", "b", tclass) for tclass in tclasses]
+        assert task.allocate_port("fixed/a").label == "fixed/a", "that is no change"
+
+
 class Children(PolicyModule):
     """Labels what is new: ports by their issuer, tasks a generation below their parent."""
 
