@@ -2,6 +2,7 @@
 """The compiled part of the build; all else is in pyproject.toml."""
 
 import os
+import runpy
 import sys
 import sysconfig
 from pathlib import Path
@@ -33,12 +34,20 @@ def variant() -> str:
     return "-".join(chosen).replace(",", "-").lower() or "release"
 
 
+def modules() -> list[str]:
+    """Return the modules cffi builds: the core, and the binding of libsepol where that is."""
+    found = ["csrc/build_ffi.py:ffibuilder"]
+    if runpy.run_path("csrc/sepol/build_ffi.py")["wanted"]():
+        found.append("csrc/sepol/build_ffi.py:ffibuilder")
+    return found
+
+
 options = {"build": {"build_base": f"build/{variant()}"}}
 if not (sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount")):
     options["bdist_wheel"] = {"py_limited_api": "cp310"}
 
 setup(
-    cffi_modules=["csrc/build_ffi.py:ffibuilder"],
+    cffi_modules=modules(),
     cmdclass={"build_ext": BuildCore},
     options=options,
 )

@@ -52,4 +52,6 @@ ROWS = [
     Row("9z", "bound_zeromq", BOUND, "pyzmq inproc", 0.6, 0.4),
     Row("9q", "bound_queue", BOUND, "queue.Queue", 0.25, 0.15),
     Row("9s", "bound_simpy", BOUND, "SimPy Store", 0.10, 0.05),
+    Row("10d", "te_decide", "a decision of te, 10,000 rules", "of a module without opinion"),
+    Row("10m", "te_miss", "a miss through te, 10,000 rules", "through a module without opinion"),
 ]

@@ -7,6 +7,7 @@
 #include "sec/avc.c"
 #include "sec/iface.c"
 #include "sec/mac.c"
+#include "sec/report.c"
 #include "sec/sid.c"
 #include "sec/trace.c"
 

@@ -226,6 +226,14 @@ enum pm_policy_flag { PM_POLICY_LOADED = 1, PM_POLICY_PERMISSIVE = 2, PM_POLICY_
 int pm_kernel_set_policy(struct pm_kernel *kernel, uint32_t flags);
 uint32_t pm_kernel_epoch(struct pm_kernel *kernel);
 
+/* Counting operations that met reported permissions: a table of this many rows, for each (subject, object, class, permissions
+ * asked and reported) one; 0 is off. What was counted is forgotten. KERN_RESOURCE_SHORTAGE: nothing has changed. */
+struct pm_report { uint32_t ssid, tsid, tclass, report, operation, reserved; uint64_t count; };    /* operation: the first */
+int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows);
+/* Moves the rows out, and into *lost how many operations found no row; capacity is at least the rows there may be, else
+ * -KERN_INVALID_ARGUMENT. SIDs are those of the time: who wants to know their labels keeps references. */
+int64_t pm_kernel_take_reports(struct pm_kernel *kernel, struct pm_report *rows, size_t capacity, uint64_t *lost);
+
 struct pm_decision { uint32_t allowed, auditallow, auditdeny, report, epoch; };
 /* The whole vector for (ssid, tsid, tclass), through the cache; not audited. */
 int pm_decide(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct pm_decision *decision);
@@ -244,8 +252,9 @@ const char *pm_class_name(uint32_t tclass);     /* of hooks.def; NULL for others
 
 enum { PM_INTERFACE_ALLOW_UNKNOWN = 1, PM_CLASS_INTERFACE = 16, PM_ROUTINES_PER_CLASS = 31 };
 /* Declares routines base .. base+count-1; returns the interface's number (> 0). Its classes are numbered from
- * pm_interface_class() on, 31 routines each; routine i is bit i%31 of class i/31. Interfaces live as long as the kernel. */
-int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags);
+ * pm_interface_class() on, 31 routines each; routine i is bit i%31 of class i/31, bit 31 stands for ids it does not know: those outside, and those whose bit
+ * is set in holes, of count bits, or NULL for none. Interfaces live as long as the kernel. */
+int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags, const uint8_t *holes);
 int64_t pm_interface_class(struct pm_kernel *kernel, uint32_t interface);
 /* interface 0 removes it. Asks set_attributes. */
 int pm_port_set_interface(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t interface);

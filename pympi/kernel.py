@@ -11,7 +11,7 @@ import logging
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -20,7 +20,7 @@ from ._binding import adopt, borrow
 from ._ffi import ffi, lib
 from .enums import ALL, ObjectClass
 from .errors import KernelClosed, VerifyError, check, exception
-from .label import EMPTY
+from .label import EMPTY, choose
 from .policy.base import PolicyModule
 from .policy.engine import Policies
 from .port import Right
@@ -89,9 +89,12 @@ class AccessDecision:
         allowed (bool): all of the permissions asked for.
         denied (tuple[str, ...]): those that are refused.
         audited (bool): whether the policy has this recorded.
-        reported (bool): allowed, but only by a permissive type or module.
+        reported (bool): allowed, but only by a permissive type or module, or a shadow policy would
+            not.
         vector (int): everything the subject may do to the object.
         epoch (int): of the policy that decided.
+        refused_by (tuple[str, ...]): the modules that refuse one of the permissions; they are asked
+            when this is looked at.
     """
 
     allowed: bool
@@ -100,6 +103,11 @@ class AccessDecision:
     reported: bool
     vector: int
     epoch: int
+    _refusers: Callable[[], tuple[str, ...]] = field(default=tuple, repr=False, compare=False)
+
+    @property
+    def refused_by(self) -> tuple[str, ...]:
+        return self._refusers()
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -294,6 +302,25 @@ class Kernel:
         """Return the label that a SID stands for; "-" for 0, which is the kernel's own."""
         return self.policies.text(sid)
 
+    def label_text(self, thing: Task | Right | str | int, names: str = "*") -> str:
+        """Return the label of something, or the part of it that belongs to some modules.
+
+        Args:
+            thing: a task, a right (its port is meant), a label, or a SID.
+            names: of modules, separated by commas: "te,?mls". One that begins with "?" is left out
+                where the label has no value of it; any other has to be there. "*" is all.
+
+        Returns:
+            A label in canonical form, which reads back as equal; "-" without any value.
+
+        Raises:
+            LabelError: a value that has to be there is missing; or `names` is no such list.
+        """
+        if isinstance(thing, str):
+            with self.borrowed(thing) as sid:
+                return choose(self.label(sid), names)
+        return choose(self.label(thing if isinstance(thing, int) else thing.sid), names)
+
     def borrowed(self, label: str | None, payer: Task | None = None) -> _Borrowed:
         """Return a context manager that gives a label's SID; 0 for None.
 
@@ -309,10 +336,10 @@ class Kernel:
         pointer = payer._pointer if payer else ffi.NULL
         return _Borrowed(self, self.policies.intern(label, pointer))
 
-    def _sid(self, thing: Task | Right | str) -> _Borrowed:
+    def _sid(self, thing: Task | Right | str | int) -> _Borrowed:
         if isinstance(thing, str):
             return self.borrowed(thing)
-        sid = thing.sid
+        sid = thing if isinstance(thing, int) else thing.sid
         check(lib.pm_sid_retain(self.pointer, sid), f"label of {thing!r}")
         return _Borrowed(self, sid)
 
@@ -327,14 +354,14 @@ class Kernel:
         return self.policies.object_class(name)
 
     def access(
-        self, subject: Task | str, target: Task | Right | str, tclass: str,
+        self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
         permissions: str | int | Iterable[str],
     ) -> AccessDecision:  # fmt: skip
         """Return whether `subject` may do something to `target`, without doing or recording it.
 
         Args:
-            subject: a task, or a label.
-            target: a right (its port is meant), a task, or a label.
+            subject: a task, a label, or the SID of one.
+            target: a right (its port is meant), a task, a label, or a SID.
             tclass: the class of the object.
             permissions: one or several, by name or as a vector.
 
@@ -346,26 +373,32 @@ class Kernel:
         """
         kind = self.object_class(tclass)
         asked = kind.mask(permissions)
+        refusers: Callable[[], tuple[str, ...]] = tuple
         with self._sid(subject) as ssid, self._sid(target) as tsid:
             found = ffi.new("struct pm_decision *")
             check(lib.pm_decide(self.pointer, ssid, tsid, kind.number, found), "access()")
-        denied = asked & ~found.allowed
+            denied = asked & ~found.allowed
+            if denied and not self.closed:
+                refusers = self.policies.refusers(ssid, tsid, kind, denied)
         audited = found.auditdeny & denied if denied else found.auditallow & asked
         return AccessDecision(
             not denied, kind.names(denied), bool(audited), bool(found.report & asked & ~denied),
-            found.allowed, found.epoch,
+            found.allowed, found.epoch, refusers,
         )  # fmt: skip
 
     def explain(
-        self, subject: Task | str, target: Task | Right | str, tclass: str, permission: str
-    ) -> str:
+        self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
+        permission: str,
+    ) -> str:  # fmt: skip
         """Return, in words, why `subject` may or may not do something to `target`."""
         kind = self.object_class(tclass)
         verdict = self.access(subject, target, tclass, permission)
         with self._sid(subject) as ssid, self._sid(target) as tsid:
             head = f"{self.label(ssid)} to {self.label(tsid)}, {tclass} {permission}: "
             lines = self.policies.explanations(ssid, tsid, kind, permission)
-        return "\n".join([head + ("allowed" if verdict else "refused"), *lines])
+        refusing = ", ".join(verdict.refused_by)
+        refused = f"refused by {refusing}" if refusing else "refused"
+        return "\n".join([head + ("allowed" if verdict else refused), *lines])
 
     def checker(
         self, tclass: str, permissions: str | int | Iterable[str]
@@ -416,19 +449,23 @@ class Kernel:
     ) -> int:
         """Make the methods of a subsystem known; return the interface's number.
 
-        Its classes are mi_<name>, mi_<name>_2 and so on, 31 routines each. `pympi.mig.Interface`
-        does this for you.
+        Its classes are mi_<name>, mi_<name>_2 and so on, 31 routines each; bit 31 is `ioctl`, which
+        a message of another number is refused with. A routine "" is none: its number is skipped.
+        `pympi.mig.Interface` does this for you.
         """
         names = list(routines)
         flags = lib.PM_INTERFACE_ALLOW_UNKNOWN if allow_unknown else 0
-        number = lib.pm_interface_create(self.pointer, base, len(names), flags)
+        holes = sum(1 << index for index, routine in enumerate(names) if not routine)
+        skipped = holes.to_bytes((len(names) + 7) // 8, "little")
+        number = lib.pm_interface_create(self.pointer, base, len(names), flags, skipped)
         if number < 0:
             raise exception(number, f"interface {name!r}")
         first = lib.pm_interface_class(self.pointer, number)
         step = lib.PM_ROUTINES_PER_CLASS
         for index, start in enumerate(range(0, len(names), step)):
             suffix = f"_{index + 1}" if index else ""
-            permissions = tuple(names[start : start + step])
+            some = names[start : start + step]
+            permissions = (*some, *[""] * (step - len(some)), "ioctl")
             self.policies.add_class(ObjectClass(first + index, f"mi_{name}{suffix}", permissions))
         return int(number)
 

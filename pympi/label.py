@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from .errors import LabelError
 
-__all__ = ["EMPTY", "format_label", "parse_label"]
+__all__ = ["EMPTY", "choose", "format_label", "parse_label"]
 
 EMPTY = "-"
 """The label without any value."""
@@ -86,6 +86,44 @@ def format_label(values: Mapping[str, str]) -> str:
             raise LabelError(f"a value of {name!r} must be text without NUL, not {value!r}")
     items = sorted(values.items())
     return ",".join(f"{name}/{_escaped(value)}" for name, value in items) or EMPTY
+
+
+def choose(label: str, names: str) -> str:
+    r"""Return the part of a label that belongs to some modules, as a label.
+
+    Args:
+        label: `module/value,...`, or "-".
+        names: of modules, separated by commas. One that begins with "?" is left out where the label
+            has no value of it. "*" alone stands for all that there are.
+
+    Raises:
+        LabelError: a value is missing that is not optional, or `names` is no such list. Nothing is
+            returned then.
+
+    Example:
+        >>> choose("mls/low,te/u:r:t", "te,?biba")
+        'te/u:r:t'
+    """
+    values = parse_label(label)
+    if names == "*":
+        return format_label(values)
+    chosen: dict[str, str] = {}
+    seen: set[str] = set()
+    for item in names.split(","):
+        name = item.removeprefix("?")
+        if not _NAME.fullmatch(name) or name in seen:
+            problem = "is there twice" if name in seen else "is no module name"
+            raise LabelError(
+                f"names {names!r}: {item!r} {problem}; expected as in 'te,?mls' or '*'"
+            )
+        seen.add(name)
+        if name in values:
+            chosen[name] = values[name]
+        elif item == name:
+            raise LabelError(
+                f"label {label!r} has no value of {name!r}; ask for '?{name}' if it may"
+            )
+    return format_label(chosen)
 
 
 def _escaped(value: str) -> str:

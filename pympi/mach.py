@@ -23,8 +23,11 @@ from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import labelh
 from ._ffi import ffi, lib
 from ._values import bytes_of
+from .labelh import LabelHandles
+from .port import ReceiveRight, SendRight
 
 if TYPE_CHECKING:
     from .task import Task
@@ -433,3 +436,150 @@ def vm_read(task: Task, address: int, size: int) -> bytes:
 def _vm(task: Task, code: int) -> None:
     if code:
         raise task.failure(code)
+
+
+# ---- the `security` subsystem of SEDarwin ----
+#
+# Strings have at most 512 bytes; a label that does not fit is asked for in parts. `namespaces` is a
+# list of policy modules, "te,?mls": one that begins with "?" is left out where it has no value, any
+# other must have one; "*" is all. In place of a port's name all take that of a label handle, which
+# then stands for its stored label. `caller`, where it is not the task itself, is asked `observe` of
+# the task for what is read, and insert_right for what is put into its space.
+
+
+def _look_at(task: Task, caller: Task | None) -> None:
+    """Have the core ask the caller whether it may look at another task."""
+    if caller is not None and caller is not task:
+        task.names(caller=caller)
+
+
+def mach_get_task_label(task: Task, *, caller: Task | None = None) -> int:
+    """Return a label handle for the task's own label, in the task's space (4800).
+
+    As long as the label and the handle live, the handle is the same, with one send reference more.
+
+    Otherwise than in SEDarwin the handle is the task's own port, since there is no kernel task to
+    hold it. A relabelled task gets another handle; the old one keeps the old label (there: copy on
+    write). A refusal raises; there it gave the null name and success.
+    """
+    _look_at(task, caller)
+    return LabelHandles.of(task.kernel).of_task(task, caller)
+
+
+def mach_get_task_label_text(
+    task: Task, namespaces: str = "*", *, caller: Task | None = None
+) -> str:
+    """Return the task's label, or some modules' part of it, as text (4801).
+
+    Otherwise than in SEDarwin, a value that is missing and not optional is KERN_INVALID_ARGUMENT;
+    there part of the text was returned with success.
+    """
+    _look_at(task, caller)
+    return labelh.text(task.kernel, task.sid, namespaces)
+
+
+def mach_get_label(task: Task, port: int, *, caller: Task | None = None) -> int:
+    """Return a new label handle that stores the label of the port under a name (4802).
+
+    KERN_INVALID_NAME for no name, KERN_INVALID_RIGHT for a dead one or a port set,
+    KERN_INVALID_ARGUMENT for what is a label handle already. Otherwise than in SEDarwin, a handle
+    that cannot be made is an error.
+    """
+    _look_at(task, caller)
+    sid = SendRight(task, port).sid
+    handles = LabelHandles.of(task.kernel)
+    if handles.stored(task, port) is not None:
+        raise labelh.invalid(f"task {task.name!r}, name {port:#x}: a label handle")
+    return handles.create(task, sid, caller)
+
+
+def mach_get_label_text(
+    task: Task, port: int, namespaces: str = "*", *, caller: Task | None = None
+) -> str:
+    """Return a port's label as text; of a label handle the stored one (4803).
+
+    Codes as for `mach_get_label`, but a handle is fine. Otherwise than in SEDarwin, where the
+    handle's own label was without use, who reads a handle is asked get_attributes of it.
+    """
+    _look_at(task, caller)
+    sid = SendRight(task, port).sid
+    handles = LabelHandles.of(task.kernel)
+    stored = handles.stored(task, port)
+    if stored is not None:
+        handles.may_read(caller or task, task, port)
+    return labelh.text(task.kernel, sid if stored is None else stored, namespaces)
+
+
+def mach_set_port_label(task: Task, port: int, label: str, *, caller: Task | None = None) -> None:
+    """Give the port under a name another label: the access label, also of a label handle (4804).
+
+    Asks relabelfrom of the old label, relabelto of the new one, and the modules' `check_relabel`.
+    KERN_INVALID_ARGUMENT for what is no label, KERN_NO_ACCESS, KERN_INVALID_RIGHT for no port. The
+    text is the whole new label. Otherwise than in SEDarwin, all is decided and done in one step.
+    """
+    right = ReceiveRight(task, port)
+
+    def relabel(sid: int) -> int:
+        task._do(lib.pm_port_relabel, right.name, sid, caller=caller)
+        return sid
+
+    labelh.with_label(caller or task, label, relabel)
+
+
+def mac_check_named_access(
+    task: Task, subject: str, object_: str, tclass: str, permission: str
+) -> None:
+    """Return if the policy lets a label do something to another, else raise KERN_NO_ACCESS (4805).
+
+    KERN_INVALID_ARGUMENT for what is no label, class or permission. Several permissions may be
+    asked at once, separated by blanks. In a permissive kernel all is allowed. Asking is not
+    recorded.
+    """
+    labelh.judge(
+        task.kernel, labelh.argument(subject), labelh.argument(object_), tclass, permission
+    )
+
+
+def mac_check_name_port_access(
+    task: Task, subject: str, port: int, tclass: str, permission: str
+) -> None:
+    """As `mac_check_named_access`; the object is a port or a label handle (4806)."""
+    target = LabelHandles.of(task.kernel).label_of(task, port)
+    labelh.judge(task.kernel, labelh.argument(subject), target, tclass, permission)
+
+
+def mac_check_port_access(
+    task: Task, subject: int, port: int, tclass: str, permission: str
+) -> None:
+    """As `mac_check_named_access`; subject and object are ports or label handles (4807)."""
+    handles = LabelHandles.of(task.kernel)
+    source, target = handles.label_of(task, subject), handles.label_of(task, port)
+    labelh.judge(task.kernel, source, target, tclass, permission)
+
+
+def mac_label_new(task: Task, label: str, *, caller: Task | None = None) -> int:
+    """Return a new label handle that stores a label (4808); KERN_INVALID_ARGUMENT for no label.
+
+    Any task may make a handle for any label: having one means nothing.
+    """
+    handles = LabelHandles.of(task.kernel)
+    return labelh.with_label(caller or task, label, lambda sid: handles.create(task, sid, caller))
+
+
+def mac_request_label(
+    task: Task, subject: int, port: int, tclass: str, *, caller: Task | None = None
+) -> int:
+    """Return a new label handle for what the policy would label something new (4809).
+
+    What `subject` makes for `port`; both are ports or label handles. For class mach_task the
+    modules' `label_new_task` is asked, else `label_new_port`; what none of them says is taken from
+    the label of `port`. KERN_INVALID_ARGUMENT for a class there is not.
+    """
+    handles = LabelHandles.of(task.kernel)
+    source, target = handles.label_of(task, subject), handles.label_of(task, port)
+    try:
+        label = task.kernel.policies.new_label(source, target, labelh.argument(tclass))
+    except ValueError as error:
+        raise labelh.invalid(error) from None
+    with task.kernel.borrowed(label, caller or task) as sid:
+        return handles.create(task, sid, caller)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define ALL UINT32_MAX
+#define UNRECORDED 0x80000000u          /* flag of a record that is made to be counted alone, and goes into no trail */
 static const struct avc_vector everything_allowed = {.allowed = ALL, .auditdeny = ALL};
 
 bool mac_init(struct mac *mac, struct heap *heap, const struct pm_config *config) {
@@ -19,6 +20,7 @@ bool mac_init(struct mac *mac, struct heap *heap, const struct pm_config *config
 void mac_destroy(struct mac *mac) {
     avc_destroy(&mac->avc);
     audit_destroy(&mac->audit);
+    reports_stop(&mac->reports);
 }
 
 void mac_move_stamp(struct mac *mac) {
@@ -275,8 +277,9 @@ static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass,
     uint32_t denied = permissions & ~vector->allowed, report = permissions & vector->report;
     bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
     uint32_t flags = (permissive ? PM_AUDIT_PERMISSIVE : 0) | (report ? PM_AUDIT_REPORTED : 0);
-    if (pm_unlikely(selected(mac, tclass, permissions, denied, vector)))
-        record_check(op, tsid, tclass, permissions, denied, report, site, flags);
+    bool recorded = selected(mac, tclass, permissions, denied, vector);
+    if (pm_unlikely(recorded || (report && reports_on(&mac->reports))))
+        record_check(op, tsid, tclass, permissions, denied, report, site, flags | (recorded ? 0 : UNRECORDED));
     if (!denied || permissive) return MAC_ALLOWED;
     note_denial(op, tsid, tclass, permissions, denied, site);
     return MAC_DENIED;
@@ -301,6 +304,7 @@ void mac_join(struct mac_op *op) {
     if (op->records_used < 2) return;
     struct pm_audit_record *before = &op->records[op->records_used - 2], *last = before + 1;
     if (before->denied || last->denied || before->port != last->port) return;
+    if ((before->report || last->report) && before->object_sid != last->object_sid) return;    /* of whom is it said? */
     before->asked |= last->asked;
     before->report |= last->report;
     before->flags |= last->flags;
@@ -329,6 +333,8 @@ static void commit_records(struct mac_op *op, int32_t result, bool done, uint64_
     for (uint32_t i = 0; i < op->records_used; i++) {
         struct pm_audit_record *record = &op->records[i];
         if (!done && !record->denied) continue;
+        if (record->report && reports_on(&op->mac->reports)) reports_count(&op->mac->reports, record);
+        if (record->flags & UNRECORDED) continue;
         record->time = now;
         record->transfer = transfer;
         record->result = result;

@@ -17,6 +17,7 @@
 
 #include "sec/audit.h"
 #include "sec/avc.h"
+#include "sec/report.h"
 
 #define MAC_ATTEMPTS 8
 #define MAC_DECIDER_DEPTH 16
@@ -24,6 +25,7 @@
 #define MAC_INLINE_RECORDS 4
 
 #define MAC_RECENT 256
+#define MAC_REPORTS_MAX (1u << 20)
 
 struct hint { uint32_t stamp, ssid, tsid, quiet, loud, allowed; };
 
@@ -42,6 +44,7 @@ struct mac {
     uint64_t (*clock)(void *context);
     void *clock_context;
     struct hint recent[MAC_RECENT];
+    struct reports reports;
 };
 
 /* What a check is about, for its record. */

@@ -89,6 +89,24 @@ int pm_kernel_set_policy(struct pm_kernel *kernel, uint32_t flags) {
 
 uint32_t pm_kernel_epoch(struct pm_kernel *kernel) { return __atomic_load_n(&kernel->mac.epoch, __ATOMIC_RELAXED); }
 
+int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    if (rows > MAC_REPORTS_MAX) return KERN_INVALID_ARGUMENT;
+    kernel_lock(kernel);
+    bool started = reports_start(&kernel->mac.reports, &kernel->heap, rows);
+    kernel_unlock(kernel);
+    return started ? 0 : KERN_RESOURCE_SHORTAGE;
+}
+
+int64_t pm_kernel_take_reports(struct pm_kernel *kernel, struct pm_report *rows, size_t capacity, uint64_t *lost) {
+    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+    kernel_lock(kernel);
+    int64_t count = -(int64_t)KERN_INVALID_ARGUMENT;
+    if (capacity >= kernel->mac.reports.used) count = (int64_t)reports_take(&kernel->mac.reports, rows, lost);
+    kernel_unlock(kernel);
+    return count;
+}
+
 /* The reference is for a decider that destroys the kernel. */
 static void op_begin(struct mac_op *op, struct pm_kernel *kernel, uint32_t ssid) {
     kernel_lock(kernel);
@@ -179,12 +197,12 @@ const struct pm_hook *pm_hook(uint32_t index) {
 
 /* ==== interfaces ================================================================================================= */
 
-int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags) {
+int64_t pm_interface_create(struct pm_kernel *kernel, int32_t base, uint32_t count, uint32_t flags, const uint8_t *holes) {
     if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
     if (!count || (int64_t)base + count - 1 > INT32_MAX || count > PM_CLASSES_MAX * PM_ROUTINES_PER_CLASS)
         return -(int64_t)KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    uint32_t number = interface_create(&kernel->interfaces, base, count, flags);
+    uint32_t number = interface_create(&kernel->interfaces, base, count, flags, holes);
     kernel_unlock(kernel);
     return number ? (int64_t)number : -(int64_t)KERN_RESOURCE_SHORTAGE;
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Audit: what is recorded of each operation, and where the records go."""
 
+from .avc import AVCFile, avc_line, avc_lines
 from .control import Audit
 from .reader import AuditError, Reader, read
 from .record import RECORD, AuditRecord, Batch
@@ -8,6 +9,7 @@ from .sinks import File, Memory
 
 __all__ = [
     "RECORD",
+    "AVCFile",
     "Audit",
     "AuditError",
     "AuditRecord",
@@ -15,5 +17,7 @@ __all__ = [
     "File",
     "Memory",
     "Reader",
+    "avc_line",
+    "avc_lines",
     "read",
 ]

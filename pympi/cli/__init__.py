@@ -14,6 +14,7 @@ import click
 from .._version import __version__
 from ..errors import PympiError
 from .demo import demo
+from .policy import policy
 from .replay import replay
 
 FAILED, BAD_INPUT = 1, 2
@@ -25,7 +26,7 @@ def cli() -> None:
     """Secured Mach IPC: replay recordings, under policies, and see what happens."""
 
 
-for verb in (replay, demo):
+for verb in (replay, demo, policy):
     cli.add_command(verb)
 
 

@@ -35,3 +35,20 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return [directory / name for name in files]
+
+
+def publish_files(files: Mapping[Path, bytes]) -> None:
+    """Write files, each where it belongs; each is replaced by a rename once all are written.
+
+    Raises:
+        OSError: no file has changed then, unless it is a rename that failed.
+    """
+    staged = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in files}
+    try:
+        for path, contents in files.items():
+            staged[path].write_bytes(contents)
+        for path, written in staged.items():
+            written.replace(path)
+    finally:
+        for written in staged.values():
+            written.unlink(missing_ok=True)

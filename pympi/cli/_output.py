@@ -85,6 +85,7 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("messages_per_second", "messages per second", "{:,.0f}".format),
     ("check_cost", "cost of the checks", "{:.2f} times the unchecked run".format),
     ("denials", "refused, as the policy says", "{:,}".format),
+    ("not_performed", "not possible in consequence", "{:,}".format),
 )
 
 
@@ -104,7 +105,7 @@ def _summary(result: dict[str, Any]) -> Table:
 def _denied(report: Report) -> Text:
     lines = Text("denied\n")
     for denial in report.denied:
-        subject, permission, target, reason = (escape(text) for text in denial[1:])
+        subject, permission, target, reason = (escape(text) for text in denial[1:5])
         refused = f"{subject} may not {permission} to {target}"
         lines.append(f"{denial.times:>7,} times: {refused}\n", "bold")
         lines.append(f"{'':15}{reason}\n")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..policy import Rules
-from ..trace import make_plan, read_labels, read_trace
+from ..policy import PolicyModule, Rules
+from ..policy.te import TypeEnforcement
+from ..trace import Labels, make_plan, read_labels, read_trace
 from ..trace.replay import replay as run
 from ._artefacts import publish
 from ._output import bad_input, print_json, print_report, progress
@@ -19,9 +20,14 @@ PAIRS = 21
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
+def read_policy(path: Path) -> PolicyModule:
+    """The policy in a file: CIL where its name ends in .cil, else a table of rules."""
+    return (TypeEnforcement if path.suffix == ".cil" else Rules).from_file(path)
+
+
 @click.command()
 @click.argument("trace", type=_FILE)
-@click.option("--policy", type=_FILE, help="Rules the run is checked against.")
+@click.option("--policy", type=_FILE, help="What the run is checked against: .cil or rules.")
 @click.option("--labels", type=_FILE, help="Labels for some names, instead of the mangled ones.")
 @click.option(
     "--repeat",
@@ -56,8 +62,9 @@ def replay(
         raise click.UsageError("--cost needs --policy: without one nothing is checked")
     with bad_input():
         plan = make_plan(read_trace(trace))
-        policies = [Rules.from_file(policy)] if policy else []
-        table = read_labels(labels) if labels else None
+        policies = [read_policy(policy)] if policy else []
+        module = policies[0].name if policies else "rules"
+        table = read_labels(labels, module) if labels else Labels(module)
     pairs = PAIRS if cost else 0
     rounds = repeat + (2 * (pairs + 1) if pairs else 0)
     with progress("replaying", rounds * plan.work, hidden=as_json) as advance:

@@ -8,9 +8,18 @@ servers had to ask for the verdict).
 
 from __future__ import annotations
 
+import os
+import re
+import threading
+import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from .client import Client, Method
+from .defs import Limits, Subsystem, read_defs, read_defs_text
+from .routine import Routine
+from .server import Server
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -19,6 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Interface", "Method"]
 
+ROUTINES_PER_CLASS = 31  # bit 31 is the permission `ioctl`
+_FLASK_MAX = 128  # routines that SEDarwin's tables have room for
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
 
 class Interface:
     """A list of routines, the first numbered `base`.
@@ -26,8 +39,17 @@ class Interface:
     Args:
         name: of the subsystem; its class is `mi_<name>`, 31 routines to a class.
         base: the first routine's msgh_id.
-        routines: their names, in order.
+        routines: names or `Routine`s, in order; None skips a number.
         allow_unknown: take messages of other numbers too; by default they are refused.
+
+    Attributes:
+        routines (tuple[str, ...]): names, which are those of the permissions; `unused<N>` holds the
+            place of a number that is skipped.
+        table (tuple[Routine | None, ...]): the routines; None for a number that is skipped.
+        server_prefix (str): what the functions of a server may begin with.
+
+    Raises:
+        ValueError: a name that cannot be used, or two routines of one name, or none.
 
     Example:
         >>> from pympi import Kernel
@@ -43,66 +65,165 @@ class Interface:
     """
 
     def __init__(
-        self, name: str, base: int, routines: Sequence[str], *, allow_unknown: bool = False
-    ) -> None:
+        self, name: str, base: int, routines: Sequence[str | Routine | None], *,
+        allow_unknown: bool = False,
+    ) -> None:  # fmt: skip
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not an identifier: {name!r}")
         self.name = name
         self.base = base
-        self.routines = tuple(routines)
+        self.table = tuple(Routine(r) if isinstance(r, str) else r for r in routines)
+        self.routines = tuple(r.name if r else f"unused{n}" for n, r in enumerate(self.table))
         self.allow_unknown = allow_unknown
-        wrong = [routine for routine in self.routines if not routine.isidentifier()]
-        if wrong or not name.isidentifier():
-            raise ValueError(f"not an identifier: {(wrong or [name])[0]!r}")
-        if len(set(self.routines)) != len(self.routines) or not self.routines:
+        self.server_prefix = ""
+        if len(set(self.routines)) != len(self.routines) or not any(self.table):
             raise ValueError(f"interface {name!r} needs routines, each of another name")
         self._numbers: weakref.WeakKeyDictionary[Kernel, int] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_defs(
+        cls, path: str | os.PathLike[str], *, allow_unknown: bool = False,
+        limits: Limits | None = None,
+    ) -> Interface:  # fmt: skip
+        """Return the interface that a `.defs` file declares.
+
+        Raises:
+            DefsError: the file is none, or larger than `limits`.
+            OSError: it cannot be read.
+        """
+        return cls._of(read_defs(path, limits=limits), allow_unknown)
+
+    @classmethod
+    def from_text(
+        cls, text: str, file: str = "<text>", *, allow_unknown: bool = False,
+        limits: Limits | None = None,
+    ) -> Interface:  # fmt: skip
+        """Return the interface that the text of a `.defs` file declares; errors as `from_defs`.
+
+        Example:
+            >>> Interface.from_text('''
+            ...     subsystem printing 1200;
+            ...     routine print_page(printer: mach_port_t; copies: int; out job: int);
+            ... ''').routines
+            ('print_page',)
+        """
+        return cls._of(read_defs_text(text, file, limits=limits), allow_unknown)
+
+    @classmethod
+    def _of(cls, subsystem: Subsystem, allow_unknown: bool) -> Interface:
+        routines = subsystem.routines
+        made = cls(subsystem.name, subsystem.base, routines, allow_unknown=allow_unknown)
+        made.server_prefix = subsystem.server_prefix
+        return made
 
     def __repr__(self) -> str:
         return f"<Interface {self.name} {self.base}, {len(self.routines)} routines>"
 
     def number(self, kernel: Kernel) -> int:
         """Return the number by which a kernel knows this interface; it is told of it at need."""
-        if kernel not in self._numbers:
-            self._numbers[kernel] = kernel.create_interface(
-                self.name, self.base, self.routines, allow_unknown=self.allow_unknown
-            )
-        return self._numbers[kernel]
+        with self._lock:
+            if kernel not in self._numbers:
+                names = [routine.name if routine else "" for routine in self.table]
+                self._numbers[kernel] = kernel.create_interface(
+                    self.name, self.base, names, allow_unknown=self.allow_unknown
+                )
+            return self._numbers[kernel]
 
-    def client(self, right: SendRight | SendOnceRight) -> Client:
-        """Return an object with a method for each routine, which sends to `right`."""
-        return Client(self, right)
+    def numbered(self) -> Iterator[tuple[int, Routine]]:
+        """Yield the routines with their numbers."""
+        for number, routine in enumerate(self.table, self.base):
+            if routine is not None:
+                yield number, routine
 
     def routine(self, message: Message) -> str | None:
         """Return the name of the routine that a message asks for; None if it is none of these."""
         index = message.msgh_id - self.base
-        return self.routines[index] if 0 <= index < len(self.routines) else None
+        found = self.table[index] if 0 <= index < len(self.table) else None
+        return found.name if found else None
 
+    # ---- both sides ----
 
-class Method:
-    """A routine of a port. Calling it sends the request; `call` waits for the answer as well."""
+    def client(
+        self, right: SendRight | SendOnceRight, *, timeout: float | None = None,
+        effective: str | None = None,
+    ) -> Client:  # fmt: skip
+        """Return an object with a method for each routine, which sends to `right`.
 
-    __slots__ = ("_right", "msgh_id")
+        Args:
+            right: where to.
+            timeout: seconds that a call of a typed routine may take; None is for ever.
+            effective: the label under which typed routines are called.
+        """
+        options = {"timeout": timeout, "effective": effective}
+        return Client(self, right, {k: v for k, v in options.items() if v is not None})
 
-    def __init__(self, right: SendRight | SendOnceRight, msgh_id: int) -> None:
-        self._right = right
-        self.msgh_id = msgh_id
+    def server(
+        self, implementation: Any, *, otherwise: Callable[[Message], object] | None = None,
+        partial: bool = False,
+    ) -> Server:  # fmt: skip
+        """Return a callable that serves messages: see `Server`.
 
-    def __call__(self, body: Any = b"", **arguments: Any) -> None:
-        """Send the request; arguments as for `SendRight.send`."""
-        self._right.send(body, self.msgh_id, **arguments)
+        Args:
+            implementation: an object with a method for each routine, or a mapping of functions.
+            otherwise: takes messages of other numbers; without it they get MIG_BAD_ID.
+            partial: whether functions may be missing; their routines then get MIG_BAD_ID.
 
-    def call(self, body: Any = b"", **arguments: Any) -> Message:
-        """Send the request and return the answer; arguments as for `SendRight.call`."""
-        return self._right.call(body, self.msgh_id, **arguments)
+        Raises:
+            TypeError: a function is missing.
+        """
+        return Server(self, implementation, otherwise=otherwise, partial=partial)
 
+    # ---- for policies ----
 
-class Client:
-    """The routines of an interface, as methods."""
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Return the permissions of the interface's classes, in bit order, by class."""
+        found = {}
+        for index, start in enumerate(range(0, len(self.routines), ROUTINES_PER_CLASS)):
+            suffix = f"_{index + 1}" if index else ""
+            found[f"mi_{self.name}{suffix}"] = self.routines[start : start + ROUTINES_PER_CLASS]
+        return found
 
-    def __init__(self, interface: Interface, right: SendRight | SendOnceRight) -> None:
-        for index, routine in enumerate(interface.routines):
-            setattr(self, routine, Method(right, interface.base + index))
-        self._interface = interface
+    def cil(self, *, order: bool = False) -> str:
+        """Return the declarations of the classes for a policy in SELinux CIL.
 
-    def __getattr__(self, routine: str) -> Method:
-        known = ", ".join(self._interface.routines)
-        raise AttributeError(f"{self._interface!r} has no routine {routine!r}; it has: {known}")
+        Args:
+            order: whether to give them a place among the classes, for a policy that SELinux's
+                compiler is to take as it is; `te` gives places itself, and refuses `unordered`.
+
+        Raises:
+            ValueError: a routine's name begins with "_", as no name does in CIL.
+
+        Example:
+            >>> print(Interface("printing", 1200, ["print_page", "cancel"]).cil(), end="")
+            (class mi_printing (print_page cancel ioctl))
+        """
+        wrong = [name for name in self.routines if name.startswith("_")]
+        if wrong:
+            raise ValueError(f"in CIL a permission begins with a letter, unlike {wrong[0]!r}")
+        classes = self.classes()
+        lines = [f"(class {name} ({' '.join(p)} ioctl))" for name, p in classes.items()]
+        if order:
+            lines.append(f"(classorder (unordered {' '.join(classes)}))")
+        return "\n".join([*lines, ""])
+
+    def flask(self) -> str:
+        """Return the class as SEDarwin's `mig -flasksc` writes it: the first 128 routines.
+
+        More of them are warned of.
+
+        Example:
+            >>> print(Interface("mtest", 1200, ["printi", None, "printia"]).flask(), end="")
+            class mi_mtest #subsystem 1200
+            {
+                printi
+                _unused1
+                printia
+            }
+        """
+        if len(self.routines) > _FLASK_MAX:
+            left = len(self.routines) - _FLASK_MAX
+            warnings.warn(f"{self!r}: {left} routines left out", stacklevel=2)
+        table = enumerate(self.table[:_FLASK_MAX])
+        names = [f"    {routine.name if routine else f'_unused{n}'}" for n, routine in table]
+        return "\n".join([f"class mi_{self.name} #subsystem {self.base}", "{", *names, "}", ""])

@@ -5,21 +5,30 @@ A kernel asks all the modules loaded into it; see `pympi.policy.base` to write o
 """
 
 from .base import Decision, PolicyModule
+from .biba import Biba
 from .count import Count
+from .mls import MLS
 from .none import NoHooks
 from .partition import Partition
 from .rules import Rule, Rules
 from .selftest import SelfTest
+from .shadow import Difference, Shadow
 from .stub import Stub
+from .te import TypeEnforcement
 
 __all__ = [
+    "MLS",
+    "Biba",
     "Count",
     "Decision",
+    "Difference",
     "NoHooks",
     "Partition",
     "PolicyModule",
     "Rule",
     "Rules",
     "SelfTest",
+    "Shadow",
     "Stub",
+    "TypeEnforcement",
 ]

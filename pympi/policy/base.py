@@ -2,18 +2,60 @@
 """What a policy module is: a small class that answers with access vectors.
 
 Every module is asked about everything; a method it does not write has no opinion (TrustedBSD's
-framework: an absent hook). `pympi.policy.engine` composes the answers.
+framework: an absent hook). `pympi.policy.composition` composes the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import os
+import threading
+import weakref
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..enums import ALL, ObjectClass
 
 __all__ = ["Decision", "PolicyModule"]
+
+
+class Enforcer(Protocol):
+    """What has modules in force: `pympi.policy.engine.Policies`."""
+
+    def has(self, module: PolicyModule) -> bool: ...
+    def renew(self) -> None: ...
+    def forked(self) -> None: ...
+
+
+_enforcers: weakref.WeakSet[Enforcer] = weakref.WeakSet()
+_enforcers_lock = threading.Lock()
+
+
+def _in_child() -> None:
+    """Renew the locks: other threads of the parent may have held them, and are not here."""
+    global _enforcers_lock
+    _enforcers_lock = threading.Lock()
+    for enforcer in list(_enforcers):
+        enforcer.forked()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def enroll(enforcer: Enforcer) -> None:
+    """Have an enforcer told, as long as it lives, of modules of its that change."""
+    with _enforcers_lock:
+        _enforcers.add(enforcer)
+
+
+def announce(modules: Iterable[PolicyModule]) -> None:
+    """Tell whoever has one of these modules in force, each once, that its answers changed."""
+    changed = list(modules)
+    with _enforcers_lock:
+        enforcers = list(_enforcers)
+    for enforcer in enforcers:
+        if any(enforcer.has(module) for module in changed):
+            enforcer.renew()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +137,7 @@ class PolicyModule:
         """Return 0 if `subject` may change an object's value so, else a Mach code.
 
         Asked beside the permissions relabelfrom and relabelto. Where several modules refuse, the
-        precedence in `pympi.policy.engine` chooses one code.
+        precedence in `pympi.policy.composition` chooses one code.
         """
         return 0
 
@@ -103,6 +145,23 @@ class PolicyModule:
         """Return why `permission` is allowed or refused, in one line."""
         allowed = self.decide(source, target, tclass).allowed & tclass.mask(permission)
         return f"{'allows' if allowed else 'refuses'} {permission} for {source!r} to {target!r}"
+
+    def changed(self) -> None:
+        """Tell every kernel that has this module in force that its answers are others from now on.
+
+        To be called after the change, from any thread, also from within `decide`. When it returns,
+        no operation completes any more on what the module answered before: one in flight is asked
+        again. A module that is in no kernel may call it too.
+        """
+        announce([self])
+
+    def reload(self) -> None:
+        """Read anew where the answers come from, such as a file; by default there is nothing.
+
+        `kernel.policies.reload()` calls this, and `changed()` after it. Do it whole or not at all:
+        build what is new aside, assign it in one step at the end, and raise before that step if it
+        cannot be used. Other threads ask for decisions meanwhile.
+        """
 
     @classmethod
     def answers(cls, method: str) -> bool:

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The security server: what modules answer, composed, and told to the core.
-
-Every module is asked (TrustedBSD's MAC framework). Allowed is the AND of the answers, auditallow
-the OR, auditdeny the OR over those that refused. Where modules answer with codes, `PRECEDENCE`
-chooses. So the order in which modules were loaded changes nothing.
+"""The security server: the modules in force, what they are asked, and what the core is told.
 
 A label's text in the core is that of `pympi.label`. When a module is unloaded, its values are gone:
 a later module of the same name is filed under `name@2`, and so never sees them.
@@ -15,266 +11,32 @@ import functools
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Literal, overload
 
 from .. import _upcall
 from .._ffi import ffi, lib
-from ..enums import ALL, CLASSES, ObjectClass
-from ..errors import KernelClosed, LabelError, MachError, PolicyError, check, exception
-from ..label import EMPTY, format_label, parse_label
-from .base import Decision, PolicyModule
+from ..enums import CLASSES, ObjectClass
+from ..errors import (
+    ForkedError,
+    KernelClosed,
+    LabelError,
+    MachError,
+    PolicyError,
+    check,
+    exception,
+)
+from ..label import EMPTY, format_label
+from .base import PolicyModule, announce, enroll
+from .composition import Composition
+from .shadow import Counts, Shadow
 
-__all__ = ["PRECEDENCE", "Composition", "Policies", "compose"]
+__all__ = ["Policies"]
 
 _log = logging.getLogger("pympi.policy")
 
-PRECEDENCE: tuple[int, ...] = (
-    lib.KERN_INVALID_ARGUMENT,
-    lib.KERN_INVALID_VALUE,
-    lib.KERN_INVALID_TASK,
-    lib.KERN_INVALID_NAME,
-    lib.KERN_NO_ACCESS,
-    lib.KERN_DENIED,
-)
-"""Which code wins where several modules refuse: what is wrong with the call, then what must not be
-seen, then access, then privilege (as TrustedBSD's mac_error_select orders errno). Any other code
-comes after these, the smallest first."""
-
-NOTHING = Decision(allowed=0, auditallow=0, auditdeny=ALL)
-"""The answer of a module that failed."""
-
-# What a module may answer, and how the core is told that there is one to ask.
-_FLAGS = {
-    "decide": lib.PM_POLICY_LOADED,
-    "label_new_port": lib.PM_POLICY_LABELS_PORTS,
-    "label_new_task": lib.PM_POLICY_LABELS_TASKS,
-    "check_relabel": lib.PM_POLICY_CHECKS_RELABEL,
-}
 _KEPT_LABELS = 1024
-_KNOWN_LABELS = 1 << 12
-
-
-class _Broken:
-    """The value of a label's part that its module cannot read: refused everything."""
-
-    def __repr__(self) -> str:
-        return "<a value its module cannot read>"
-
-
-_BROKEN = _Broken()
-
-
-def compose(answers: Iterable[Decision]) -> Decision:
-    """Return the one decision of several modules' answers, whatever their order.
-
-    Example:
-        >>> compose([Decision(allowed=6), Decision(allowed=5, auditallow=1)])
-        Decision(allowed=4, auditallow=1, auditdeny=4294967291, report=0)
-    """
-    allowed, auditallow, auditdeny, report = ALL, 0, 0, 0
-    for answer in answers:
-        allowed &= answer.allowed
-        auditallow |= answer.auditallow
-        auditdeny |= answer.auditdeny & ~answer.allowed
-        report |= answer.report
-    return Decision(allowed, auditallow, auditdeny & ALL, report)
-
-
-def first_code(codes: Iterable[int]) -> int:
-    """Return the code that wins among the modules' answers; 0 if none refuses."""
-    refusals = sorted({code for code in codes if code})
-    known = [code for code in PRECEDENCE if code in refusals]
-    return (known or refusals or [0])[0]
-
-
-def validated(answer: object) -> Decision:
-    """Return a module's answer if it is one, in numbers that do nothing of their own.
-
-    Raises:
-        TypeError: it is no `Decision` of access vectors.
-    """
-    if not isinstance(answer, Decision):
-        raise TypeError(f"decide() must return a Decision, not {answer!r}")
-    fields = (answer.allowed, answer.auditallow, answer.auditdeny, answer.report)
-    return Decision(*map(_vector, fields))
-
-
-def _vector(number: object) -> int:
-    if isinstance(number, int) and not isinstance(number, bool):
-        plain = int.__index__(number)
-        if 0 <= plain <= ALL:
-            return plain
-    raise TypeError(f"an access vector is an int from 0 to 2**32 - 1, not {number!r}")
-
-
-def _permissive(answer: Decision) -> Decision:
-    refused = ~answer.allowed & ALL
-    return Decision(ALL, answer.auditallow, answer.auditdeny, answer.report | refused)
-
-
-class Composition:
-    """The modules in force at one time; never changed, only replaced whole.
-
-    Attributes:
-        modules (dict[str, PolicyModule]): by the name under which their values are filed.
-        failures (Counter[str]): by module, how often it failed; shared with `Policies`.
-    """
-
-    def __init__(self, modules: Mapping[str, PolicyModule], failures: Counter[str]) -> None:
-        self.modules = dict(sorted(modules.items()))
-        self.failures = failures
-        self._asked = {
-            method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
-            for method in _FLAGS
-        }
-        self.uncached = any(module.uncached for module in modules.values())
-        self.values = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._values)
-        self.filed = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._filed)
-
-    def _failed(self, module: PolicyModule, error: BaseException) -> None:
-        self.failures[module.name] += 1
-        _log.warning("policy module %s failed, denied: %r", module.name, error, exc_info=error)
-        if isinstance(error, KeyboardInterrupt):
-            _upcall.interrupt()
-
-    def _values(self, text: str) -> tuple[Any, ...]:
-        """Return the values in a label of the core, one for each module, None for none."""
-        parts = parse_label(text)
-        return tuple(
-            self._value(module, parts[name]) if name in parts else None
-            for name, module in self.modules.items()
-        )
-
-    def _value(self, module: PolicyModule, text: str) -> Any:
-        try:
-            return module.parse(text)
-        except BaseException as error:
-            self._failed(module, error)
-            return _BROKEN
-
-    def shown(self, text: str) -> str:
-        """Return a label of the core as users see it: without what has been unloaded."""
-        parts = parse_label(text)
-        named = ((m.name, parts[name]) for name, m in self.modules.items() if name in parts)
-        return format_label(dict(named))
-
-    def _filed(self, text: str) -> str:
-        """Return a user's label as the core files it: checked by its modules, in canonical form.
-
-        Raises:
-            LabelError: a part is of no loaded module, or its module does not take it.
-        """
-        names = {module.name: name for name, module in self.modules.items()}
-        filed = {}
-        for name, value in parse_label(text).items():
-            if name not in names:
-                known = ", ".join(sorted(names)) or "none"
-                raise LabelError(f"label {text!r}: no policy module {name!r}; loaded: {known}")
-            filed[names[name]] = canonical(self.modules[names[name]], value, text)
-        return format_label(filed)
-
-    def answers(
-        self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass
-    ) -> list[Decision]:
-        """Return every module's answer."""
-        return [
-            self._answer(module, source[index], target[index], tclass)
-            for index, module in self._asked["decide"]
-        ]
-
-    def _answer(
-        self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass
-    ) -> Decision:
-        if source is _BROKEN or target is _BROKEN:
-            return NOTHING
-        try:
-            answer = validated(module.decide(source, target, tclass))
-        except BaseException as error:
-            self._failed(module, error)
-            return NOTHING
-        return _permissive(answer) if module.permissive else answer
-
-    def explain(
-        self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass, permission: str
-    ) -> list[str]:
-        """Return what each module says about a permission, a line each."""
-        return [
-            f"  {module.name}: "
-            + self._reason(module, source[index], target[index], tclass, permission)
-            for index, module in self._asked["decide"]
-        ]
-
-    def _reason(
-        self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass, permission: str
-    ) -> str:
-        try:
-            return str(module.explain(source, target, tclass, permission))
-        except Exception as error:
-            self._failed(module, error)
-            return f"cannot explain: {type(error).__name__}"
-
-    def decide(self, source: str, target: str, tclass: ObjectClass) -> tuple[Decision, bool]:
-        """Return the composed decision about two labels of the core, and whether it will stay so.
-
-        What was refused because a module failed is asked again the next time.
-        """
-        answers = self.answers(self.values(source), self.values(target), tclass)
-        failed = any(answer is NOTHING for answer in answers)
-        return compose(answers), not (failed or self.uncached)
-
-    def new_label(self, method: str, subjects: tuple[str, ...]) -> str:
-        """Return the label of something new, which `method` of the modules may choose.
-
-        Args:
-            method: "label_new_port" or "label_new_task".
-            subjects: labels of the core, as the method wants them; the last one is inherited.
-        """
-        inherited = parse_label(subjects[-1])
-        label = {name: inherited[name] for name in self.modules if name in inherited}
-        values = [self.values(text) for text in subjects]
-        for index, module in self._asked[method]:
-            asked = [value[index] for value in values]
-            chosen = None if _BROKEN in asked else getattr(module, method)(*asked)
-            if chosen is not None:
-                label[list(self.modules)[index]] = module.format(chosen)
-        return format_label(label)
-
-    def check_relabel(self, subject: str, old: str, new: str, tclass: ObjectClass) -> int:
-        """Return 0, or the code that wins among those of the modules that refuse."""
-        labels = [self.values(text) for text in (subject, old, new)]
-        codes = []
-        for index, module in self._asked["check_relabel"]:
-            who, before, after = (label[index] for label in labels)
-            broken = _BROKEN in (who, before, after)
-            code = (
-                lib.KERN_NO_ACCESS if broken else module.check_relabel(who, before, after, tclass)
-            )
-            if not isinstance(code, int) or isinstance(code, bool):
-                raise TypeError(f"check_relabel() must return a Mach code, not {code!r}")
-            codes.append(code)
-        return first_code(codes)
-
-    @property
-    def flags(self) -> int:
-        """What the core has to ask about: enum pm_policy_flag."""
-        return sum(flag for method, flag in _FLAGS.items() if self._asked[method])
-
-
-def canonical(module: PolicyModule, value: str, label: str) -> str:
-    """Return the one text of a value, as its module writes it.
-
-    Raises:
-        LabelError: the module does not take it, or does not read what it writes.
-    """
-    try:
-        parsed = module.parse(value)
-        text = module.format(parsed)
-        if module.parse(text) != parsed:
-            raise ValueError(f"{module.name} writes {text!r} and reads it differently")
-    except Exception as error:
-        raise LabelError(f"label {label!r}: {module.name}: {error}") from error
-    return text
 
 
 class Policies:
@@ -297,12 +59,15 @@ class Policies:
         self._permissive = False
         self._generations: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._soft: set[str] = set()
+        self._counts = Counts()
         self._composition = Composition({}, self._failures)
         self._kept: OrderedDict[str, int] = OrderedDict()
         self._classes = {tclass.number: tclass for tclass in CLASSES.values()}
         self._number = _upcall.register(self._decide)
         context = _upcall.context(self._number)
         check(lib.pm_kernel_set_decider(pointer, _upcall.DECIDER, context))
+        enroll(self)
 
     # ---- modules ----
 
@@ -361,21 +126,119 @@ class Policies:
         with self._lock:
             filed = self._filed_name(name)
             modules = self._composition.modules
-            self._enforce({key: module for key, module in modules.items() if key != filed})
+            self._enforce(
+                {key: module for key, module in modules.items() if key != filed},
+                self._shadows_but(filed),
+            )
+            self._soft.discard(filed)
 
-    def replace(self, name: str, module: PolicyModule) -> None:
+    @overload
+    def replace(self, name: str, module: PolicyModule) -> None: ...
+    @overload
+    def replace(self, name: str, module: PolicyModule, *, shadow: Literal[True]) -> Shadow: ...
+    @overload
+    def replace(self, name: str, module: PolicyModule, *, shadow: bool) -> Shadow | None: ...
+    def replace(self, name: str, module: PolicyModule, *, shadow: bool = False) -> Shadow | None:
         """Put `module` in the place of the one called `name`; labels keep their values.
 
         Whatever has a value that the new module cannot read is refused everything.
 
+        Args:
+            name: of a module in force.
+            module: goes by the same name.
+            shadow: only try it: the present module stays in force, and the `Shadow` returned tells
+                where the new one differs. It ends when the present module goes, or another shadow
+                takes its place.
+
         Raises:
             KeyError: no such module is loaded.
             PolicyError: the new one goes by another name.
+            LimitExceeded: no memory to count differences.
         """
         if module.name != name:
             raise PolicyError(f"{module.name!r} cannot replace {name!r}: the labels would not fit")
         with self._lock:
-            self._enforce({**self._composition.modules, self._filed_name(name): module})
+            filed = self._filed_name(name)
+            if not shadow:
+                self._enforce(
+                    {**self._composition.modules, filed: module}, self._shadows_but(filed)
+                )
+                return None
+            made = Shadow(name, module, self._collect, self._end_shadow, self._lock)
+            shadows = {**self._composition.shadows, filed: made}
+            self._enforce(self._composition.modules, shadows)
+            return made
+
+    def shadow(self, name: str) -> Shadow:
+        """Return the shadow of a module.
+
+        Raises:
+            KeyError: no such module is loaded, or it has no shadow.
+        """
+        filed = self._filed_name(name)
+        try:
+            return self._composition.shadows[filed]
+        except KeyError:
+            raise KeyError(f"policy module {name!r} has no shadow") from None
+
+    def _shadows_but(self, filed: str) -> dict[str, Shadow]:
+        shadows = self._composition.shadows
+        return {name: shadow for name, shadow in shadows.items() if name != filed}
+
+    def _end_shadow(self, shadow: Shadow, commit: bool) -> None:
+        filed = next(f for f, known in self._composition.shadows.items() if known is shadow)
+        committed = {filed: shadow.module} if commit else {}
+        self._enforce({**self._composition.modules, **committed}, self._shadows_but(filed))
+
+    def _collect(self) -> None:
+        """Give the shadows what the core counted for them."""
+        if self._pointer is None:
+            return
+        rows, lost = self._counts.take(self._pointer)
+        for shadow in self._composition.shadows.values():
+            for row in rows:
+                shadow.counted(row)
+            shadow.lost(lost)
+
+    def reload(self, name: str | None = None) -> None:
+        """Have a module, or all of them, read anew where its answers come from, and ask it again.
+
+        When this returns, no operation completes on what was decided before: what is in flight is
+        asked again, and what waits is asked when it goes on.
+
+        Raises:
+            KeyError: no such module is loaded.
+            Exception: a module raised it. That one answers as before; the new answers of those
+                that were reloaded before it are in force.
+        """
+        modules = list(self._composition.modules.values()) if name is None else [self[name]]
+        reloaded = []
+        try:
+            for module in modules:
+                module.reload()
+                reloaded.append(module)
+        finally:
+            self.renew()
+            announce(reloaded)
+
+    def has(self, module: PolicyModule) -> bool:
+        """Tell whether a module is in force here, or on trial as a shadow."""
+        composition = self._composition
+        trials = [shadow.module for shadow in composition.shadows.values()]
+        return any(module is known for known in (*composition.modules.values(), *trials))
+
+    def forked(self) -> None:
+        """In a child of fork(), where a thread that held the lock is no more: make another."""
+        self._lock = threading.RLock()
+        for shadow in self._composition.shadows.values():
+            shadow.lock = self._lock
+
+    def renew(self) -> None:
+        """Move the epoch: whatever was decided is asked again. Does nothing once closed."""
+        with self._lock:
+            if self._pointer is not None:
+                with suppress(ForkedError):
+                    self._enforce(self._composition.modules)
 
     @property
     def permissive(self) -> bool:
@@ -387,6 +250,30 @@ class Policies:
         with self._lock:
             self._permissive = bool(permissive)
             self._enforce(self._composition.modules)
+
+    def set_permissive(self, name: str, permissive: bool = True) -> None:
+        """Have a module's refusals recorded instead of enforced, or enforced again.
+
+        This is a setting of the name in this kernel: it stays when the module is replaced, and goes
+        when it is unloaded. A module that has `permissive` itself is so in every kernel.
+
+        Raises:
+            KeyError: no such module is loaded.
+        """
+        with self._lock:
+            change = self._soft.add if permissive else self._soft.discard
+            change(self._filed_name(name))
+            self._enforce(self._composition.modules)
+
+    def is_permissive(self, name: str) -> bool:
+        """Tell whether refusals of a module are recorded instead of enforced.
+
+        Raises:
+            KeyError: no such module is loaded.
+        """
+        filed = self._filed_name(name)
+        composition = self._composition
+        return self._permissive or composition.is_permissive(filed)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -404,20 +291,42 @@ class Policies:
             raise KernelClosed(lib.KERN_TERMINATED)
         return self._pointer
 
-    def _enforce(self, modules: Mapping[str, PolicyModule]) -> None:
+    def _enforce(
+        self, modules: Mapping[str, PolicyModule], shadows: Mapping[str, Shadow] | None = None
+    ) -> None:
+        """Put modules in force, with the shadows there are, or others. The lock is held."""
         pointer = self._kernel
-        self._composition = Composition(modules, self._failures)
-        flags = self._composition.flags | (self._permissive and lib.PM_POLICY_PERMISSIVE)
+        before = self._composition.shadows
+        after = before if shadows is None else shadows
+        composition = Composition(modules, self._failures, after, self._soft)
+        if after:
+            self._counts.switch(pointer, on=True)
+        self._collect()
+        self._composition = composition
+        flags = composition.flags | (self._permissive and lib.PM_POLICY_PERMISSIVE)
         check(lib.pm_kernel_set_policy(pointer, flags))
+        for shadow in before.values():
+            if shadow not in after.values():
+                shadow.ended(pointer)
+        if not after:
+            self._counts.switch(pointer, on=False)
 
     def close(self) -> None:
         """Let the kernel go; further questions of it are refused."""
-        lib.pm_kernel_set_decider(self._pointer, ffi.NULL, ffi.NULL)
-        for sid in self._kept.values():
-            lib.pm_sid_release(self._pointer, sid)
-        self._kept.clear()
-        _upcall.forget(self._number)
-        self._pointer = None
+        with self._lock:
+            lib.pm_kernel_set_decider(self._pointer, ffi.NULL, ffi.NULL)
+            self._end_shadows()
+            for sid in self._kept.values():
+                lib.pm_sid_release(self._pointer, sid)
+            self._kept.clear()
+            _upcall.forget(self._number)
+            self._pointer = None
+
+    def _end_shadows(self) -> None:
+        with suppress(ForkedError):
+            self._collect()
+        for shadow in self._composition.shadows.values():
+            shadow.ended(self._pointer)
 
     # ---- classes ----
 
@@ -485,6 +394,76 @@ class Policies:
         source, target = (composition.values(self._filed_text(sid)) for sid in (ssid, tsid))
         return composition.explain(source, target, tclass, permission)
 
+    def filed_text(self, label: str | int) -> str:
+        """Return a label as the core files it.
+
+        Args:
+            label: as users write it, or a SID.
+
+        Raises:
+            LabelError: not a label, or one that the modules do not take.
+            MachError: KERN_INVALID_ARGUMENT for a SID that stands for nothing.
+        """
+        if isinstance(label, str):
+            return self._composition.filed(label)
+        return self._filed_text(label)
+
+    def refused_by(
+        self, source: str | int, target: str | int, tclass: str | int,
+        permissions: str | int | Iterable[str],
+    ) -> tuple[str, ...]:  # fmt: skip
+        """Return the names of the modules that refuse one of these permissions.
+
+        They are asked anew. A permissive module refuses nothing; one that fails refuses everything.
+
+        Args:
+            source, target: labels, or their SIDs, as in an audit record.
+            tclass: the class of the object, by name or number.
+            permissions: one or several, by name or as a vector.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> from pympi.policy import Partition, Stub
+            >>> with Kernel(policies=[Partition(), Stub()]) as kernel:
+            ...     kernel.policies.refused_by("partition/a", "partition/b", "mach_port", "send")
+            ('partition',)
+        """
+        kind = self.object_class(tclass)
+        return self.refusers(source, target, kind, kind.mask(permissions))()
+
+    def refusers(
+        self, source: str | int, target: str | int, tclass: ObjectClass, permissions: int
+    ) -> Callable[[], tuple[str, ...]]:
+        """Return what `refused_by` does, to be asked later and of the modules of now."""
+        texts = self.filed_text(source), self.filed_text(target)
+        return functools.partial(self._composition.refused_by, *texts, tclass, permissions)
+
+    def new_label(self, source: str | int, target: str | int, tclass: str) -> str:
+        """Return the label that something new would have, as users see it.
+
+        Args:
+            source: of who makes it.
+            target: of whom it is for; what no module chooses comes from here.
+            tclass: "mach_task" asks `label_new_task` of the modules, any other `label_new_port`.
+
+        Raises:
+            ValueError: there is no such class.
+            MachError: KERN_NO_ACCESS: a module failed.
+        """
+        composition = self._composition
+        subjects = self.filed_text(source), self.filed_text(target)
+        self.object_class(tclass)
+        try:
+            if tclass == "mach_task":
+                label = composition.new_label("label_new_task", subjects[:1], subjects[1])
+            else:
+                label = composition.new_label("label_new_port", subjects)
+            return composition.shown(label)
+        except Exception as error:
+            self._failures["engine"] += 1
+            _log.warning("a label could not be computed: %r", error, exc_info=error)
+            raise exception(lib.KERN_NO_ACCESS, "new_label()") from error
+
     # ---- questions of the core ----
 
     def _decide(self, queries: Any, count: int, _epoch: int) -> int:
@@ -512,9 +491,13 @@ class Policies:
             return
         if tclass is None:
             return
-        decision, lasting = composition.decide(source, target, tclass)
+        decision, lasting, trials = composition.decide(source, target, tclass)
+        report = decision.report
+        for shadow, present, answer in trials:
+            labels = composition.shown(source), composition.shown(target)
+            report |= shadow.saw(self._kernel, query, labels, tclass, present, answer)
         query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny
-        query.report, query.allowed = decision.report, decision.allowed
+        query.report, query.allowed = report, decision.allowed
         query.uncached = not lasting
 
     def _label_port(self, composition: Composition, query: Any) -> None:

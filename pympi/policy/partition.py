@@ -12,11 +12,20 @@ from typing import Any
 
 from ..enums import ALL, ObjectClass
 from .base import Decision, PolicyModule
+from .relation import Relation
 
-__all__ = ["Partition"]
+__all__ = ["SAME", "Partition"]
 
 _YES = Decision()
 _NO = Decision(allowed=0, auditdeny=ALL)
+
+
+def _same(source: Any, target: Any) -> bool:
+    return None in (source, target) or source == target
+
+
+SAME = Relation("same", "both are in the same partition, or one of them is in none", _same)
+"""What every permission of every class needs."""
 
 
 class Partition(PolicyModule):
@@ -45,7 +54,11 @@ class Partition(PolicyModule):
 
     def decide(self, source: Any, target: Any, tclass: ObjectClass) -> Decision:
         """Allow everything within a partition, and to and from what is in none."""
-        return _YES if None in (source, target) or source == target else _NO
+        return _YES if SAME.holds(source, target) else _NO
+
+    def relation(self, tclass: str, permission: str) -> Relation:
+        """Return what a permission needs: the same for all."""
+        return SAME
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Name the two partitions."""

@@ -12,26 +12,31 @@ from .text import KOBJECT_NUMBERS, MACH_KERNEL, MAX_LINE, TraceError, unescape
 
 _Key = tuple[str, str, int]
 
+#: Users and roles around the mangled names where a label is a security context.
+_CONTEXTS = {"te": ("system_u:system_r:", "system_u:object_r:")}
+
 
 class Labels:
     """Gives each task and each port owner its label.
 
     Args:
         module: the policy module whose value the mangled name is ("rules" gives "rules/task-a").
+            A value of "te" is a context, `te/system_u:system_r:task-a`, of ports with object_r.
         given: labels instead of the mangled name, by ("task", name, 0) and ("port", owner, kind).
     """
 
     def __init__(self, module: str = "rules", given: Mapping[_Key, str] | None = None) -> None:
-        self._module = module
+        task, port = _CONTEXTS.get(module, ("", ""))
+        self._task, self._port = f"{module}/{task}", f"{module}/{port}"
         self._given = dict(given or {})
 
     def task(self, name: str) -> str:
         """The label of the task `name`."""
-        return self._given.get(("task", name, 0), f"{self._module}/{task_label(name)}")
+        return self._given.get(("task", name, 0), f"{self._task}{task_label(name)}")
 
     def port(self, owner: str, kind: int) -> str:
         """The label of the ports of `owner`, for mach_kernel's those of this kernel object kind."""
-        mangled = f"{self._module}/{port_label(owner, kind)}"
+        mangled = f"{self._port}{port_label(owner, kind)}"
         return self._given.get(("port", owner, kind), mangled)
 
 

@@ -5,6 +5,10 @@ Tasks get their rights by calls of the owners (insert_right), which are no messa
 SEDarwin's three events only the recorded ones happen. A receive right that was sent away is
 destroyed where it arrived and comes back by port-destroyed: the kernel's own messages are neither
 checked nor traced.
+
+Whatever a policy refuses, every operation is tried that still can be: what a refusal leaves in the
+wrong place is put right by the replay itself, which is not asked. So an operation is refused for
+what it needs itself, and `operations` says what follows it in its step.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import mach
-from ..enums import Disposition, Notification
+from ..enums import AuditFlag, Disposition, Notification
 from ..errors import AccessDenied, MachError, TimedOut
 from ..kernel import Kernel
 from ..message import Carried
@@ -27,16 +32,23 @@ from ..policy import PolicyModule
 from ..port import ReceiveRight, SendOnceRight, SendRight
 from ..task import Task
 from .labels import Labels
+from .operations import introductions, operations
 from .plan import How, Plan, Port, Rider, Step
 from .report import Denial, Report
 
 BODY = bytes(64)
 #: Steps between two looks at the audit ring, which has room for the denials of so many.
 _CHUNK = 512
+#: Room in the queue of a port that is refused to its receiver: it has to be emptied less often.
+_ROOM = 1024
 #: What makes denials the same: fields of an audit record.
 _SAME = ["effective_sid", "object_sid", "tclass", "denied"]
 
 _Act = Callable[[], object]
+
+
+class _Impossible(Exception):
+    """A step cannot be tried, because of something that was refused before."""
 
 
 class Round(NamedTuple):
@@ -46,57 +58,51 @@ class Round(NamedTuple):
         seconds: how long it took.
         messages: how many were received.
         refused: the steps that could not be done, by their place in the plan.
+        not_performed: operations that could not be tried because others were refused.
     """
 
     seconds: float
     messages: int
     refused: frozenset[int]
+    not_performed: int
 
 
 class _Port:
-    """A recorded port: who holds its receive right, and what waits in its queue."""
+    """A recorded port: who holds its receive right, and what waits in its queue.
+
+    Attributes:
+        waiting: messages in the queue, with the kernel's.
+        received: messages that were received, without the kernel's.
+        notices: of those waiting, the kernel's about send-once rights that were not used.
+        refused_notices: how many of the kernel's were refused to the receiver.
+        kept: messages still in the queue that were refused to the receiver.
+    """
 
     def __init__(self, right: ReceiveRight) -> None:
         self.home = right.task
         self.limit = right.qlimit
-        self.waiting = 0
-        self.received = 0
+        self.waiting = self.received = self.notices = self.refused_notices = self.kept = 0
         self.hold(right)
 
-    def hold(self, right: ReceiveRight | None) -> None:
-        """The receive right is this one now; None while it travels."""
-        self._right = right
-        self._receive = right.receiver(timeout=0) if right else self._away
-
-    @staticmethod
-    def _away() -> NoReturn:
-        raise AccessDenied(mach.MACH_RCV_INVALID_NAME, "the receive right did not come back")
-
-    @property
-    def travels(self) -> bool:
-        """Whether nobody holds the receive right."""
-        return self._right is None
-
-    @property
-    def right(self) -> ReceiveRight:
-        """The receive right. A policy can keep it from coming back; AccessDenied then."""
-        return self._right or self._away()
+    def hold(self, right: ReceiveRight) -> None:
+        """The receive right is this one now."""
+        self.right = right
+        self.receive = right.receiver(timeout=0)
 
     def drain(self) -> None:
-        """Receive all that waits. Raises AccessDenied if nobody may receive here at all."""
-        while self.waiting:
+        """Try to receive each message that waits; one that may not be received at all is kept."""
+        for _ in range(self.waiting):
             try:
-                self._receive()
+                self.receive()
                 self.received += 1
             except AccessDenied as refusal:
-                if refusal.code == mach.MACH_RCV_INVALID_NAME:
-                    raise
-            self.waiting -= 1
-
-    def make_room(self) -> None:
-        """Drain the queue if it is full."""
-        if self.waiting >= self.limit:
-            self.drain()
+                self.kept += refusal.code == mach.MACH_RCV_INVALID_NAME
+        self.waiting = 0
+        if self.kept:
+            self.refused_notices += self.notices
+        else:
+            self.received -= self.notices
+        self.notices = 0
 
 
 def _most_paths(plan: Plan) -> int:
@@ -125,6 +131,7 @@ class System:
         self.plan = plan
         self._labels = (labels or Labels()) if policies else None
         self._known: dict[tuple[int, int], SendRight] = {}
+        self._done = 0  # operations of this round, but for what the fast path and receiving count
         self._denied: Counter[tuple[int, int, int, int]] = Counter()
         self.kernel = Kernel(policies=list(policies), trace_paths=_most_paths(plan))
         try:
@@ -148,8 +155,17 @@ class System:
         self._ports = [_Port(self._allocate(by_name[p.owner], p)) for p in self.plan.ports]
         self._mailboxes = {task: self._mailbox(task) for task in self._movers()}
         self.kernel.policies.permissive = False
-        self._introduce()
+        self.kernel.audit.when_full = "block"  # denials are counted from what is recorded
+        self._pairs = introductions(self.plan)
         self._acts = self._bind(self.plan.steps)
+        self._quick = np.array([not s.riders and s.how is How.COPY_SEND for s in self.plan.steps])
+        self._planned = len(self._pairs) + self._operations()
+
+    def _operations(self) -> int:
+        """How many there are in all steps; equal steps without riders are one object."""
+        times = Counter(map(id, self.plan.steps))
+        steps = {id(step): step for step in self.plan.steps}
+        return sum(n * len(operations(self.plan, steps[key])) for key, n in times.items())
 
     def _create_task(self, name: str) -> Task:
         label = self._labels.task(name) if self._labels else None
@@ -173,20 +189,21 @@ class System:
         return self._allocate(task, Port(task.name, 0, max(used, default=0) + 1))
 
     def _introduce(self) -> None:
-        """Give tasks the send rights they will copy. One that is refused is asked for again."""
-        for step in dict.fromkeys(self.plan.steps):
-            copied = [r.port for r in step.riders if r.event == "copy_send"]
-            for port in copied + [step.port] * (step.how is How.COPY_SEND):
+        """Give tasks the send rights they will copy. What is refused is asked for once a round."""
+        for task, port in self._pairs:
+            if (task, port) not in self._known:
                 try:
-                    self._know(step.task, port)
+                    right = self._ports[port].right.make_send(self._tasks[task])
                 except AccessDenied:
                     continue
+                self._known[task, port] = right
 
-    def _know(self, task: int, port: int) -> SendRight:
+    def _standing(self, task: int, port: int) -> SendRight:
         """The task's standing send right to the port."""
-        if (task, port) not in self._known:
-            self._known[task, port] = self._ports[port].right.make_send(self._tasks[task])
-        return self._known[task, port]
+        try:
+            return self._known[task, port]
+        except KeyError:
+            raise _Impossible from None
 
     def _bind(self, steps: Iterable[Step]) -> list[_Act]:
         """One callable for each step; equal steps are one object and share it."""
@@ -211,9 +228,12 @@ class System:
         """
         self.kernel.audit.drain()
         self._denied.clear()
+        self._done = 0
+        for port in self._ports:
+            port.received = port.refused_notices = 0
+        self._introduce()
         self.kernel.trace.reset()
         self.kernel.trace.start()
-        before = sum(port.received for port in self._ports)
         refused: list[int] = []
         seconds = 0.0
         for first, acts in self._chunks():
@@ -225,13 +245,21 @@ class System:
             if advance:
                 advance(len(acts))
         self.kernel.trace.stop()
-        messages = sum(port.received for port in self._ports) - before
-        steps = len(self._acts)
-        return Round(seconds, messages, frozenset(at for at in refused if at < steps))
+        messages = sum(port.received for port in self._ports)
+        left = self._left(refused, messages)
+        return Round(seconds, messages, frozenset(refused), left)
+
+    def _left(self, refused: list[int], messages: int) -> int:
+        """How many operations were neither done nor refused in this round."""
+        sent = int(self._quick.sum() - self._quick[refused].sum()) if len(self._quick) else 0
+        done = len(self._known) + self._done + sent + messages
+        notices = sum(port.refused_notices for port in self._ports)
+        return self._planned + notices - done - self._denied.total()
 
     def _chunks(self) -> Iterator[tuple[int, list[_Act]]]:
         """All there is to do, and at the end what is left in the queues to receive."""
-        acts = [*self._acts, *(port.drain for port in self._ports)]
+        drains: list[_Act] = [partial(self._drain, port) for port in self._ports]
+        acts = self._acts + drains
         return ((at, acts[at : at + _CHUNK]) for at in range(0, len(acts), _CHUNK))
 
     @staticmethod
@@ -241,13 +269,14 @@ class System:
         for at, act in enumerate(acts, first):
             try:
                 act()
-            except AccessDenied:
+            except (AccessDenied, _Impossible):
                 refused.append(at)
         return refused
 
     def _note_denials(self) -> None:
         records = self.kernel.audit.drain()
-        kinds, counts = np.unique(records[records["denied"] != 0][_SAME], return_counts=True)
+        refused = (records["denied"] != 0) & (records["flags"] & AuditFlag.PERMISSIVE == 0)
+        kinds, counts = np.unique(records[refused][_SAME], return_counts=True)
         self._denied.update(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
 
     def denials(self) -> list[Denial]:
@@ -260,7 +289,7 @@ class System:
         labels = self.kernel.label(subject), self.kernel.label(target)
         _, *reasons = self.kernel.explain(*labels, kind.name, names[0]).splitlines()
         reason = "; ".join(line.strip() for line in reasons)
-        return Denial(times, labels[0], " ".join(names), labels[1], reason)
+        return Denial(times, labels[0], " ".join(names), labels[1], reason, kind.name)
 
     def _copier(self, step: Step) -> _Act:
         """A message by COPY_SEND: most of any recording, so with nothing in between."""
@@ -270,9 +299,9 @@ class System:
         def act() -> None:
             nonlocal send
             if port.waiting >= port.limit:
-                port.drain()
+                self._drain(port)
             if send is None:
-                send = self._know(step.task, step.port).sender(timeout=0)
+                send = self._standing(step.task, step.port).sender(timeout=0)
             send(BODY)
             port.waiting += 1
 
@@ -280,114 +309,163 @@ class System:
 
     def _post(self, step: Step) -> None:
         port = self._ports[step.port]
-        port.make_room()
+        if port.waiting >= port.limit:
+            self._drain(port)
         self._send(step)
         port.waiting += 1
 
     def _send(self, step: Step, rights: Sequence[Carried] = ()) -> None:
         """Send by the right that the step says, made by the port's owner if it is for once."""
         if step.how is How.COPY_SEND:
-            self._know(step.task, step.port).send(BODY, rights=rights, timeout=0)
+            self._standing(step.task, step.port).send(BODY, rights=rights, timeout=0)
+            self._done += 1
             return
         port, task = self._ports[step.port], self._tasks[step.task]
         once = step.how is How.MOVE_SEND_ONCE
         right = port.right.make_send_once(task) if once else port.right.make_send(task)
+        self._done += 1
         try:
             right.use_up(BODY, rights=rights, timeout=0)
         except MachError:
             self._discard(right, port)
             raise
+        self._done += 1
 
     @staticmethod
     def _discard(right: SendRight | SendOnceRight, port: _Port) -> None:
         right.close()
         if isinstance(right, SendOnceRight):  # its port is told, by a message that is not ours
             port.waiting += 1
-            port.received -= 1
+            port.notices += 1
+
+    def _drain(self, port: _Port) -> None:
+        """Receive all that waits, and take away what the receiver may not."""
+        port.drain()
+        if port.kept:
+            self._empty(port)
+
+    def _empty(self, port: _Port) -> None:
+        with self._unasked():
+            while port.kept:
+                port.receive()
+                port.kept -= 1
+            if port.limit < _ROOM:
+                port.limit = port.right.qlimit = _ROOM
+
+    @contextmanager
+    def _unasked(self) -> Iterator[None]:
+        """What is done in here is no part of the run: neither checked nor traced."""
+        self.kernel.trace.stop()
+        self.kernel.policies.permissive = True
+        try:
+            yield
+        finally:
+            self.kernel.policies.permissive = False
+            self.kernel.trace.start()
 
     # --- rights that travel -----------------------------------------------------------------------
 
     def _carry(self, step: Step) -> None:
         """A message with rights in it, received at once."""
-        port = self._ports[step.port]
-        port.drain()
-        moved = [self._ports[r.port] for r in step.riders if r.event == "move_recv"]
-        for lent in moved:
-            self._lend(lent, self._tasks[step.task])
-        try:
+        port, task = self._ports[step.port], self._tasks[step.task]
+        self._drain(port)
+        for at in [r.port for r in step.riders if r.event == "copy_send"]:
+            self._standing(step.task, at)
+        if step.how is How.COPY_SEND:
+            self._standing(step.task, step.port)
+        with ExitStack() as lent:
+            for rider in step.riders:
+                if rider.event == "move_recv":
+                    lent.enter_context(self._lent(self._ports[rider.port], task))
             self._send(step, [self._boarded(step.task, rider) for rider in step.riders])
-            for lent in moved:
-                lent.hold(None)
             self._unload(port)
-        finally:
-            for lent in moved:
-                self._bring_home(lent)
 
     def _boarded(self, task: int, rider: Rider) -> Carried:
         if rider.event == "copy_send":
-            return self._know(task, rider.port).copy_send()
+            return self._standing(task, rider.port).copy_send()
         return self._ports[rider.port].right.move_receive()
 
-    @staticmethod
-    def _unload(port: _Port) -> None:
+    def _unload(self, port: _Port) -> None:
         """Receive one message and drop the rights in it."""
-        port.waiting += 1
         try:
-            with port.right.receive(timeout=0):
+            with port.right.receive(timeout=0) as message:
                 port.received += 1
+                self._done += sum(right is not None for right in message.rights)
         except AccessDenied as refusal:
-            if refusal.code == mach.MACH_RCV_INVALID_NAME:
-                raise
-        port.waiting -= 1
+            port.kept = int(refusal.code == mach.MACH_RCV_INVALID_NAME)
+            self._empty(port)
+            raise
 
     def _extract(self, task: int, rider: Rider) -> None:
         """Copy or move a right out of the task's own space: an event without a message."""
         if rider.event == "copy_send":
-            right = self._know(task, rider.port)
+            right = self._standing(task, rider.port)
             SendRight(right.task, self._pulled(right, Disposition.COPY_SEND)).close()
             return
         port = self._ports[rider.port]
-        self._lend(port, self._tasks[task])
-        try:
-            port.hold(
-                ReceiveRight(port.right.task, self._pulled(port.right, Disposition.MOVE_RECEIVE))
-            )
-        finally:
-            self._bring_home(port)
+        with self._lent(port, self._tasks[task]):
+            name = self._pulled(port.right, Disposition.MOVE_RECEIVE)
+            port.hold(ReceiveRight(port.right.task, name))
 
-    @staticmethod
-    def _pulled(right: SendRight | ReceiveRight, disposition: Disposition) -> int:
+    def _pulled(self, right: SendRight | ReceiveRight, disposition: Disposition) -> int:
         name, _ = mach.mach_port_extract_right(right.task, right.name, disposition)
+        self._done += 1
         return name
 
-    def _lend(self, port: _Port, task: Task) -> None:
-        """Let `task` hold the receive right, and have it come home when it is destroyed."""
-        if port.right.task is not task:
-            self._will_go_to(port, task)
-            port.right.close()
-            port.hold(self._arrived(task))
-        self._will_go_to(port, port.home)
+    @contextmanager
+    def _lent(self, port: _Port, task: Task) -> Iterator[None]:
+        """Let `task` hold the receive right, and have it come home at the end, in any case."""
+        with self._put_back(port, task):
+            if task is not port.home:
+                self._will_go_to(port, task)
+                port.right.close()
+                self._fetch(port, task)
+            self._will_go_to(port, port.home)
+        try:
+            yield
+        finally:
+            with self._put_back(port, task):
+                port.right.close()
+                self._fetch(port, port.home)
+
+    @contextmanager
+    def _put_back(self, port: _Port, task: Task) -> Iterator[None]:
+        """If something in here is refused, put the receive right where it belongs."""
+        try:
+            yield
+        except (AccessDenied, _Impossible):
+            self._recover(port, task)
+            raise
 
     def _will_go_to(self, port: _Port, task: Task) -> None:
         notify = self._mailboxes[task]
         port.right.request_notification(Notification.PORT_DESTROYED, notify, caller=task)
+        self._done += 1
 
-    def _bring_home(self, port: _Port) -> None:
-        """Destroy the receive right if it never left; in any case take it from the notification."""
-        if not port.travels:
-            port.right.close()
-        port.hold(self._arrived(port.home))
+    def _fetch(self, port: _Port, task: Task) -> None:
+        """The receive right comes to `task` by a port-destroyed notification."""
+        if not self._arrived(port, task):
+            raise _Impossible
+        self._done += 1
 
-    def _arrived(self, task: Task) -> ReceiveRight | None:
-        """The receive right that a port-destroyed notification brought to `task`."""
-        found: ReceiveRight | None = None
+    def _arrived(self, port: _Port, task: Task) -> bool:
+        found = False
         try:
             while True:
                 for right in self._mailboxes[task].receive(timeout=0).rights:
                     if isinstance(right, ReceiveRight):
-                        found = right
-        except (AccessDenied, TimedOut):
+                        port.hold(right)
+                        found = True
+        except TimedOut:
             return found
+
+    def _recover(self, port: _Port, task: Task) -> None:
+        """The receive right goes home from wherever a refusal left it."""
+        with self._unasked():
+            self._arrived(port, task)
+            self._arrived(port, port.home)
+            if port.right.task is not port.home:
+                port.hold(port.right.move_receive(port.home))
 
 
 def replay(
@@ -416,6 +494,7 @@ def replay(
             messages=done[-1].messages,
             seconds=[one.seconds for one in done],
             denied=system.denials(),
+            not_performed=done[-1].not_performed,
             check_cost=None,
             checked=bool(policies),
         )

@@ -12,13 +12,14 @@ from .text import EVENTS, TraceRecord, sedarwin_records, write_full, write_sedar
 
 
 class Denial(NamedTuple):
-    """An operation that was refused, how often, and why; labels as text."""
+    """Operations refused: how often, whose, what for, and why; labels as text."""
 
     times: int
     subject: str
     permission: str
     object: str
     reason: str
+    tclass: str
 
 
 class Report(NamedTuple):
@@ -31,6 +32,8 @@ class Report(NamedTuple):
         messages: how many were received.
         seconds: of each round, the last one last.
         denied: what was refused.
+        not_performed: operations that were not refused themselves, but could not happen because
+            others were: they lacked a right that was not got, or a message that was not sent.
         check_cost: seconds with the policy over seconds without, the median of paired rounds of
             the steps that were not refused; None where it was not measured.
         checked: whether there was a policy.
@@ -42,6 +45,7 @@ class Report(NamedTuple):
     messages: int
     seconds: list[float]
     denied: list[Denial]
+    not_performed: int
     check_cost: float | None
     checked: bool
 
@@ -84,6 +88,7 @@ class Report(NamedTuple):
             "exact": self.exact,
             "lost": self.lost,
             "denials": sum(denial.times for denial in self.denied),
+            "not_performed": self.not_performed,
             "denied": [denial._asdict() for denial in self.denied],
             "check_cost": self.check_cost,
         }

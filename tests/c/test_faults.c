@@ -165,7 +165,7 @@ STEP(end_child, CODE(pm_task_terminate(w->server, w->child)))
 STEP(set_quota, CODE(pm_task_set_quota(w->client, &(struct pm_quota){.queued_bytes = 1 << 20, .memory = 1 << 20})))
 
 static int64_t make_interface(struct world *w) {
-    int64_t number = pm_interface_create(w->kernel, 400, 40, PM_INTERFACE_ALLOW_UNKNOWN);
+    int64_t number = pm_interface_create(w->kernel, 400, 40, PM_INTERFACE_ALLOW_UNKNOWN, (uint8_t[5]){4});
     return keep(&w->interface, number);
 }
 

@@ -76,8 +76,9 @@ static void test_a_new_recording_begins_at_nothing(void) {
 static void test_methods_are_numbered_by_routine(void) {
     struct interfaces interfaces;
     struct method method;
+    uint64_t before = heap.bytes;
     interfaces_init(&interfaces, &heap);
-    uint32_t first = interface_create(&interfaces, 400, 40, 0), second = interface_create(&interfaces, -5, 3, 0);
+    uint32_t first = interface_create(&interfaces, 400, 40, 0, NULL), second = interface_create(&interfaces, -5, 3, 0, NULL);
     const struct interface *large = interface_find(&interfaces, first), *small = interface_find(&interfaces, second);
     assert(first == 1 && second == 2 && !interface_find(&interfaces, 0) && !interface_find(&interfaces, 3));
     assert(interface_method(large, 430, &method) && method.tclass == large->tclass && method.permission == 1u << 30);
@@ -85,14 +86,19 @@ static void test_methods_are_numbered_by_routine(void) {
     assert(!interface_method(large, 440, &method) && !interface_method(large, 399, &method));
     assert(!interface_method(large, INT32_MIN, &method) && !interface_method(large, INT32_MAX, &method));
     assert(small->tclass == large->tclass + 2 && interface_method(small, -5, &method) && method.permission == 1);
+    uint32_t third = interface_create(&interfaces, 10, 3, 0, (const uint8_t[]){2});
+    const struct interface *holed = interface_find(&interfaces, third);
+    assert(interface_method(holed, 10, &method) && !interface_method(holed, 11, &method) && interface_method(holed, 12, &method));
     interfaces_destroy(&interfaces);
+    assert(heap.bytes == before);
 }
 
 static void test_classes_run_out(void) {
     struct interfaces interfaces;
     uint32_t made = 0;
     interfaces_init(&interfaces, &heap);
-    while (interface_create(&interfaces, 0, PM_ROUTINES_PER_CLASS * 100, 0)) made++;
+    static const uint8_t holes[PM_ROUTINES_PER_CLASS * 100 / 8 + 1] = {1};
+    while (interface_create(&interfaces, 0, PM_ROUTINES_PER_CLASS * 100, 0, holes)) made++;
     assert(made == (PM_CLASSES_MAX - PM_CLASS_INTERFACE) / 100);
     interfaces_destroy(&interfaces);
 }

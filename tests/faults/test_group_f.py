@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from background import LONG, Run
 
 from pympi import AccessDenied, Kernel, KernelClosed, MachError, SendRight, Task, mach
+from pympi._ffi import ffi, lib
 from pympi.enums import ALL, CLASSES, MachPort
 from pympi.policy import Decision, Partition, PolicyModule, Rules, Stub
 from pympi.port import ReceiveRight
@@ -484,5 +486,134 @@ def test_f15_an_explanation_that_fails_is_told(scene: Scene) -> None:
     assert any("scripted" in line and "allows" in line for line in lines)
 
 
-def test_f16_a_c_callback_that_changes_the_state_of_the_lock() -> None:
-    pytest.skip("the lock is not visible outside the core: no callback can take or drop it")
+# ---- the same, in modules that are replaced, on trial, permissive, or asked to read anew ----
+
+
+def test_f9_replaces_itself_by_a_shadow_that_refuses(scene: Scene) -> None:
+    """A shadow that the module itself puts up does not decide what the module is asked."""
+    policies = scene.kernel.policies
+    scene.module.once(lambda: policies.replace("scripted", Refuser(), shadow=True))
+    assert scene.sends() is None
+    assert policies.shadow("scripted").count == 1
+    scene.module.once(policies.shadow("scripted").commit)
+    assert isinstance(scene.sends(), AccessDenied), "in force now, and asked again"
+
+
+class Refuser(Scripted):
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        return Decision(allowed=0)
+
+
+def test_f9_is_changed_each_time_it_is_asked(scene: Scene) -> None:
+    def change(*_asked: Any) -> Decision:
+        scene.module.changed()
+        return Decision()
+
+    scene.module.act = change
+    assert isinstance(scene.sends(), AccessDenied), "attempts are bounded"
+    assert scene.kernel.stats()["retries_exhausted"] == 1
+
+
+def test_f12_a_reload_while_the_decider_sleeps(scene: Scene) -> None:
+    """What it answers afterwards is of a policy that is over."""
+    asleep, wake = threading.Event(), threading.Event()
+
+    def sleep(*_asked: Any) -> Decision:
+        scene.module.act = lambda *_again: Decision(allowed=0)
+        asleep.set()
+        assert wake.wait(LONG)
+        return Decision()
+
+    scene.module.act = sleep
+    run = Run(scene.sends)
+    assert asleep.wait(LONG)
+    scene.kernel.policies.reload()
+    wake.set()
+    assert isinstance(run.result(), AccessDenied)
+    assert scene.queued == 0
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), MemoryError()], ids=repr)
+def test_f1_raises_where_it_should_read_anew(scene: Scene, error: BaseException) -> None:
+    def reload() -> None:
+        raise error
+
+    scene.module.reload = reload  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        scene.kernel.policies.reload("scripted")
+    assert scene.sends() is None, "the old policy is in force"
+
+
+def test_f1_a_permissive_module_that_raises_refuses(scene: Scene) -> None:
+    scene.kernel.policies.set_permissive("scripted", True)
+    scene.module.act = lambda *_asked: Decision(allowed=0)
+    assert scene.sends() is None
+    scene.module.act = raising(ValueError("no"))
+    assert isinstance(scene.sends(), AccessDenied)
+
+
+def test_f14_a_shadow_that_answers_differently_each_time(scene: Scene, rng: random.Random) -> None:
+    trial = Scripted()
+    trial.act = lambda *_asked: Decision(allowed=rng.getrandbits(32))
+    shadow = scene.kernel.policies.replace("scripted", trial, shadow=True)
+    for _ in range(100):
+        assert scene.sends() is None
+        assert scene.inbox.receive(timeout=0).body == b"x"
+    assert 0 < shadow.count <= 3 * 100, "a send is one record, a receive two"
+    scene.kernel.verify()
+
+
+def test_f11_a_shadow_that_sleeps_hangs_its_caller_alone(scene: Scene) -> None:
+    asleep, wake = threading.Event(), threading.Event()
+    trial = Scripted(uncached=False)
+
+    def sleep() -> None:
+        asleep.set()
+        assert wake.wait(LONG)
+
+    trial.once(sleep)
+    shadow = scene.kernel.policies.replace("scripted", trial, shadow=True)
+    run = Run(scene.sends)
+    assert asleep.wait(LONG)
+    assert scene.sends() is None
+    shadow.drop()
+    wake.set()
+    assert run.result() is None
+    assert scene.queued == 2
+
+
+def test_f16_a_decider_in_c_that_takes_and_drops_the_lock() -> None:
+    """The lock is not visible outside the core: a callback can only take and drop it by calls.
+
+    One written against the C interface does so in each answer, moving the epoch, from two threads.
+    """
+    calls: Counter[str] = Counter()
+    kernel = Kernel()
+    with kernel:
+        server, client = kernel.create_task("server"), kernel.create_task("client")
+        inbox = server.allocate_port(qlimit=1000)
+        right = inbox.make_send(client)
+
+        @ffi.callback("int(void *, struct pm_query *, size_t, uint32_t)")  # type: ignore[untyped-decorator]
+        def decider(_context: Any, queries: Any, count: int, _epoch: int) -> int:
+            stats = ffi.new("struct pm_stats *")
+            calls["asked"] += 1
+            calls["locked"] += lib.pm_kernel_stats(kernel.pointer, stats) == 0
+            if calls["asked"] % 3 == 0:
+                lib.pm_kernel_set_policy(kernel.pointer, lib.PM_POLICY_LOADED)
+            for index in range(count):
+                queries[index].allowed, queries[index].uncached = ALL, 1
+            return 0
+
+        lib.pm_kernel_set_decider(kernel.pointer, decider, ffi.NULL)
+        lib.pm_kernel_set_policy(kernel.pointer, lib.PM_POLICY_LOADED)
+
+        def use() -> None:
+            for _ in range(50):
+                right.send(b"", timeout=0)
+
+        for run in [Run(use), Run(use)]:
+            run.result()
+        assert kernel.stats()["messages_queued"] == 100
+        assert calls["locked"] == calls["asked"] >= 100
+        kernel.verify()

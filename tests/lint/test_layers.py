@@ -17,6 +17,7 @@ C_LAYERS = {
     "sec": {"base"},
     "ipc": {"base", "sec"},
     "sys": {"base", "sec", "ipc"},
+    "sepol": set(),  # a module of its own, built where libsepol is
 }
 # What lies in csrc itself puts the core together and binds it. Only the public header is known to
 # the layers, and not to the lowest, which knows nothing of us.
@@ -38,7 +39,7 @@ PYTHON_LAYERS = {
     "errors": VALUES,
     "enums": VALUES,
     "label": VALUES,
-    "policy": VALUES,
+    "policy": VALUES | {"_sepol"},
     "audit": VALUES,
     "ipctrace": VALUES,
     "_aio": VALUES,
@@ -46,12 +47,16 @@ PYTHON_LAYERS = {
     "port": MESSAGES | {"task"},
     "task": MESSAGES | {"port"},
     "kernel": OBJECTS | {"mach"},
-    "mach": OBJECTS | {"kernel"},
+    "labelh": OBJECTS | {"kernel"},
+    "mach": OBJECTS | {"kernel", "labelh"},
 }
 # Doors: an attribute of a lower module opens a higher one. Imported in a function, when asked for.
 DOORS = {"kernel": {"trace"}}
+# Packages in a package that are units of their own, built on the public API: the rest of it does
+# not know them.
+PARTS = {("policy", "author")}
 # What modules built on the public API may not import: they get by with what users have.
-PRIVATE = {"_core", "_ffi", "_upcall", "_binding", "_values", "_aio"}
+PRIVATE = {"_core", "_sepol", "_ffi", "_upcall", "_binding", "_values", "_aio"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
@@ -119,7 +124,8 @@ def python_files() -> list[Path]:
 
 def unit_of(path: Path) -> str:
     """Return the name in the table above that stands for a file: its top module or package."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:2]) if parts[:2] in PARTS else parts[0]
 
 
 def runtime_nodes(tree: ast.AST, functions: bool) -> Iterator[ast.AST]:
@@ -156,6 +162,8 @@ def unit_of_import(name: list[str]) -> str:
     """Return the unit that a dotted import means; a name that pympi re-exports means pympi."""
     if len(name) < 2:
         return ""
+    if tuple(name[1:3]) in PARTS:
+        return ".".join(name[1:3])
     places = (PACKAGE / name[1], PACKAGE / f"{name[1]}.py")
     known = name[1] in PYTHON_LAYERS or name[1] in PRIVATE or any(map(Path.exists, places))
     return name[1] if known else ""
@@ -204,6 +212,8 @@ def test_upward_include_is_found(layer: str, name: str) -> None:
         ("kernel", "from pympi import Kernel", {""}),
         ("kernel", "def f():\n    from .trace.live import Trace", set()),
         ("kernel", "from .trace.live import Trace", {"trace"}),
+        ("policy", "from pympi.policy import author", {"policy.author"}),
+        ("policy.author", "from pympi.trace import read_trace\nimport pympi._ffi", {"_ffi"}),
     ],
 )
 def test_upward_import_is_found(unit: str, source: str, wrong: set[str]) -> None:

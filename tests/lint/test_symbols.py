@@ -61,6 +61,11 @@ def test_extension_exports_its_entry() -> None:
     assert not others
 
 
+def test_libsepol_stays_inside_its_module() -> None:
+    _sepol = pytest.importorskip("pympi._sepol", reason="built without libsepol-dev")
+    assert exported(Path(_sepol.__file__)) == {"PyInit__sepol"}
+
+
 def test_module_has_the_calls_of_the_header() -> None:
     lib = pytest.importorskip("pympi._core").lib
     assert declared() <= set(dir(lib))

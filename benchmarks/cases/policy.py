@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a question costs that no cache answers: `te` with 10,000 rules, beside no opinion."""
+
+import functools
+import itertools
+import random
+from collections.abc import Callable
+from time import thread_time_ns
+from typing import Any
+
+from benchmarks.harness import Pair, Skip, Timed
+from benchmarks.policies import Size, policy
+
+SIZE = Size(types=400, rules=10_000, attributes=100, levels=4)
+LABELS, PAIRS = 400, 1 << 14
+CACHE = 64
+"""So few decisions are remembered that each of the pairs is asked again."""
+
+
+@functools.cache
+def enforcement() -> Any:
+    """Return the policy.
+
+    Raises:
+        Skip: pympi is not built.
+    """
+    try:
+        from pympi.policy import TypeEnforcement
+    except ImportError as error:
+        raise Skip(str(error)) from error
+    return TypeEnforcement.from_text(policy(SIZE))
+
+
+def contexts() -> list[str]:
+    """Return the contexts asked about: every type, at some level."""
+    rng, db = random.Random(0), enforcement().database
+    types = [kind.name for kind in db.types[: db.type_count] if kind.name.endswith("_t")]
+    named = [name for name in types if name.startswith(("domain_", "object_"))]
+    return [f"user_u:user_r:{name}:s{rng.randrange(4)}" for name in rng.sample(named, LABELS)]
+
+
+def pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    """Return pairs at random, always the same."""
+    rng = random.Random(1)
+    return [(rng.choice(values), rng.choice(values)) for _ in range(PAIRS)]
+
+
+def module(asked: Any) -> Timed:
+    """Return a module's decisions, of values read already."""
+    from pympi.enums import CLASSES
+
+    questions = itertools.cycle(pairs([enforcement().parse(text) for text in contexts()]))
+    tclass, decide = CLASSES["mach_port"], asked.decide
+    for source, target in itertools.islice(questions, PAIRS):
+        decide(source, target, tclass)  # the first question of a type is another matter
+
+    def run(count: int) -> float:
+        some = list(itertools.islice(questions, count))
+        start = thread_time_ns()
+        for source, target in some:
+            decide(source, target, tclass)
+        return thread_time_ns() - start
+
+    return run
+
+
+def missing(asked: Any, name: str) -> tuple[Timed, Callable[[], dict[str, float]]]:
+    """Return checks of a kernel that miss, and how many of the checks did."""
+    from pympi import Kernel
+
+    kernel = Kernel(policies=[asked], avc_entries=CACHE)
+    sids = [kernel.policies.intern(f"{name}/{text}".replace(",", r"\,")) for text in contexts()]
+    questions = itertools.cycle(pairs(sids))
+    check = kernel.checker("mach_port", "send")
+    for source, target in itertools.islice(questions, PAIRS):
+        check(source, target)
+    before, done = kernel.stats()["misses"], [0]
+
+    def run(count: int) -> float:
+        some = list(itertools.islice(questions, count))
+        done[0] += count
+        start = thread_time_ns()
+        for source, target in some:
+            check(source, target)
+        return thread_time_ns() - start
+
+    return run, lambda: {"misses": (kernel.stats()["misses"] - before) / done[0]}
+
+
+def decisions() -> Pair:
+    """Return the decisions of `te`, beside those of a module without opinion."""
+    from pympi.policy import Stub
+
+    return Pair(module(enforcement()), module(Stub()))
+
+
+def misses() -> Pair:
+    """Return misses decided by `te`, beside those decided by a module without opinion."""
+    from pympi.policy import Stub
+
+    subject, notes = missing(enforcement(), "te")
+    return Pair(subject, missing(Stub(), "stub")[0], notes=notes)
+
+
+CASES: dict[str, Callable[[], Pair]] = {"te_decide": decisions, "te_miss": misses}

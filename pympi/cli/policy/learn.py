@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi policy learn`: the least policy that allows what was recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...policy.author.learn import GENERALISATIONS, Learned
+from ...policy.author.learn import learn as run
+from .._artefacts import publish_files
+from .._output import bad_input
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("recordings", metavar="TRACE-OR-AUDIT...", type=FILE, nargs=-1, required=True)
+@click.option("--out", type=_NEW_FILE, metavar="FILE", help="Where the policy goes, not to stdout.")
+@click.option("--certificate", type=_NEW_FILE, metavar="FILE", help="Where the certificate goes.")
+@click.option(
+    "--generalise",
+    type=click.Choice(GENERALISATIONS),
+    multiple=True,
+    help="Widen families of permissions; share attributes among equal sources or targets.",
+)
+@click.option("--neverallow", type=FILE, help="Rules the policy promises to keep.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the policy.")
+def learn(
+    recordings: tuple[Path, ...],
+    out: Path | None,
+    certificate: Path | None,
+    generalise: tuple[str, ...],
+    neverallow: Path | None,
+    as_json: bool,
+) -> int:
+    """Learn the least policy that allows what was recorded, as CIL.
+
+    Recordings are traces in SEDarwin's or the full form, and audit files. A policy that a
+    neverallow rule forbids is not written: exit code 1.
+    """
+    with bad_input():
+        learned = run(recordings, generalise=generalise, neverallow=neverallow)
+    files = {out: learned.text, certificate: learned.certificate}
+    publish_files({path: text.encode() for path, text in files.items() if path})
+    for each in learned.recordings:
+        if each.lost:
+            click.echo(f"pympi: {each.name} lacks {each.lost} events that were lost", err=True)
+    result = _summary(learned) | {name: str(path) for name, path in _paths(out, certificate)}
+    if as_json:
+        print(json.dumps(result | ({} if out else {"text": learned.text}), indent=2))
+    elif out:
+        print(_SENTENCE.format(**result))
+    else:
+        print(learned.text, end="")
+    return 0
+
+
+_SENTENCE = (
+    "{rules} rules: {recorded} permissions recorded, {closure} of the closure, "
+    "{generalised} generalised; {neverallows} neverallow rules hold"
+)
+
+
+def _paths(out: Path | None, certificate: Path | None) -> list[tuple[str, Path]]:
+    pairs = (("policy", out), ("certificate", certificate))
+    return [(name, path) for name, path in pairs if path]
+
+
+def _summary(learned: Learned) -> dict[str, Any]:
+    return {
+        "recordings": [
+            {"file": each.name, "kind": each.kind, "sha256": each.sha256, "lost": each.lost}
+            for each in learned.recordings
+        ],
+        "rules": sum(line.startswith("(allow ") for line in learned.text.split("\n")),
+        "recorded": len(learned.recorded),
+        "closure": len(learned.closure),
+        "generalised": len(learned.generalised),
+        "neverallows": len(learned.neverallows),
+    }

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a recording says was used: traces of both forms, and audit files.
+
+A record of an audit file counts if the operation was done: if nothing of it was refused, or what
+was refused was not enforced (permissive). Rows are counted by numpy batch by batch, so memory holds
+one batch and the distinct rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...audit import Batch, Reader
+from ...audit.sinks import MAGIC
+from ...enums import CLASSES, AuditFlag, MachPort, ObjectClass
+from ...errors import PympiError
+from ...label import parse_label
+from ...trace.mangle import port_label, task_label
+from ...trace.plan import make_plan
+from ...trace.text import TraceReader, TraceRecord
+from .closure import Grant, asked, recorded
+
+__all__ = ["Context", "Recording", "RecordingError", "read_recording"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_UNLABELED = "system_u:object_r:unlabeled_t"
+
+
+class RecordingError(PympiError, ValueError):
+    """A recording that no policy can be learned from; the message says which and why."""
+
+
+class Context(NamedTuple):
+    """A security context without levels."""
+
+    user: str
+    role: str
+    type: str
+
+
+@dataclass
+class Recording:
+    """What one recording says.
+
+    Attributes:
+        name: of the file.
+        kind: "sedarwin" or "full" (the forms of a trace), or "audit".
+        sha256: of the file, hexadecimal.
+        lost: events or records that it lacks, as far as it tells.
+        used: each permission that was used, and how often.
+        closure: what a trace does not show and a replay of it needs.
+        contexts: of all subjects and objects.
+        classes: permissions of each class that was met, in bit order.
+    """
+
+    name: str
+    kind: str = ""
+    sha256: str = ""
+    lost: int = 0
+    used: Counter[Grant] = field(default_factory=Counter)
+    closure: set[Grant] = field(default_factory=set)
+    contexts: set[Context] = field(default_factory=set)
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class _Hashed:
+    """A file that is read once, and its digest."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._digest.update(data)
+        return data
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._file.readline(limit)
+        self._digest.update(line)
+        return line
+
+    def finish(self) -> str:
+        while self.read(1 << 20):
+            pass
+        return self._digest.hexdigest()
+
+
+def read_recording(path: str | os.PathLike[str]) -> Recording:
+    """Read a trace or an audit file.
+
+    Raises:
+        TraceError, AuditError: it is neither, or damaged.
+        RecordingError: it is sound and of no use: contexts with levels, nothing labelled, or a
+            trace that cannot be replayed.
+        OSError: it cannot be read.
+    """
+    recording = Recording(str(path))
+    with Path(path).open("rb") as raw:
+        audit = raw.read(len(MAGIC)) == MAGIC
+        raw.seek(0)
+        file: Any = _Hashed(raw)
+        (_read_audit if audit else _read_trace)(recording, file)
+        recording.sha256 = file.finish()
+    return recording
+
+
+# --- traces ---------------------------------------------------------------------------------------
+
+
+def _read_trace(recording: Recording, file: BinaryIO) -> None:
+    reader = TraceReader(file, recording.name)
+    records = list(reader)
+    recording.kind, recording.lost = reader.form, reader.lost
+    recording.used = recorded(records)
+    try:
+        plan = make_plan(records)
+    except ValueError as error:
+        raise RecordingError(f"{recording.name} cannot be replayed: {error}") from None
+    recording.closure = set(asked(plan)) - set(recording.used)
+    recording.contexts = {*_contexts(records)}
+    recording.classes = {name: CLASSES[name].permissions for name in ("mach_port", "mach_task")}
+
+
+def _contexts(records: list[TraceRecord]) -> set[Context]:
+    """Of every task, also of owners that do nothing, and of every port and mailbox."""
+    tasks = {name for record in records for name in (record.task, record.owner)}
+    ports = {(record.owner, record.kind) for record in records} | {(name, 0) for name in tasks}
+    return {Context("system_u", "system_r", task_label(name)) for name in tasks} | {
+        Context("system_u", "object_r", port_label(*port)) for port in ports
+    }
+
+
+# --- audit files ----------------------------------------------------------------------------------
+
+_BOTH = np.uint32(MachPort.recv | MachPort.use_recv)
+_Row = tuple[int, int, int]
+
+
+def _read_audit(recording: Recording, file: BinaryIO) -> None:
+    recording.kind = "audit"
+    tally = _Tally(recording)
+    for batch in Reader(file, recording.name):
+        tally.add(batch)
+    tally.settle()
+    if recording.used and not tally.labelled:
+        raise RecordingError(f"{recording.name}: no label in it has a value of the module te")
+
+
+class _Tally:
+    """Counts rows as long as their numbers stand for the same, and then puts them into words."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.labelled = False
+        self._recording = recording
+        self._rows: dict[_Row, int] = {}
+        self._labels: Mapping[int, str] = {}
+        self._classes: Mapping[int, ObjectClass] = {}
+        self._known: dict[str, Context] = {}
+
+    def add(self, batch: Batch) -> None:
+        if _rebound(self._labels, batch.labels) or _rebound(self._classes, batch.classes):
+            self.settle()
+        self._labels, self._classes = batch.labels, batch.classes
+        records = batch.records
+        loss = records["flags"] & AuditFlag.LOSS != 0
+        self._recording.lost += int(records["result"][loss].sum())
+        for row, times in _distinct(*_columns(records)):
+            self._rows[row] = self._rows.get(row, 0) + times
+
+    def settle(self) -> None:
+        """Put what was counted into words."""
+        for (pair, rest, bits), times in self._rows.items():
+            self._count(pair >> 32, pair & 0xFFFFFFFF, rest >> 32, rest & 0xFFFFFFFF, bits, times)
+        self._rows.clear()
+
+    def _count(self, sid: int, target: int, peer: int, number: int, bits: int, times: int) -> None:
+        tclass = self._classes.get(number)
+        if tclass is None:
+            raise RecordingError(f"{self._recording.name}: there is no class {number} in it")
+        source = self._context(sid).type
+        self._declare(tclass)
+        for permission in tclass.names(bits):
+            other = peer if peer and permission == "recv" else target
+            grant = Grant(source, self._context(other).type, tclass.name, permission)
+            self._recording.used[grant] += times
+
+    def _declare(self, tclass: ObjectClass) -> None:
+        permissions = tuple(filter(None, tclass.permissions))
+        known = self._recording.classes.setdefault(tclass.name, permissions)
+        wrong = [name for name in (tclass.name, *permissions) if not _NAME.fullmatch(name)]
+        if wrong or known != permissions:
+            raise RecordingError(
+                f"{self._recording.name}: class {tclass.name!r} "
+                + (f"has {wrong[0]!r}, which is no name" if wrong else "is there in two forms")
+            )
+
+    def _context(self, sid: int) -> Context:
+        label = self._labels.get(sid)
+        if label is None:
+            raise RecordingError(f"{self._recording.name}: there is no label {sid} in it")
+        if label not in self._known:
+            value = parse_label(label).get("te")
+            self.labelled |= value is not None
+            self._known[label] = _context(self._recording.name, value or _UNLABELED)
+            self._recording.contexts.add(self._known[label])
+        return self._known[label]
+
+
+def _context(file: str, text: str) -> Context:
+    fields = text.split(":")
+    names = [*fields[:2], *(fields[2].split(".") if len(fields) > 2 else [""])]
+    if len(fields) != 3 or not all(map(_NAME.fullmatch, names)):
+        raise RecordingError(f"{file}: expected contexts user:role:type, found {text!r}")
+    return Context(*fields)
+
+
+def _rebound(before: Mapping[int, Any], now: Mapping[int, Any]) -> bool:
+    """Whether a number stands for something else now."""
+    return before != now and any(now.get(number) != known for number, known in before.items())
+
+
+def _columns(records: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:
+    """Of the records that count: subject and object, peer and class, permissions.
+
+    A receive that asked about the port and about the sender may be one record: the object is the
+    port then, and the sender is the peer, which is 0 in all other rows.
+    """
+    enforced = (records["denied"] != 0) & (records["flags"] & AuditFlag.PERMISSIVE == 0)
+    done = records[~enforced & (records["tclass"] != 0) & (records["asked"] != 0)]
+    joined = (done["tclass"] == CLASSES["mach_port"].number) & (done["asked"] & _BOTH == _BOTH)
+    wide = {name: done[name].astype(np.uint64) for name in ("effective_sid", "tclass", "asked")}
+    shift = np.uint64(32)
+    return [
+        wide["effective_sid"] << shift | done["object_sid"],
+        np.where(joined, done["peer_sid"], 0).astype(np.uint64) << shift | wide["tclass"],
+        wide["asked"],
+    ]
+
+
+#: Odd, so that multiplying by them loses nothing.
+_MIX = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)))
+
+
+def _distinct(*columns: npt.NDArray[np.uint64]) -> list[tuple[_Row, int]]:
+    """Each distinct row with the number of times it is there.
+
+    One number for a row is sorted much faster than three. Where two rows share one, which is looked
+    at, the rows themselves are sorted.
+    """
+    mixed = sum((c * m for c, m in zip(columns, _MIX, strict=True)), np.zeros(1, np.uint64))
+    _, first, which, times = np.unique(
+        mixed, return_index=True, return_inverse=True, return_counts=True
+    )
+    if not all((column[first][which] == column).all() for column in columns):
+        sorted_rows, times = np.unique(np.stack(columns), axis=1, return_counts=True)
+        return list(zip(zip(*sorted_rows.tolist(), strict=True), times.tolist(), strict=True))
+    rows = zip(*(column[first].tolist() for column in columns), strict=True)
+    return list(zip(rows, times.tolist(), strict=True))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Classes, commons, class maps, and the permissions that rules name."""
+
+from __future__ import annotations
+
+from .policydb import PolicyClass
+from .reader import Node
+from .scope import Draft, Part, Scope, Symbol
+from .sets import SetReader
+
+__all__ = ["ClassPermissions", "collect_sets", "declare_words", "join_commons", "policy_classes"]
+
+LARGEST = 32  # permissions of a class: an access vector has 32 bits
+_DEEPEST = 32  # maps and sets of permissions, one made of the other
+
+
+def declare_words(draft: Draft, kind: str, scope: Scope, node: Node) -> None:
+    """class, common, classmap: declare the name, and its permissions."""
+    symbol = draft.declare(kind, scope, node)
+    words = node[3]
+    if len(words) == 1 and kind != "class":
+        draft.fail("expected at least one permission, found ')'", words, 1)
+    symbol.words = tuple(draft.name(words, child) for child in range(1, len(words)))
+    if len(set(symbol.words)) < len(symbol.words):
+        again = next(i for i in range(1, len(words)) if words[i] in words[1:i])
+        draft.fail(f"expected a new permission, found '{words[again]}' again", words, again)
+    if kind != "class map" and len(symbol.words) > LARGEST:
+        _too_many(draft, words, LARGEST + 1, f"{kind} {symbol.name}")
+
+
+def _too_many(draft: Draft, node: Node, child: int, whose: str) -> None:
+    draft.fail(f"expected at most {LARGEST} permissions of {whose}, found more", node, child)
+
+
+def join_commons(draft: Draft) -> dict[Symbol, str]:
+    """classcommon: put the permissions of commons before those of their classes.
+
+    Returns:
+        class -> name of its common.
+    """
+    commons: dict[Symbol, str] = {}
+    for scope, node, _ in draft.pending.get("classcommon", ()):
+        symbol = draft.find(("class",), scope, node, 2)
+        common = draft.find(("common",), scope, node, 3)
+        if symbol in commons:
+            draft.fail(f"class {symbol.name} has a common: {commons[symbol]}", node, 2)
+        if both := set(symbol.words) & set(common.words):
+            words = " ".join(sorted(both))
+            draft.fail(f"class {symbol.name} has permissions of its common: {words}", node, 3)
+        commons[symbol] = common.name
+        symbol.words = common.words + symbol.words
+        if len(symbol.words) > LARGEST:
+            _too_many(draft, node, 3, f"class {symbol.name} and its common")
+    return commons
+
+
+def policy_classes(
+    draft: Draft, order: list[Symbol], commons: dict[Symbol, str]
+) -> tuple[PolicyClass, ...]:
+    """Number the classes in their order."""
+    for number, symbol in enumerate(order):
+        symbol.number = number
+    return tuple(
+        PolicyClass(s.name, s.number, s.words, draft.place(s), commons.get(s, "")) for s in order
+    )
+
+
+def collect_sets(draft: Draft) -> None:
+    """classmapping, classpermissionset: note what maps and named sets are made of."""
+    for scope, node, _ in draft.pending.get("classmapping", ()):
+        symbol = draft.find(("class map",), scope, node, 2)
+        if node[3] not in symbol.words:
+            draft.expected(f"a permission of {symbol.name}: {' '.join(symbol.words)}", node, 3)
+        symbol.mapping.setdefault(node[3], []).append((scope, node, 4))
+    for scope, node, _ in draft.pending.get("classpermissionset", ()):
+        symbol = draft.find(("classpermission",), scope, node, 2)
+        symbol.parts.append((scope, node, 3))
+    for symbol in draft.symbols["class map"]:
+        if lacking := [word for word in symbol.words if word not in symbol.mapping]:
+            message = f"class map {symbol.name} has no classmapping for {lacking[0]}"
+            raise draft.sources.error(message, symbol.position, 2)
+    for symbol in draft.symbols["classpermission"]:
+        if not symbol.parts:
+            message = f"classpermission {symbol.name} has no classpermissionset"
+            raise draft.sources.error(message, symbol.position, 2)
+
+
+Vectors = tuple[tuple[int, int], ...]
+"""(class, permissions) for each class, in class order."""
+
+
+class ClassPermissions:
+    """What the CLASSPERMS of rules stand for. What is written alike is worked out once."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._known: dict[object, Vectors] = {}
+        self._open: list[object] = []
+
+    def check(self) -> None:
+        """Work out all maps and named sets, used or not."""
+        for symbol in self._draft.symbols["class map"]:
+            for word in symbol.words:
+                self._mapped(symbol, word)
+        for symbol in self._draft.symbols["classpermission"]:
+            self._named(symbol)
+
+    def read(self, scope: Scope, node: Node, child: int) -> Vectors:
+        """Return what the nth item of a list stands for."""
+        item = node[child]
+        if isinstance(item, str):
+            symbol = self._draft.find(("classpermission",), scope, node, child)
+            return self._named(symbol)
+        key = (
+            (scope, item[1], item[2][1:]) if len(item) == 3 and item[2].__class__ is tuple else None
+        )
+        vectors = self._known.get(key)
+        if vectors is None:
+            vectors = self._known[key] = self._inline(scope, item)
+        return vectors
+
+    def _inline(self, scope: Scope, node: Node) -> Vectors:
+        draft = self._draft
+        if len(node) != 3 or not isinstance(node[2], tuple):
+            child = min(2, len(node)) if len(node) <= 3 else 3
+            draft.expected("(CLASS (PERMISSION...))", node, child)
+        symbol = draft.find(("class", "class map"), scope, node, 1)
+
+        def member(_scope: Scope, at: Node, child: int) -> int:
+            try:
+                return 1 << symbol.words.index(at[child])
+            except ValueError:
+                words = " ".join(symbol.words) or "(it has none)"
+                draft.expected(f"a permission of {symbol.name}: {words}", at, child)
+
+        bits = SetReader(draft, member, (1 << len(symbol.words)) - 1).read((scope, node, 2))
+        if symbol.kind == "class":
+            return ((symbol.number, bits),)
+        words = [word for bit, word in enumerate(symbol.words) if bits >> bit & 1]
+        return _union([self._mapped(symbol, word) for word in words])
+
+    def _mapped(self, symbol: Symbol, word: str) -> Vectors:
+        return self._made_of((symbol, word), symbol.mapping[word], f"{symbol.name} {word}")
+
+    def _named(self, symbol: Symbol) -> Vectors:
+        return self._made_of(symbol, symbol.parts, symbol.name)
+
+    def _made_of(self, key: object, parts: list[Part], name: str) -> Vectors:
+        if key in self._known:
+            return self._known[key]
+        if key in self._open:
+            self._draft.fail(f"'{name}' contains itself", parts[0][1])
+        if len(self._open) >= _DEEPEST:
+            words = f"more than {_DEEPEST} sets of permissions, one made of the other"
+            self._draft.fail(words, parts[0][1])
+        self._open.append(key)
+        vectors = self._known[key] = _union([self.read(*part) for part in parts])
+        self._open.pop()
+        return vectors
+
+
+def _union(several: list[Vectors]) -> Vectors:
+    vectors: dict[int, int] = {}
+    for each in several:
+        for number, bits in each:
+            vectors[number] = vectors.get(number, 0) | bits
+    return tuple(sorted(vectors.items()))

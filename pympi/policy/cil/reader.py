@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""CIL text to nested tuples.
+
+A list becomes a tuple: its position, then what stands in it, words as `str` and lists as tuples. A
+position is one number that says file, line and token; it becomes a line and a column only when
+somebody asks, which is when there is an error. That keeps the reading of large policies cheap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from sys import intern
+from typing import Any
+
+from ...errors import PolicyError
+from .budget import Budget
+from .policydb import Origin
+
+__all__ = ["Node", "Sources", "found"]
+
+Node = tuple[Any, ...]
+"""(position, word or node...)."""
+
+_TOKEN = re.compile(r'[()]|[^ \t()";]+|"[^"]*"?|;.*')
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-() \t]*(?:;[\t -~]*)?")
+_WORD = re.compile(r'[A-Za-z0-9_.\-]+|[()]|"[ !#-~]*"|;.*')
+_LINE_MARK = ";;*"
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+# What turns the direction of text round or hides in it, so that a reader sees another policy than
+# the one in force; what some programs take for the end of a line; halves of surrogate pairs.
+_DECEPTIVE = re.compile(
+    "[\u0080-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+_INDEX_BITS, _LINE_BITS = 20, 32
+_FILE_SHIFT = _INDEX_BITS + _LINE_BITS
+_INDEX_MASK = (1 << _INDEX_BITS) - 1
+_LINE_MASK = (1 << _LINE_BITS) - 1
+
+
+def found(item: object) -> str:
+    """Return words for what stands somewhere: a word, a list or nothing."""
+    if isinstance(item, tuple):
+        return f"a list beginning with {item[1]!r}" if _begins(item) else "a list"
+    if item is None:
+        return "the end of the list"
+    word = str(item)
+    return repr(word if len(word) <= 60 else word[:57] + "...")
+
+
+def _begins(node: Node) -> bool:
+    return len(node) > 1 and isinstance(node[1], str) and len(node[1]) <= 60
+
+
+class Sources:
+    """The texts of a policy: reads them, and knows where everything stands.
+
+    Args:
+        budget: what they may cost.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.names: list[str] = []
+        self._lines: list[list[str]] = []
+        self._budget = budget
+        self._bytes = 0
+        self._tokens = 0
+        self._measured = (0, 0)
+        self._columns: list[int] = []
+
+    # ---- reading ----
+
+    def add(self, name: str, text: str) -> int:
+        """Take a text; return its number."""
+        number = len(self.names)
+        self.names.append(name)
+        self._bytes += len(text)
+        if self._bytes > self._budget.bytes:
+            self._lines.append([""])
+            limit = self._budget.bytes
+            raise PolicyError(f"the policy is larger than {limit} bytes (Budget.bytes)", name, 1, 1)
+        self._lines.append(text.replace("\r\n", "\n").split("\n"))
+        return number
+
+    def extend(self, text: str) -> tuple[int, int]:
+        """Add lines to the last text; return its number, and how many lines it had."""
+        before = len(self._lines[-1])
+        self._lines[-1] += text.split("\n")
+        return len(self._lines) - 1, before
+
+    def text(self) -> str:
+        """Return all texts, one after the other."""
+        return "\n".join(line for lines in self._lines for line in lines)
+
+    def statements(self, number: int, skip: int = 0) -> Iterator[Node]:
+        """Iterate over the lists that a text consists of, but for its first lines.
+
+        Raises:
+            PolicyError: it is not made of balanced lists, or over budget.
+        """
+        stack: list[list[Any] | None] = []
+        items: list[Any] | None = None
+        for start, tokens in self._tokenised(number, skip):
+            for index, word in enumerate(tokens):
+                if word == "(":
+                    stack.append(items)
+                    items = [start | index]
+                    if len(stack) > self._budget.depth:
+                        raise self._too_deep(start | index)
+                elif items is None:
+                    raise self._outside(start | index, word)
+                elif word == ")":
+                    node, items = tuple(items), stack.pop()
+                    if items is None:
+                        yield node
+                    else:
+                        items.append(node)
+                else:
+                    items.append(intern(word))
+        if items is not None:
+            raise self.error("expected ')', found the end of the text: this '(' is open", items[0])
+
+    def _tokenised(self, number: int, skip: int) -> Iterator[tuple[int, list[str]]]:
+        longest = min(self._budget.identifier, self._budget.line)
+        for line_number, line in enumerate(self._lines[number], 1):
+            if not line or line_number <= skip:
+                continue
+            start = number << _FILE_SHIFT | line_number << _INDEX_BITS
+            if len(line) > longest or not _PLAIN.fullmatch(line) or line.startswith(_LINE_MARK):
+                self._inspect(number, line_number, line)
+            tokens = _TOKEN.findall(line)
+            self._tokens += len(tokens)
+            if self._tokens > self._budget.tokens:
+                limit = self._budget.tokens
+                raise self.error(f"more than {limit} words and parentheses (Budget.tokens)", start)
+            if tokens and tokens[-1][0] == ";":
+                tokens.pop()
+            yield start, tokens
+
+    def _inspect(self, number: int, line_number: int, line: str) -> None:
+        """Say what is wrong with a line that is not plain, if anything is."""
+        complain = _Complaint(self.names[number], line_number)
+        if len(line) > self._budget.line:
+            complain(f"a line of more than {self._budget.line} characters (Budget.line)", 0)
+        if control := _CONTROL.search(line.replace("\t", " ")):
+            complain(f"the control character U+{ord(control[0]):04X}", control.start())
+        if deceptive := _DECEPTIVE.search(line):
+            complain(
+                f"the character U+{ord(deceptive[0]):04X}, which shows text otherwise than it is",
+                deceptive.start(),
+            )
+        if line.startswith(_LINE_MARK):
+            complain("a line mark (';;*'), which is outside the subset; write '; ;*'", 0)
+        for token in _TOKEN.finditer(line):
+            self._inspect_token(token, complain)
+
+    def _inspect_token(self, token: re.Match[str], complain: _Complaint) -> None:
+        text = token[0]
+        if text[0] == ";":
+            return
+        if len(text) > self._budget.identifier:
+            limit = self._budget.identifier
+            complain(f"a word of more than {limit} characters (Budget.identifier)", token.start())
+        if not _WORD.fullmatch(text):
+            good = _WORD.match(text)
+            at = good.end() if good else 0
+            if text[0] == '"':
+                complain("expected '\"' at the end of a string of printable ASCII", token.start())
+            wrong = text[at : at + 1]
+            words = f"{wrong!r}" if wrong.isascii() else f"{wrong!r} (U+{ord(wrong):04X})"
+            complain(
+                f"expected letters, digits, '_', '-' or '.', found {words}", token.start() + at
+            )
+
+    # ---- places ----
+
+    def origin(self, position: int, child: int = 0) -> Origin:
+        """Return where a list stands, or its nth item (1 is the first; beyond them its end)."""
+        number = position >> _FILE_SHIFT
+        line_number = position >> _INDEX_BITS & _LINE_MASK
+        if not child:
+            column = self._column(number, line_number, position & _INDEX_MASK)
+            return Origin(self.names[number], line_number, column)
+        depth, seen = 0, 0
+        for line, column, word in self._from(number, line_number, position & _INDEX_MASK):
+            if word == ")":
+                depth -= 1
+                if depth == 0:
+                    return Origin(self.names[number], line, column)
+                continue
+            seen += depth == 1
+            if seen == child:
+                return Origin(self.names[number], line, column)
+            depth += word == "("
+        return Origin(self.names[number], line_number, 1)
+
+    def _column(self, number: int, line: int, index: int) -> int:
+        """Return the column of a token. Those of one line are found once: it may have thousands."""
+        if self._measured != (number, line):
+            self._measured = number, line
+            tokens = _TOKEN.finditer(self._lines[number][line - 1])
+            self._columns = [token.start() + 1 for token in tokens]
+        return self._columns[index]
+
+    def line(self, position: int) -> tuple[int, int]:
+        """Return the number of the file and the line of a position."""
+        return position >> _FILE_SHIFT, position >> _INDEX_BITS & _LINE_MASK
+
+    def error(self, message: str, position: int, child: int = 0) -> PolicyError:
+        """Return an error about a list, or about its nth item."""
+        return PolicyError(message, *self.origin(position, child))
+
+    def _from(self, number: int, line: int, index: int) -> Iterator[tuple[int, int, str]]:
+        for at in range(line, len(self._lines[number]) + 1):
+            tokens = _TOKEN.finditer(self._lines[number][at - 1])
+            for position, word in enumerate(tokens):
+                if word[0][0] != ";" and (at > line or position >= index):
+                    yield at, word.start() + 1, word[0]
+
+    def _outside(self, position: int, word: str) -> PolicyError:
+        number, line = self.line(position)
+        column = next(c for _, c, _ in self._from(number, line, position & _INDEX_MASK))
+        if word == ")":
+            message = "expected '(' or the end of the text, found ')': nothing is open"
+        else:
+            message = f"expected '(' and a statement, found {found(word)}"
+        return PolicyError(message, self.names[number], line, column)
+
+    def _too_deep(self, position: int) -> PolicyError:
+        limit = self._budget.depth
+        return self.error(f"more than {limit} nested parentheses (Budget.depth)", position)
+
+
+class _Complaint:
+    """Raises errors about a line."""
+
+    def __init__(self, file: str, line: int) -> None:
+        self._file, self._line = file, line
+
+    def __call__(self, message: str, offset: int) -> None:
+        raise PolicyError(message, self._file, self._line, offset + 1)

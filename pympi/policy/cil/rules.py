@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Rules: allow and its kin, allowx, typetransition and typechange, constraints."""
+
+from __future__ import annotations
+
+import re
+
+from .classes import ClassPermissions
+from .constraints import condition, constraint
+from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeDatum, TypeRule
+from .reader import Node
+from .scope import Draft, Pending, Scope
+from .sets import SetReader
+
+__all__ = ["RuleReader"]
+
+_TYPES = ("type", "attribute")
+_NUMBER = re.compile(r"0x[0-9A-Fa-f]{1,8}|0|[1-9][0-9]{0,8}")
+_XPERM, _LARGEST = "ioctl", 0xFFFF
+VECTOR_KINDS = (RuleKind.ALLOW, RuleKind.AUDITALLOW, RuleKind.DONTAUDIT, RuleKind.NEVERALLOW)
+TYPE_KINDS = (RuleKind.TYPETRANSITION, RuleKind.TYPECHANGE)
+
+
+class RuleReader:
+    """Turns pending statements into rules.
+
+    Attributes:
+        rules, places: allow, auditallow and dontaudit, and the position of each.
+        neverallows, neverallow_places: likewise.
+        type_rules, type_places: likewise.
+    """
+
+    def __init__(self, draft: Draft, permissions: ClassPermissions) -> None:
+        self._draft, self._permissions = draft, permissions
+        self.rules: list[Rule] = []
+        self.places: list[int] = []
+        self.neverallows: list[Rule] = []
+        self.neverallow_places: list[int] = []
+        self.type_rules: list[TypeRule] = []
+        self.type_places: list[int] = []
+        self.extended_rules: list[ExtendedRule] = []
+        self.constraints: list[Constraint] = []
+
+    def read(self, mls: bool) -> None:
+        """Read everything that is pending."""
+        self.read_vectors()
+        for kind in TYPE_KINDS:
+            for pending in self._draft.pending.get(kind.value, ()):
+                self._type_rule(kind, pending)
+        for symbol in self._draft.symbols["permissionx"]:
+            scope, node, _ = symbol.parts[0]
+            self._extended(scope, node[3])
+        for scope, node, _ in self._draft.pending.get("allowx", ()):
+            self._allowx(scope, node)
+        for keyword in ("constrain", "mlsconstrain"):
+            for scope, node, _ in self._draft.pending.get(keyword, ()):
+                self._constrain(scope, node, keyword == "mlsconstrain", mls)
+
+    def read_vectors(self) -> None:
+        """Read the access vector rules that are pending."""
+        for kind in VECTOR_KINDS:
+            never = kind is RuleKind.NEVERALLOW
+            rules = self.neverallows if never else self.rules
+            places = self.neverallow_places if never else self.places
+            self._vectors(kind, self._draft.pending.pop(kind.value, []), rules, places)
+
+    def any_in_force(self, types: tuple[TypeDatum, ...]) -> bool:
+        """Whether a rule, whatever the booleans are, is about any type."""
+        return any(
+            types[rule.source].members and (rule.target == SELF or types[rule.target].members)
+            for rule in self.rules
+            if not rule.condition
+        )
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return the conditions of the booleanifs, in order."""
+        return tuple(
+            Condition(condition(self._draft, scope, node), *self._draft.sources.line(node[0]))
+            for scope, node in self._draft.conditions
+        )
+
+    def _vectors(
+        self, kind: RuleKind, pending: list[Pending], rules: list[Rule], places: list[int]
+    ) -> None:
+        find, read = self._draft.find, self._permissions.read
+        line, limit = self._draft.sources.line, self._draft.budget.rules
+        for scope, node, conditional in pending:
+            source = find(_TYPES, scope, node, 2).number
+            target = SELF if node[3] == "self" else find(_TYPES, scope, node, 3).number
+            for tclass, bits in read(scope, node, 4):
+                if bits:
+                    where = line(node[0])
+                    rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
+                    places.append(node[0])
+            if len(rules) > limit:
+                self._draft.fail(f"more than {limit} rules (Budget.rules)", node)
+
+    def _target(self, scope: Scope, node: Node) -> int:
+        if node[3] == "self":
+            return SELF
+        return self._draft.find(_TYPES, scope, node, 3).number
+
+    def _type_rule(self, kind: RuleKind, pending: Pending) -> None:
+        scope, node, conditional = pending
+        find = self._draft.find
+        source = find(_TYPES, scope, node, 2).number
+        target = self._target(scope, node)
+        tclass = find(("class",), scope, node, 4).number
+        result = find(("type",), scope, node, 5).number
+        where = self._draft.sources.line(node[0])
+        self.type_rules.append(TypeRule(kind, source, target, tclass, result, *where, conditional))
+        self.type_places.append(node[0])
+
+    def _allowx(self, scope: Scope, node: Node) -> None:
+        source = self._draft.find(_TYPES, scope, node, 2).number
+        target = self._target(scope, node)
+        if isinstance(node[4], str):
+            symbol = self._draft.find(("permissionx",), scope, node, 4)
+            inner, list_, child = symbol.parts[0]
+            tclass, ranges = self._extended(inner, list_[child])
+        else:
+            tclass, ranges = self._extended(scope, node[4])
+        where = self._draft.sources.line(node[0])
+        rule = ExtendedRule(RuleKind.ALLOWX, source, target, tclass, ranges, *where)
+        self.extended_rules.append(rule)
+
+    def _extended(self, scope: Scope, node: Node) -> tuple[int, tuple[tuple[int, int], ...]]:
+        draft = self._draft
+        if len(node) != 4 or not isinstance(node[3], tuple):
+            child = min(3, len(node)) if len(node) <= 4 else 4
+            draft.expected("(ioctl CLASS (NUMBER...))", node, child)
+        if node[1] != _XPERM:
+            draft.expected(f"the kind '{_XPERM}', the only one in the subset", node, 1)
+        symbol = draft.find(("class",), scope, node, 2)
+        if _XPERM not in symbol.words:
+            draft.fail(f"class {symbol.name} has no permission '{_XPERM}'", node, 2)
+        everything = (2 << _LARGEST) - 1
+        bits = SetReader(draft, self._number_bit, everything, self._numbers).read((scope, node, 3))
+        if not bits:
+            draft.fail("expected at least one number, found an empty set", node, 3)
+        return symbol.number, tuple(_ranges(bits))
+
+    def _number_bit(self, _scope: Scope, node: Node, child: int) -> int:
+        return 1 << self._number(node, child)
+
+    def _numbers(self, _scope: Scope, node: Node) -> int:
+        low, high = self._number(node, 2), self._number(node, 3)
+        if low > high:
+            self._draft.fail(f"expected a number not below {low}, found {high}", node, 3)
+        return (2 << high) - (1 << low)
+
+    def _number(self, node: Node, child: int) -> int:
+        word = node[child]
+        if not isinstance(word, str) or not _NUMBER.fullmatch(word):
+            self._draft.expected("a decimal number, or 0x and a hexadecimal one", node, child)
+        number = int(word, 0)
+        if number > _LARGEST:
+            self._draft.expected(f"a number from 0 to 0x{_LARGEST:x}", node, child)
+        return number
+
+    def _constrain(self, scope: Scope, node: Node, own_mls: bool, mls: bool) -> None:
+        vectors = self._permissions.read(scope, node, 2)
+        expression = constraint(self._draft, scope, node, own_mls)
+        if own_mls and not mls:
+            return
+        where = self._draft.sources.line(node[0])
+        self.constraints += [
+            Constraint(tclass, bits, expression, *where, own_mls)
+            for tclass, bits in vectors
+            if bits
+        ]
+
+
+def _ranges(bits: int) -> list[tuple[int, int]]:
+    """Return the runs of ones in a number."""
+    ranges, at = [], 0
+    while bits:
+        skip = (bits & -bits).bit_length() - 1
+        bits >>= skip
+        length = (~bits & (bits + 1)).bit_length() - 1
+        bits >>= length
+        ranges.append((at + skip, at + skip + length - 1))
+        at += skip + length
+    return ranges

@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`te`: type enforcement, in the policy language of SELinux (CIL).
+
+    (type editor_t) (type printer_t)
+    (allow editor_t printer_t (mach_port (send hold_send)))
+
+A value is a security context: `te/user:role:type`, with `:low[-high]` if the policy has levels.
+What has no label counts as the context of the initial SID `unlabeled`. Classes and permissions are
+those of the kernel by name; methods are the permissions of the class `mi_<interface>`.
+
+Something new has the type that a typetransition, else a typechange, gives for (issuer, owner,
+mach_port) or (parent, parent, mach_task); without such a rule it inherits its label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..enums import ALL, CLASSES, ObjectClass
+from ..errors import PolicyError
+from .base import Decision, PolicyModule
+from .cil import Budget, compile_policy, read_files
+from .cil.contexts import fault, format_context, nearest, parse_context
+from .cil.evaluate import (
+    AccessVectors,
+    Evaluator,
+    SecurityServer,
+    excluded,
+    first_routine,
+    numbered,
+)
+from .cil.explain import Question, explain
+from .cil.policydb import Context, PolicyDatabase, RuleKind
+
+__all__ = ["TypeEnforcement"]
+
+_BACKENDS = {"python": "pympi.policy.cil.evaluate", "libsepol": "pympi.policy.sepol"}
+"""By name: the module with the `Evaluator` that decides."""
+
+_KEPT = 1 << 12
+"""How many contexts, and classes, are remembered; then they are made anew."""
+
+_NEW = (RuleKind.TYPETRANSITION, RuleKind.TYPECHANGE)
+"""The rules that give something new its type; the first kind that has one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """A kernel's class in a policy, by names.
+
+    Attributes:
+        tclass: as the kernel has it.
+        number: the class's in the policy; None if the policy has none of this name.
+        decision: from access vectors of the policy to the kernel's.
+        unknown: the kernel's permissions that the policy does not have.
+        first: the index of the first routine of the class.
+        narrowed: whether extended rules are to be asked.
+    """
+
+    tclass: ObjectClass
+    number: int | None
+    decision: Callable[[AccessVectors], Decision]
+    unknown: int
+    first: int = 0
+    narrowed: bool = False
+
+    def routine(self, permission: str) -> int | None:
+        """Return the index of a routine in its interface; None for what is no routine."""
+        return numbered(self.tclass.permissions, self.first).get(permission)
+
+
+_NONE = AccessVectors(0, 0, ALL)
+
+
+def _mapping(db: PolicyDatabase, tclass: ObjectClass) -> _Mapping:
+    granted = ALL if db.handle_unknown == "allow" else 0
+    try:
+        datum = db.tclass(tclass.name)
+    except KeyError:
+        return _Mapping(tclass, None, lambda _: Decision(granted, 0, ALL), ALL)
+    bits = [tclass.bits.get(name, 0) for name in datum.permissions]
+    unknown = ALL & ~sum(bits)
+
+    def translate(vector: int) -> int:
+        return sum(bit for place, bit in enumerate(bits) if vector >> place & 1)
+
+    @functools.lru_cache(maxsize=_KEPT)  # there are few different ones in a policy
+    def decision(vectors: AccessVectors) -> Decision:
+        allowed, auditallow, auditdeny = map(translate, vectors)
+        return Decision(allowed | unknown & granted, auditallow, auditdeny | unknown)
+
+    number = datum.number
+    narrowed = any(rule.tclass == number for rule in db.extended_rules)
+    return _Mapping(tclass, number, decision, unknown, first_routine(db, number), narrowed)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A policy and a state of its booleans: replaced whole, so that every decision is of one.
+
+    Attributes:
+        db: the policy.
+        server: who decides.
+        rules: the same policy in the same state, to look rules up.
+        contexts: by value; of None, what has no label.
+        mappings: by the name of the class.
+    """
+
+    db: PolicyDatabase
+    server: SecurityServer
+    rules: Evaluator
+    contexts: dict[str | None, Context] = field(default_factory=dict)
+    mappings: dict[str, _Mapping] = field(default_factory=dict)
+
+    def context(self, value: str | None) -> Context:
+        """Return the context that a value stands for."""
+        found = self.contexts.get(value)
+        if found is None:
+            known = self.db.initial_sids["unlabeled"]
+            found = known if value is None else parse_context(self.db, value)
+            _keep(self.contexts, value, found)
+        return found
+
+    def mapping(self, tclass: ObjectClass) -> _Mapping:
+        """Return what a class is in the policy. Kernels may have other classes of one name."""
+        found = self.mappings.get(tclass.name)
+        if found is None or (found.tclass is not tclass and found.tclass != tclass):
+            found = _mapping(self.db, tclass)
+            _keep(self.mappings, tclass.name, found)
+        return found
+
+
+def _keep(table: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(table) >= _KEPT:
+        table.clear()
+    table[key] = value
+
+
+class TypeEnforcement(PolicyModule):
+    """Allows what the allow rules of a CIL policy say, within its constraints.
+
+    Made by `from_text`, `from_file` or `from_database`.
+
+    Args:
+        database: a compiled policy.
+        backend: "python", or "libsepol" where the package was built with it.
+
+    Attributes:
+        database: the policy in force.
+        booleans: their present values.
+
+    Raises:
+        PolicyError: the policy says `(handleunknown reject)` and lacks a class or permission of the
+            kernel; or there is no such backend here.
+
+    Example:
+        >>> from pympi import Kernel
+        >>> from pympi.policy import TypeEnforcement
+        >>> policy = TypeEnforcement.from_text('''
+        ...     (type editor_t) (type printer_t)
+        ...     (roletype system_r editor_t) (userrole system_u system_r)
+        ...     (allow editor_t printer_t (mach_port (send)))
+        ... ''')
+        >>> editor, printer = "te/system_u:system_r:editor_t", "te/system_u:object_r:printer_t"
+        >>> with Kernel(policies=[policy]) as kernel:
+        ...     bool(kernel.access(editor, printer, "mach_port", "send"))
+        ...     bool(kernel.access(printer, editor, "mach_port", "send"))
+        True
+        False
+    """
+
+    name = "te"
+
+    def __init__(self, database: PolicyDatabase, *, backend: str = "python") -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._chosen: dict[str, bool] = {}
+        self._paths: tuple[str | os.PathLike[str], ...] = ()
+        self._budget: Budget | None = None
+        self._state = self._make(database)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        file: str = "<text>",
+        *,
+        backend: str = "python",
+        budget: Budget | None = None,
+    ) -> TypeEnforcement:
+        """Return the policy that a CIL text describes, together with what every policy has.
+
+        Args:
+            text: the policy.
+            file: its name in errors and explanations.
+            backend: "python" or "libsepol".
+            budget: what it may cost to compile.
+
+        Raises:
+            PolicyError: with file, line, column, and what was expected there.
+        """
+        return cls(compile_policy([(file, text)], budget=budget), backend=backend)
+
+    @classmethod
+    def from_file(
+        cls,
+        *paths: str | os.PathLike[str],
+        backend: str = "python",
+        budget: Budget | None = None,
+    ) -> TypeEnforcement:
+        """Return the policy in files, which make one together. `reload` reads them again.
+
+        Args and Raises as of `from_text`; besides, OSError: a file cannot be read.
+        """
+        if not paths:
+            raise TypeError("from_file() needs a file at least")
+        made = cls(compile_policy(read_files(paths), budget=budget), backend=backend)
+        made._paths, made._budget = paths, budget
+        return made
+
+    @classmethod
+    def from_database(cls, database: PolicyDatabase, *, backend: str = "python") -> TypeEnforcement:
+        """Return the policy that was compiled already."""
+        return cls(database, backend=backend)
+
+    def __repr__(self) -> str:
+        return f"<TypeEnforcement {len(self.database.rules)} rules, {self._backend}>"
+
+    @property
+    def database(self) -> PolicyDatabase:
+        """The compiled policy in force."""
+        return self._state.db
+
+    def _make(self, db: PolicyDatabase) -> _State:
+        _check_complete(db)
+        known = {name: value for name, value in self._chosen.items() if name in db.booleans}
+        server = _server(self._backend)(db, known)
+        return _State(db, server, _lookup(db, server))
+
+    # ---- values ----
+
+    def parse(self, text: str) -> str:
+        """Return the context in its one text.
+
+        Raises:
+            ValueError: it is no valid context of this policy; the message says why.
+        """
+        db = self._state.db
+        return format_context(db, parse_context(db, text))
+
+    # ---- decisions ----
+
+    def decide(self, source: Any, target: Any, tclass: ObjectClass) -> Decision:
+        """Return what the rules allow, less what constraints and extended rules take away.
+
+        Where the subject's type is permissive everything is allowed, and what would be refused
+        is in the decision's `report`.
+        """
+        state = self._state
+        subject = state.context(source)
+        answer = _answer(state, subject, state.context(target), state.mapping(tclass))
+        if state.db.permissive >> subject.type & 1:
+            refused = ALL & ~answer.allowed
+            return Decision(ALL, answer.auditallow, answer.auditdeny, refused)
+        return answer
+
+    def label_new_port(self, issuer: Any, owner: Any) -> str | None:
+        """Return the context that a rule gives: the issuer's user and low level, and object_r."""
+        state = self._state
+        subject, related = state.context(issuer), state.context(owner)
+        tclass = CLASSES["mach_port"]
+        for kind in _NEW:
+            made = _new(state, kind, subject, related, tclass)
+            if made is not None:
+                return format_context(state.db, made)
+        return None
+
+    def label_new_task(self, parent: Any) -> str | None:
+        """Return the parent's context with the type that a rule gives.
+
+        Raises:
+            ValueError: the parent's role may not have that type.
+        """
+        state = self._state
+        subject = state.context(parent)
+        tclass = CLASSES["mach_task"]
+        for kind in _NEW:
+            made = _new(state, kind, subject, subject, tclass)
+            if made is not None:
+                return _valid(state.db, subject._replace(type=made.type))
+        return None
+
+    # ---- booleans ----
+
+    @property
+    def booleans(self) -> Mapping[str, bool]:
+        """The policy's booleans and their present values; not to be written to."""
+        return self._state.server.booleans
+
+    def set_booleans(self, **values: bool) -> None:
+        """Set booleans, all or none, and have every kernel decide anew.
+
+        Args:
+            values: by name; one of a block as `**{"block.name": True}`.
+
+        Raises:
+            PolicyError: the policy has no such boolean.
+            TypeError: a value is no bool.
+        """
+        with self._lock:
+            state = self._state
+            _check_booleans(state.server.booleans, values)
+            server = state.server.with_booleans(values)
+            self._chosen.update(values)
+            self._state = _State(state.db, server, _lookup(state.db, server))
+        self.changed()
+
+    def reload(self) -> None:
+        """Read the files again. Booleans that were set stay as they are, others may be new.
+
+        Raises:
+            PolicyError, OSError: the old policy stays in force.
+        """
+        if self._paths:
+            db = compile_policy(read_files(self._paths), budget=self._budget)
+            with self._lock:
+                self._state = self._make(db)
+
+    # ---- explanations ----
+
+    def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
+        """Return why a permission is allowed or refused.
+
+        It names the rule with its place; or the constraint, its failing parts marked -fails-; the
+        booleans or the rule that would allow it; the extended rules that leave a routine out.
+        """
+        state = self._state
+        subject, related = state.context(source), state.context(target)
+        mapping = state.mapping(tclass)
+        names = tclass.names(tclass.mask(permission))
+        texts = [_explained(state, subject, related, mapping, name) for name in names]
+        if len(texts) == 1:
+            return texts[0]
+        return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
+
+
+# ---- loading ----
+
+
+def _server(backend: str) -> Callable[[PolicyDatabase, Mapping[str, bool]], SecurityServer]:
+    if backend not in _BACKENDS:
+        raise PolicyError(f"no backend {backend!r}; there are: {', '.join(_BACKENDS)}")
+    try:
+        return importlib.import_module(_BACKENDS[backend]).Evaluator
+    except ImportError as error:
+        raise PolicyError(f"the backend {backend!r} is not available here: {error}") from error
+
+
+def _lookup(db: PolicyDatabase, server: SecurityServer) -> Evaluator:
+    return server if isinstance(server, Evaluator) else Evaluator(db, server.booleans)
+
+
+def _check_complete(db: PolicyDatabase) -> None:
+    """Refuse a policy that wants to know all and does not."""
+    if db.handle_unknown != "reject":
+        return
+    for tclass in CLASSES.values():
+        lacking = _mapping(db, tclass).unknown & sum(tclass.bits.values())
+        if lacking:
+            names = " ".join(tclass.names(lacking))
+            raise PolicyError(
+                f"(handleunknown reject), and class {tclass.name} lacks the permissions: {names}"
+            )
+
+
+def _check_booleans(known: Mapping[str, bool], values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if name not in known:
+            raise PolicyError(f"no boolean {name!r}; {nearest(name, known)}")
+        if not isinstance(value, bool):
+            raise TypeError(f"boolean {name!r} is True or False, not {value!r}")
+
+
+# ---- decisions of one state ----
+
+
+def _answer(state: _State, source: Context, target: Context, mapping: _Mapping) -> Decision:
+    """Return the decision, before permissive types."""
+    if mapping.number is None:
+        return mapping.decision(_NONE)
+    decision = mapping.decision(state.server.access(source, target, mapping.number))
+    if not mapping.narrowed:
+        return decision
+    ranges = state.server.routines(source, target, mapping.number)
+    if ranges is None:
+        return decision
+    refused = excluded(mapping.tclass.permissions, mapping.first, ranges)
+    return dataclasses.replace(decision, allowed=decision.allowed & ~refused)
+
+
+def _new(
+    state: _State, kind: RuleKind, source: Context, target: Context, tclass: ObjectClass
+) -> Context | None:
+    """Return the context of something new if a rule gives its type."""
+    number = state.mapping(tclass).number
+    if number is None or state.rules.new_type(kind, source.type, target.type, number) is None:
+        return None
+    return state.server.compute_sid(kind, source, target, number)
+
+
+def _valid(db: PolicyDatabase, context: Context) -> str:
+    text = format_context(db, context)
+    wrong = fault(db, context)
+    if wrong:
+        raise ValueError(f"the new label {text} is not valid: {wrong}")
+    return text
+
+
+def _explained(
+    state: _State, source: Context, target: Context, mapping: _Mapping, permission: str
+) -> str:
+    allowed, text = _verdict(state, source, target, mapping, permission)
+    if allowed or not state.db.permissive >> source.type & 1:
+        return text
+    kind = state.db.types[source.type].name
+    return f"allows, and reports, because {kind} is permissive; otherwise {text}"
+
+
+def _verdict(
+    state: _State, source: Context, target: Context, mapping: _Mapping, permission: str
+) -> tuple[bool, str]:
+    """Return whether one permission is allowed, before permissive types, and why."""
+    if mapping.unknown & mapping.tclass.mask(permission):
+        granted = state.db.handle_unknown == "allow"
+        lacks = f"class {mapping.tclass.name}"
+        if mapping.number is not None:
+            lacks = f"permission {permission} of {lacks}"
+        how = f"(handleunknown {state.db.handle_unknown})"
+        return granted, f"{'allows' if granted else 'refuses'}: the policy has no {lacks}; {how}"
+    assert mapping.number is not None
+    routine = mapping.routine(permission) if mapping.narrowed else None
+    question = Question(source, target, mapping.number, permission, routine)
+    verdict = explain(state.rules, question)
+    return verdict.allowed, str(verdict)

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""libsepol is the referee: our compiler and evaluator do as SELinux's own do, policy by policy.
+
+Compared are, over pairs of contexts and every class: what is allowed, audited and not audited; new
+contexts; extended permissions; with all booleans as they are and flipped. What one refuses, the
+other refuses, on the same line. A seed that fails is in the name of the test; generate.py prints
+its policy.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import generate
+import pytest
+
+from pympi.errors import PolicyError
+from pympi.policy import sepol
+from pympi.policy.cil import PolicyDatabase, compile_policy
+from pympi.policy.cil.contexts import fault, format_context
+from pympi.policy.cil.evaluate import Evaluator
+from pympi.policy.cil.policydb import Context, Level, Range, RuleKind
+
+HERE = Path(__file__).parent
+FILES = sorted(HERE.glob("*.cil"))
+SEEDS = range(210)
+MORE_SEEDS = range(1000, 4000)
+CONTEXTS = 9
+"""So many contexts of a policy are compared, each with each: every type is in one at least."""
+KINDS = (RuleKind.TYPETRANSITION, RuleKind.TYPECHANGE)
+
+pytestmark = pytest.mark.skipif(
+    not sepol.AVAILABLE, reason="pympi was built without libsepol (Debian: libsepol-dev)"
+)
+needs_secilc = pytest.mark.skipif(shutil.which("secilc") is None, reason="there is no secilc")
+
+
+@pytest.fixture(scope="module")
+def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """Counts what is compared; the sums stand in the report of the run."""
+    counts: Counter[str] = Counter()
+    yield counts
+    words = ", ".join(f"{count} {what}" for what, count in counts.items())
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    reporter.ensure_newline()
+    reporter.write_line(f"compared with libsepol: {words}")
+
+
+# ---- contexts ----
+
+
+def some_level(db: PolicyDatabase, rng: random.Random, within: int, low: int = 0) -> Level:
+    """Return a level with a sensitivity at least `low` and categories of `within`."""
+    rank = rng.randrange(low, len(db.sensitivities))
+    return Level(rank, rng.getrandbits(len(db.categories)) & within if db.categories else 0)
+
+
+def some_context(db: PolicyDatabase, rng: random.Random, kind: int) -> Context:
+    """Return a context with this type, perhaps not a valid one."""
+    every = (1 << len(db.categories)) - 1
+    low = high = Level(0, 0)
+    if db.mls:
+        high = some_level(db, rng, every)
+        low = Level(rng.randint(0, high.sensitivity), high.categories & rng.getrandbits(8))
+    if db.mls and rng.random() < 0.1:
+        low = some_level(db, rng, every)
+    user, role = rng.randrange(len(db.users)), rng.randrange(len(db.roles))
+    return Context(user, role, kind, Range(low, high))
+
+
+def a_valid_context(db: PolicyDatabase, rng: random.Random, kind: int) -> Context:
+    """Return a valid context with this type."""
+    for _ in range(30):
+        context = some_context(db, rng, kind)
+        if not fault(db, context):
+            return context
+    lowest = Range(Level(0), Level(0))
+    return Context(rng.randrange(len(db.users)), db.role("object_r").number, kind, lowest)
+
+
+def contexts_of(db: PolicyDatabase, rng: random.Random) -> list[Context]:
+    """Return valid contexts: each type at least once, then others."""
+    kinds = [*range(db.type_count)]
+    kinds += rng.choices(kinds, k=max(0, CONTEXTS - len(kinds)))
+    return [a_valid_context(db, rng, kind) for kind in kinds]
+
+
+# ---- comparisons ----
+
+
+def merged(ranges: tuple[tuple[int, int], ...] | None) -> set[int] | None:
+    """Return the numbers in ranges, which may overlap."""
+    if ranges is None:
+        return None
+    return {number for low, high in ranges for number in range(low, high + 1)}
+
+
+def compare_validity(db: PolicyDatabase, judge: sepol.Evaluator, rng: random.Random) -> None:
+    for kind in range(db.type_count):
+        context = some_context(db, rng, kind)
+        try:
+            judge.access(context, context, 0)
+        except ValueError:
+            accepted = False
+        else:
+            accepted = True
+        assert accepted == (not fault(db, context)), format_context(db, context)
+
+
+def compare_new(
+    ours: Evaluator, judge: sepol.Evaluator, source: Context, target: Context, tclass: int
+) -> None:
+    for kind in KINDS:
+        made = ours.compute_sid(kind, source, target, tclass)
+        if fault(ours.db, made):
+            with pytest.raises(ValueError, match="valid"):
+                judge.compute_sid(kind, source, target, tclass)
+        else:
+            where = (kind, source, target, ours.db.classes[tclass].name)
+            assert made == judge.compute_sid(kind, source, target, tclass), where
+
+
+def compare_pairs(
+    ours: Evaluator, judge: sepol.Evaluator, contexts: list[Context], tally: Counter[str]
+) -> None:
+    db = ours.db
+    for source in contexts:
+        for target in contexts:
+            for tclass in range(len(db.classes)):
+                where = (source, target, db.classes[tclass].name)
+                expected = judge.access(source, target, tclass)
+                assert ours.access(source, target, tclass) == expected, where
+                numbers = ours.routines(source, target, tclass)
+                assert merged(numbers) == merged(judge.routines(source, target, tclass)), where
+                compare_new(ours, judge, source, target, tclass)
+                tally["triples"] += 1
+                tally["allowed bits"] += expected.allowed.bit_count()
+
+
+def compare(db: PolicyDatabase, judge: sepol.Evaluator, seed: int, tally: Counter[str]) -> None:
+    """Compare all there is to a policy; the booleans as they are, and then all the other way."""
+    rng = random.Random(seed)
+    assert judge.permissive == db.permissive
+    assert judge.handle_unknown == db.handle_unknown
+    compare_validity(db, judge, rng)
+    contexts = contexts_of(db, rng)
+    ours = Evaluator(db)
+    compare_pairs(ours, judge, contexts, tally)
+    if db.booleans:
+        flipped = {name: not value for name, value in db.booleans.items()}
+        compare_pairs(
+            ours.with_booleans(flipped), judge.with_booleans(flipped), contexts[:CONTEXTS], tally
+        )
+        assert ours.access(contexts[0], contexts[1], 0) == judge.access(contexts[0], contexts[1], 0)
+    tally["policies"] += 1
+
+
+# ---- refusals ----
+
+
+def refusal(text: str) -> PolicyError | None:
+    """Return what our compiler has against a policy."""
+    try:
+        compile_policy([("p.cil", text)])
+    except PolicyError as error:
+        return error
+    return None
+
+
+def lines_of(message: str) -> set[int]:
+    """Return the lines libsepol names."""
+    places = re.findall(r"p\.cil:(\d+)|line (\d+)", message)
+    return {int(number) for place in places for number in place if number}
+
+
+def compare_refusal(text: str, base: str, ours: PolicyError | None, *, place: bool) -> None:
+    """Have libsepol refuse what we refuse, and take the rest.
+
+    Args:
+        text, base: the policy, and what our base adds; without it no policy is complete.
+        ours: what we have against it.
+        place: whether our line is to be among those libsepol names.
+    """
+    if ours is None:
+        assert sepol.compile_binary([("p.cil", text + base)])
+        return
+    with pytest.raises(PolicyError) as caught:
+        sepol.compile_binary([("p.cil", text + base)])
+    assert not place or ours.line in lines_of(str(caught.value)), (ours, caught.value)
+
+
+def base_of(text: str) -> str:
+    """Return what our base adds to a policy."""
+    whole = compile_policy([("p.cil", text)]).text
+    assert whole.startswith(text)
+    return whole[len(text) :]
+
+
+def judged(seed: int, tally: Counter[str]) -> PolicyDatabase:
+    """Compare the refusals of a generated policy; return the most of it that is not refused."""
+    texts = generate.candidates(seed)
+    *_, least = texts.values()
+    base, accepted = base_of(least), []
+    for without, text in texts.items():
+        error = refusal(text)
+        # Where there are faults of two kinds, each compiler may come to the other one first.
+        compare_refusal(text, base, error, place=bool(without))
+        if error is None:
+            accepted.append(text)
+        else:
+            tally["refused by both"] += 1
+    assert least in accepted
+    return compile_policy([("p.cil", max(accepted, key=len))])
+
+
+# ---- tests ----
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_generated(seed: int, tally: Counter[str]) -> None:
+    db = judged(seed, tally)
+    compare(db, sepol.Evaluator(db), seed, tally)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", MORE_SEEDS)
+def test_generated_more(seed: int, tally: Counter[str]) -> None:
+    db = judged(seed, tally)
+    compare(db, sepol.Evaluator(db), seed, tally)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_written(path: Path, tally: Counter[str]) -> None:
+    db = compile_policy([(path.name, path.read_text(encoding="utf-8"))])
+    compare(db, sepol.Evaluator(db), 1, tally)
+
+
+def test_there_are_many() -> None:
+    assert len(SEEDS) + len(FILES) >= 200
+    assert len({generate.candidates(seed)[()] for seed in SEEDS}) == len(SEEDS)
+
+
+@needs_secilc
+@pytest.mark.parametrize("start", range(0, len(SEEDS), 30))
+def test_secilc_gives_the_same_binary(start: int, tmp_path: Path, tally: Counter[str]) -> None:
+    for seed in SEEDS[start : start + 30]:
+        *_, text = generate.candidates(seed).values()
+        db = compile_policy([("p.cil", text)])
+        compare_binary(db, secilc(db.text, tmp_path), seed, tally)
+
+
+@needs_secilc
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_secilc_takes_written(path: Path, tmp_path: Path, tally: Counter[str]) -> None:
+    db = compile_policy([(path.name, path.read_text(encoding="utf-8"))])
+    compare_binary(db, secilc(db.text, tmp_path), 1, tally)
+
+
+def secilc(text: str, directory: Path) -> Path:
+    """Return the binary policy that secilc makes of a text."""
+    source, binary = directory / "p.cil", directory / "p.33"
+    source.write_text(text, encoding="utf-8")
+    command = ["secilc", "-c", "33", "-o", binary, "-f", directory / "contexts", source]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return binary
+
+
+def compare_binary(db: PolicyDatabase, binary: Path, seed: int, tally: Counter[str]) -> None:
+    """Compare a binary with its source; where it is what libsepol makes, that was done already."""
+    tally["binaries of secilc"] += 1
+    if binary.read_bytes() == sepol.compile_binary([("p.cil", db.text)]):
+        tally["binaries byte for byte the same"] += 1
+    else:
+        rng = random.Random(seed)
+        names = list(db.initial_sids)
+        read = sepol.load_binary(binary, sids=names)
+        judge, other = sepol.Evaluator(db), sepol.Evaluator(read)
+        for source in contexts_of(db, rng):
+            for tclass in range(len(db.classes)):
+                assert judge.access(source, source, tclass) == other.access(source, source, tclass)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""CIL text to tuples, and back to lines and columns."""
+
+import pytest
+
+from pympi import PolicyError
+from pympi.policy.cil.budget import Budget
+from pympi.policy.cil.reader import Node, Sources
+
+
+def read(text: str, **limits: int) -> list[Node]:
+    """Return the statements of a text without their positions."""
+    sources = Sources(Budget(**limits))
+    number = sources.add("a.cil", text)
+    return [strip(node) for node in sources.statements(number)]
+
+
+def strip(node: Node) -> Node:
+    return tuple(strip(each) if isinstance(each, tuple) else each for each in node[1:])
+
+
+def refused(text: str, **limits: int) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        read(text, **limits)
+    assert caught.value.file == "a.cil"
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [
+        ("", []),
+        ('; nothing (but) "this\n;; and é', []),
+        ("(type a)", [("type", "a")]),
+        ("(type a)(type b) ; both", [("type", "a"), ("type", "b")]),
+        ("(a\n ( b\t(c)) ;x\n d)", [("a", ("b", ("c",)), "d")]),
+        ("()", [()]),
+        ('(a "b ;c)")', [("a", '"b ;c)"')]),
+        ("(a)\r\n(b)\r\n", [("a",), ("b",)]),
+        ("(a .b.c-d_e 0x1F)", [("a", ".b.c-d_e", "0x1F")]),
+    ],
+)
+def test_reads(text: str, nodes: list[Node]) -> None:
+    assert read(text) == nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "words"),
+    [
+        ("(a", 1, 1, "expected ')', found the end of the text"),
+        ("(a)\n  (b (c)", 2, 3, "expected ')', found the end of the text"),
+        ("(a))", 1, 4, "nothing is open"),
+        ("\n  type", 2, 3, "expected '(' and a statement, found 'type'"),
+        ("(a)\n(b $c)", 2, 4, "found '$'"),
+        ("(a b'c)", 1, 5, 'found "\'"'),
+        ('(a "b)', 1, 4, "at the end of a string"),
+        ("(a\x0cb)", 1, 3, "U+000C"),
+        ("(a)\n(b\rc)", 2, 3, "U+000D"),
+        ("(a\u00a0b)", 1, 3, "U+00A0"),
+        ("; a\u202e b", 1, 4, "U+202E"),
+        (";;* lmx 1 a.conf", 1, 1, "line mark"),
+    ],
+)
+def test_refuses_with_place(text: str, line: int, column: int, words: str) -> None:
+    error = refused(text)
+    assert (error.line, error.column) == (line, column)
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({"bytes": 10}, "bytes"), ({"line": 10}, "line"), ({"tokens": 5}, "tokens"),
+        ({"depth": 2}, "depth"), ({"identifier": 9}, "identifier"),
+    ],
+)  # fmt: skip
+def test_budget(limits: dict[str, int], name: str) -> None:
+    text = "(typeattributeset a (b (c)))"
+    assert read(text)
+    assert f"Budget.{name}" in str(refused(text, **limits))
+
+
+def test_places_of_items() -> None:
+    sources = Sources(Budget())
+    number = sources.add("a.cil", "(x) (a b ; comment (\n  (c d)\n\te)")
+    _, node = sources.statements(number)
+    places = [sources.origin(node[0], child)[1:] for child in range(6)]
+    assert places == [(1, 5), (1, 6), (1, 8), (2, 3), (3, 2), (3, 3)]
+    assert sources.origin(node[3][0], 2)[1:] == (2, 6), "an item of an inner list"
+
+
+def test_places_in_several_files() -> None:
+    sources = Sources(Budget())
+    nodes = [n for name in "ab" for n in sources.statements(sources.add(name, "\n (x)"))]
+    assert [str(sources.origin(node[0])) for node in nodes] == ["a:2", "b:2"]
+    assert sources.text() == "\n (x)\n\n (x)"

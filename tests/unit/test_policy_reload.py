@@ -1,0 +1,466 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A policy that changes: when the call returns, nothing completes on what was decided before."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from background import LONG, Run, output, settle
+
+from pympi import AccessDenied, Kernel, MachError
+from pympi.enums import ALL, CLASSES
+from pympi.policy import Decision, Partition, PolicyModule, Stub
+from pympi.policy.engine import Policies
+
+pytestmark = pytest.mark.timeout(60, method="thread")
+PORT = CLASSES["mach_port"]
+
+
+class Switch(PolicyModule):
+    """Refuses some permissions on ports, and answers from the cache as other modules do."""
+
+    name = "switch"
+
+    def __init__(self, refused: str = "") -> None:
+        self.refused = refused
+        self.before: Callable[[], object] = lambda: None
+        self.after: Callable[[], object] = lambda: None
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        self.before()
+        allowed = ~PORT.mask(self.refused) & ALL if tclass is PORT else ALL
+        self.after()
+        return Decision(allowed=allowed)
+
+    def turn(self, refused: str) -> None:
+        self.refused = refused
+        self.changed()
+
+
+def pair(kernel: Kernel) -> tuple[Any, Any]:
+    inbox = kernel.create_task("server").allocate_port(qlimit=1)
+    return inbox, inbox.make_send(kernel.create_task("client"))
+
+
+# ---- changed() ----
+
+
+def test_a_module_that_changed_is_asked_again() -> None:
+    switch = Switch()
+    with Kernel(policies=[switch]) as kernel:
+        inbox, right = pair(kernel)
+        right.send(b"")
+        inbox.receive()
+        switch.refused = "send"
+        right.send(b"")  # the answer is remembered: nobody was told
+        inbox.receive()
+        epoch = kernel.policies.epoch
+        switch.changed()
+        assert kernel.policies.epoch == epoch + 1
+        with pytest.raises(AccessDenied):
+            right.send(b"")
+
+
+def test_every_kernel_with_the_module_is_told_and_no_other() -> None:
+    switch = Switch()
+    switch.changed()  # in force nowhere
+    with Kernel(policies=[switch]) as one, Kernel(policies=[Stub(), switch]) as two, Kernel() as no:
+        kernels = (one, two, no)
+        before = [kernel.policies.epoch for kernel in kernels]
+        switch.changed()
+        moved = [kernel.policies.epoch - e for kernel, e in zip(kernels, before, strict=True)]
+        assert moved == [1, 1, 0]
+        one.policies.unload("switch")
+        before = [kernel.policies.epoch for kernel in kernels]
+        switch.changed()
+        moved = [kernel.policies.epoch - e for kernel, e in zip(kernels, before, strict=True)]
+        assert moved == [0, 1, 0]
+        two.close()
+        switch.changed()  # closed meanwhile
+        assert no.policies.epoch == before[2]
+
+
+def test_modules_that_are_equal_or_cannot_be_hashed_are_told_apart() -> None:
+    class Equal(Switch):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    one, two = Equal(), Equal()
+    with Kernel(policies=[one]) as kernel:
+        epoch = kernel.policies.epoch
+        two.changed()
+        assert kernel.policies.epoch == epoch
+        one.changed()
+        assert kernel.policies.epoch == epoch + 1
+
+
+def test_a_module_keeps_no_kernel_alive() -> None:
+    switch = Switch()
+    kernel = Kernel(policies=[switch])
+    policies = weakref.ref(kernel.policies)
+    kernel.close()
+    del kernel
+    gc.collect()
+    assert policies() is None
+    switch.changed()
+
+
+def test_a_module_changes_while_it_is_asked() -> None:
+    switch = Switch()
+
+    def once() -> None:
+        switch.after = lambda: None
+        switch.turn("send")
+
+    with Kernel(policies=[switch]) as kernel:
+        _, right = pair(kernel)
+        switch.changed()
+        switch.after = once
+        with pytest.raises(AccessDenied):
+            right.send(b"")
+        assert kernel.stats()["messages_queued"] == 0
+
+
+def test_a_decider_in_the_middle_is_asked_again() -> None:
+    """It looked at the old policy, and answers when the new one is in force."""
+    switch = Switch()
+    asked, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        switch.after = lambda: None
+        asked.set()
+        assert go_on.wait(LONG)
+
+    with Kernel(policies=[switch]) as kernel:
+        _, right = pair(kernel)
+        switch.changed()
+        switch.after = wait
+        run = Run(lambda: right.send(b"", timeout=0))
+        assert asked.wait(LONG)
+        switch.turn("send")
+        assert kernel.stats()["messages_queued"] == 0
+        go_on.set()
+        assert isinstance(run.error(), AccessDenied)
+        assert kernel.stats()["messages_queued"] == 0
+
+
+def test_a_decider_that_is_interrupted_leaves_nothing_behind() -> None:
+    switch = Switch()
+
+    def interrupt() -> None:
+        switch.after = lambda: None
+        switch.turn("send")
+        raise KeyboardInterrupt
+
+    with Kernel(policies=[switch]) as kernel:
+        _, right = pair(kernel)
+        switch.changed()
+        switch.after = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            right.send(b"", timeout=0)
+        with pytest.raises(AccessDenied):
+            right.send(b"", timeout=0)
+        switch.turn("")
+        right.send(b"", timeout=0)
+        assert kernel.stats()["messages_queued"] == 1
+        kernel.verify()
+
+
+def test_a_sender_that_waits_is_asked_when_it_goes_on() -> None:
+    switch = Switch()
+    with Kernel(policies=[switch]) as kernel:
+        inbox, right = pair(kernel)
+        right.send(b"first")
+        run = Run(lambda: right.send(b"second"))
+        settle(run)
+        switch.turn("send")
+        assert inbox.receive(timeout=0).body == b"first"
+        assert isinstance(run.error(), AccessDenied)
+        assert kernel.stats()["messages_queued"] == 0
+
+
+def test_a_receiver_that_waits_is_asked_when_a_message_comes() -> None:
+    switch = Switch()
+    with Kernel(policies=[switch]) as kernel:
+        inbox, right = pair(kernel)
+        run = Run(inbox.receive)
+        settle(run)
+        switch.turn("recv")
+        right.send(b"secret")
+        assert isinstance(run.error(), AccessDenied)
+
+
+def test_threads_see_no_old_answer_after_a_change() -> None:
+    """What completes between two changes was decided by the policy between them.
+
+    The refusing spans are marked: nothing may be sent that began in one and ended in the same.
+    """
+    switch = Switch()
+    refusing = 0
+    violations: list[int] = []
+    stop = threading.Event()
+    with Kernel(policies=[switch]) as kernel:
+
+        def use() -> None:
+            inbox, right = pair(kernel)
+            while not stop.is_set():
+                began = refusing
+                try:
+                    right.send(b"", timeout=0)
+                except AccessDenied:
+                    continue
+                if began % 2 and refusing == began:
+                    violations.append(began)
+                inbox.receive(timeout=0)
+
+        runs = [Run(use) for _ in range(3)]
+        for _ in range(60):
+            switch.turn("send")
+            refusing += 1
+            for _ in range(20):
+                kernel.stats()
+            refusing += 1
+            switch.turn("")
+        stop.set()
+        for run in runs:
+            run.result()
+        assert violations == []
+        kernel.verify()
+
+
+# ---- reload() ----
+
+
+class FromFile(Switch):
+    """Reads what it refuses from a place that can be unreadable."""
+
+    name = "fromfile"
+
+    def __init__(self, name: str = "fromfile") -> None:
+        super().__init__()
+        self.name = name
+        self.source: str | Exception = ""
+
+    def reload(self) -> None:
+        if isinstance(self.source, Exception):
+            raise self.source
+        self.refused = self.source
+
+
+def test_reload_reads_anew() -> None:
+    module = FromFile()
+    with Kernel(policies=[module]) as kernel, Kernel(policies=[module]) as other:
+        _, right = pair(kernel)
+        _, elsewhere = pair(other)
+        module.source = "send"
+        kernel.policies.reload("fromfile")
+        for refused in (right, elsewhere):
+            with pytest.raises(AccessDenied):
+                refused.send(b"")
+
+
+def test_a_reload_that_fails_leaves_the_old_policy_in_force() -> None:
+    good, bad = FromFile("a"), FromFile("b")
+    with Kernel(policies=[good, bad]) as kernel:
+        _, right = pair(kernel)
+        good.source, bad.source = "send", OSError("gone")
+        with pytest.raises(OSError, match="gone"):
+            kernel.policies.reload("b")
+        right.send(b"")
+        with pytest.raises(OSError, match="gone"):
+            kernel.policies.reload()
+        with pytest.raises(AccessDenied):  # a was reloaded before b failed
+            right.send(b"")
+
+
+def test_reload_moves_the_epoch_once_and_names_what_is_missing() -> None:
+    with Kernel(policies=[Stub(), Partition()]) as kernel:
+        epoch = kernel.policies.epoch
+        kernel.policies.reload("stub")
+        assert kernel.policies.epoch > epoch
+        with pytest.raises(KeyError, match="no policy module 'none'"):
+            kernel.policies.reload("none")
+
+
+def test_closing_while_a_module_changes(rng: random.Random) -> None:
+    """A kernel that is being closed by one thread is not touched by another any more."""
+    switch = Switch()
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            switch.changed()
+
+    run = Run(change)
+    for _ in range(100):
+        kernel = Kernel(policies=[switch])
+        for _ in range(rng.randrange(5)):
+            kernel.stats()
+        kernel.close()
+    stop.set()
+    run.result()
+
+
+# ---- permissive, module by module; who refused ----
+
+
+def test_one_module_is_permissive_and_another_is_not() -> None:
+    with Kernel(policies=[Switch("send"), Partition()]) as kernel:
+        inbox, right = pair(kernel)
+        with pytest.raises(AccessDenied):
+            right.send(b"")
+        kernel.policies.set_permissive("switch")
+        assert kernel.policies.is_permissive("switch")
+        assert not kernel.policies.is_permissive("partition")
+        kernel.audit.drain()
+        right.send(b"")
+        assert {"send"} == {
+            permission for record in kernel.audit.batch(kernel.audit.drain())
+            for permission in record.reported
+        }  # fmt: skip
+        inbox.receive()
+        assert not kernel.access("partition/a", "partition/b", "mach_port", "send")
+        kernel.policies.set_permissive("switch", False)
+        with pytest.raises(AccessDenied):
+            right.send(b"")
+
+
+def test_permissive_belongs_to_the_name_and_goes_with_it() -> None:
+    with Kernel(policies=[Switch("send")]) as kernel:
+        kernel.policies.set_permissive("switch", True)
+        kernel.policies.replace("switch", Switch("recv"))
+        assert kernel.policies.is_permissive("switch")
+        kernel.policies.unload("switch")
+        kernel.policies.load(Switch("recv"))
+        assert not kernel.policies.is_permissive("switch")
+        with pytest.raises(KeyError):
+            kernel.policies.set_permissive("other", True)
+
+
+def test_a_setting_of_one_kernel_is_none_of_another() -> None:
+    switch = Switch("send")
+    with Kernel(policies=[switch]) as one, Kernel(policies=[switch]) as two:
+        one.policies.set_permissive("switch", True)
+        assert one.access("-", "-", "mach_port", "send")
+        assert not two.access("-", "-", "mach_port", "send")
+
+
+def test_a_permissive_module_that_fails_refuses() -> None:
+    class Broken(PolicyModule):
+        name = "broken"
+
+        def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+            raise OSError("disk")
+
+    with Kernel(policies=[Broken()]) as kernel:
+        kernel.policies.set_permissive("broken", True)
+        answer = kernel.access("-", "-", "mach_port", "send")
+        assert not answer
+        assert answer.refused_by == ("broken",)
+
+
+def test_who_refused_is_told() -> None:
+    with Kernel(policies=[Switch("send recv"), Partition(), Stub()]) as kernel:
+        one = kernel.create_task("one", label="partition/1")
+        two = kernel.create_task("two", label="partition/2")
+        port = two.allocate_port()
+        assert kernel.access(one, port, "mach_port", "send").refused_by == ("partition", "switch")
+        assert kernel.access(one, port, "mach_port", "make_send").refused_by == ("partition",)
+        assert kernel.access(two, port, "mach_port", "send").refused_by == ("switch",)
+        assert kernel.access(two, port, "mach_port", "make_send").refused_by == ()
+        text = kernel.explain(one, port, "mach_port", "send")
+        assert "refused by partition, switch" in text.splitlines()[0]
+        kernel.policies.set_permissive("switch", True)
+        assert kernel.access(one, port, "mach_port", "send").refused_by == ("partition",)
+        assert "switch (permissive): refuses" in kernel.explain(one, port, "mach_port", "send")
+
+
+def test_who_refused_a_record_is_told() -> None:
+    with Kernel(policies=[Switch("send"), Partition()]) as kernel:
+        _, right = pair(kernel)
+        kernel.audit.drain()
+        with pytest.raises(MachError):
+            right.send(b"", timeout=0)
+        records = kernel.audit.drain()
+        (record,) = kernel.audit.batch(records)
+        (raw,) = records
+        policies = kernel.policies
+        by_text = policies.refused_by(record.subject, record.object, record.tclass, record.denied)
+        fields = ("effective_sid", "object_sid", "tclass", "denied")
+        by_number = policies.refused_by(*(int(raw[field]) for field in fields))
+        assert by_text == by_number == ("switch",)
+
+
+def test_a_decider_may_ask_who_refused() -> None:
+    """It asks what it is being asked: bounded, and denied."""
+
+    class Circular(PolicyModule):
+        name = "circular"
+        asked = 0
+
+        def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+            Circular.asked += 1
+            kernel.access("-", "-", "mach_port", "send")
+            return Decision()
+
+    with Kernel(policies=[Circular()]) as kernel:
+        kernel.access("-", "-", "mach_port", "send")
+        assert Circular.asked < 100
+
+
+def test_every_policies_object_is_an_enforcer() -> None:
+    with Kernel(policies=[Stub()]) as kernel:
+        assert isinstance(kernel.policies, Policies)
+        assert kernel.policies.has(kernel.policies["stub"])
+        assert not kernel.policies.has(Stub())
+
+
+# ---- fork ----
+
+
+def test_in_a_child_of_fork_there_is_nothing_to_tell() -> None:
+    """Whatever lock another thread held at the time, the child hangs on none and can close."""
+    lines = output(
+        """
+        import os, threading, time
+        from pympi import ForkedError, Kernel
+        from pympi.policy import Stub
+
+        stub = Stub()
+        kernel = Kernel(policies=[stub])
+        shadow = kernel.policies.replace("stub", Stub(), shadow=True)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with kernel.policies._lock:
+                held.set()
+                done.wait()
+
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            stub.changed()
+            try:
+                kernel.policies.reload()
+                kernel.policies.replace("stub", Stub())
+            except ForkedError:
+                kernel.close()
+                assert not shadow.active
+                Kernel(policies=[Stub()]).close()
+                os._exit(7)
+            os._exit(1)
+        done.set()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        kernel.close()
+        """
+    )
+    assert lines == ["7"]
