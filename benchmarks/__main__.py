@@ -9,7 +9,9 @@ import argparse
 import datetime as dt
 import fnmatch
 import json
+import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +23,7 @@ from benchmarks.rows import ROWS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-ROUNDS, QUICK_ROUNDS = 102, 9
+ROUNDS, QUICK_ROUNDS, MOST_ROUNDS = 102, 9, 100_000
 HEADINGS = ("row", "what", "against", "ns", "ratio", "quartiles", "must", "aim", "verdict")
 
 
@@ -40,10 +42,14 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "--document", type=Path, metavar="FILE.md", help="put the table between the marks there"
     )
     options = parser.parse_args(argv)
-    if options.rounds < 2:
-        parser.error("--rounds: at least 2 rounds make a median")
+    if not 2 <= options.rounds <= MOST_ROUNDS:
+        parser.error(f"--rounds: from 2, which make a median, to {MOST_ROUNDS}")
+    if not chosen(options.only):
+        parser.error(f"--only: no row has the number or case {options.only!r}")
     if options.quick:
         options.rounds = QUICK_ROUNDS
+    if options.document:
+        marked(options.document)  # said now, not when all is measured
     return options
 
 
@@ -70,20 +76,14 @@ def cells(result: Result) -> list[str]:
     row = result.row
     if not result.ratios:
         reason = result.runs[0].skipped or result.runs[0].crashed.splitlines()[-1]
-        return [row.number, row.what, row.against, "", "", reason, "", "", result.verdict]
-    first, middle, third = result.quartiles
-    cost = sorted(result.runs[0].subject)[len(result.runs[0].subject) // 2]
-    return [
-        row.number,
-        row.what,
-        row.against,
-        f"{cost:.1f}" if result.runs[0].unit == "ns" else f"{cost:.0f} instr.",
-        f"{middle:.3f}",
-        f"{first:.3f}..{third:.3f}",
-        budget(row.must),
-        budget(row.aim),
-        result.verdict,
-    ]
+        measured = ["", "", reason]
+    else:
+        first, middle, third = result.quartiles
+        cost = statistics.median(cost for run in result.runs for cost in run.subject)
+        shown = f"{cost:.1f}" if result.runs[0].unit == "ns" else f"{cost:.0f} instr."
+        measured = [shown, f"{middle:.3f}", f"{first:.3f}..{third:.3f}"]
+    budgets = [budget(row.must), budget(row.aim)]
+    return [row.number, row.what, row.against, *measured, *budgets, result.verdict]
 
 
 def markdown(headings: list[str], lines: list[list[str]]) -> str:
@@ -97,21 +97,27 @@ def show(headings: list[str], lines: list[list[str]]) -> None:
     if not sys.stdout.isatty():
         print(markdown(headings, lines))
         return
-    table = Table()
+    drawn = Table()
     for heading in headings:
-        table.add_column(heading, no_wrap=heading not in ("what", "against"))
+        drawn.add_column(heading, no_wrap=heading not in ("what", "against"))
     for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+        drawn.add_row(*line)
+    Console().print(drawn)
 
 
-def document(path: Path, text: str) -> None:
-    """Put the figures between the marks of a document."""
+def marked(path: Path) -> tuple[str, str]:
+    """Return what a document holds before the figures, and after them."""
     old = path.read_text(encoding="utf-8")
     begin, end = old.find(BEGIN), old.find(END)
     if begin < 0 or end < begin:
         raise SystemExit(f"{path}: must hold the lines '{BEGIN}' and '{END}', in order")
-    path.write_text(f"{old[:begin]}{BEGIN}\n{text}\n{old[end:]}", encoding="utf-8")
+    return old[:begin], old[end:]
+
+
+def document(path: Path, text: str) -> None:
+    """Put the figures between the marks of a document."""
+    head, tail = marked(path)
+    path.write_text(f"{head}{BEGIN}\n{text}\n{tail}", encoding="utf-8")
 
 
 def remarks(results: list[Result], where: dict[str, object]) -> list[str]:
@@ -141,25 +147,35 @@ def keep(path: Path | None, text: str) -> Path:
     return path
 
 
+def table(results: list[Result], old: dict[str, float]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and lines; with `old`, a column more has the ratios of then."""
+    lines = [cells(result) for result in results]
+    if not old:
+        return list(HEADINGS), lines
+    then = (old.get(result.row.case) for result in results)
+    more = ["" if ratio is None else f"{ratio:.3f}" for ratio in then]
+    return [*HEADINGS, "before"], [[*a, b] for a, b in zip(lines, more, strict=True)]
+
+
+def measured(options: argparse.Namespace) -> Iterator[Result]:
+    """Yield the result of each row, and say which is at work."""
+    for row in chosen(options.only):
+        print(f"row {row.number}: {row.what} / {row.against}", file=sys.stderr)
+        yield run_row(row, options.rounds, build.ROOT, repeat=options.repeat)
+
+
 def main(argv: list[str]) -> int:
     """Run the benchmarks; return the exit code."""
     options = arguments(argv)
     old = before(options.compare)
-    results = []
-    for row in chosen(options.only):
-        print(f"row {row.number}: {row.what} / {row.against}", file=sys.stderr)
-        results.append(run_row(row, options.rounds, build.ROOT, repeat=options.repeat))
+    results = list(measured(options))
     where = machine(build.ROOT, build.compiler())
-    headings = [*HEADINGS, *(["before"] if old else [])]
-    then = [
-        [f"{old[result.row.case]:.3f}" if result.row.case in old else ""] if old else []
-        for result in results
-    ]
-    lines = [[*cells(result), *more] for result, more in zip(results, then, strict=True)]
+    headings, lines = table(results, old)
     show(headings, lines)
-    print("\n".join(remarks(results, where)))
+    notes = remarks(results, where)
+    print("\n".join(notes))
     if options.document:
-        items = "\n".join(f"- {remark}" for remark in remarks(results, where))
+        items = "\n".join(f"- {note}" for note in notes)
         document(options.document, f"{markdown(headings, lines)}\n\n{items}")
     print("figures:", keep(options.json, json.dumps(as_json(results, where), indent=1)))
     crashes = [result for result in results if result.verdict == "crashed"]

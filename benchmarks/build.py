@@ -41,7 +41,7 @@ def flags() -> list[str]:
 
 def stale(target: Path) -> bool:
     """Tell whether any source is newer than `target`."""
-    sources = [*CSRC.rglob("*.[chd]*"), CSRC / "build_ffi.py", *HERE.glob("*.c")]
+    sources = [*CSRC.rglob("*.[chd]*"), CSRC / "build_ffi.py", *HERE.glob("*.[ch]")]
     return not target.exists() or target.stat().st_mtime < max(s.stat().st_mtime for s in sources)
 
 

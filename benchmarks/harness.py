@@ -25,6 +25,8 @@ PROCESSES = 3
 """A run is spread over so many: where memory comes to lie differs, and is worth some percent."""
 NOISE = 0.05
 """How far the quartiles of a control, which is 1 by nature, may be off on a quiet machine."""
+TIMEOUT = 1200
+"""Seconds after which a process is taken to hang; the rounds of most take one."""
 
 Timed = Callable[[int], float]
 """Does a thing so many times; returns the CPU time it took, in ns."""
@@ -180,7 +182,13 @@ def child(make: Callable[[], Pair], rounds: int) -> None:
 def add_process(run: Run, case: str, rounds: int, root: Path) -> None:
     """Add to a run what one process measures."""
     command = [sys.executable, "-m", "benchmarks.cases", case, str(rounds)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, check=False, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired as expired:
+        run.crashed = str(expired)
+        return
     if done.returncode:
         run.crashed = done.stderr.strip() or f"exit code {done.returncode}"
         return

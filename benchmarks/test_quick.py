@@ -8,6 +8,7 @@ Times of single calls, to look at while working; the budgets are judged by `pyth
 
 import sys
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.cases.api import rights
-from benchmarks.harness import Row, Skip, judge, quartiles
+from benchmarks.harness import WARM_UP_ROUNDS, Pair, Row, Skip, Timed, judge, measure, quartiles
 from benchmarks.peers import BODY
 
 ROW = Row("1", "case", "what", "against", must=1.5, aim=1.2)
@@ -47,12 +48,41 @@ def test_quartiles_of_one_value_are_that_value() -> None:
     assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2.0, 3.0, 4.0)
 
 
+def spy(name: str, seen: list[str], cost: float) -> Timed:
+    """Return a side that takes `cost` ns a repetition, and notes when it is asked."""
+
+    def run(count: int) -> float:
+        seen.append(name)
+        return cost * count
+
+    return run
+
+
+def test_sides_take_turns_to_be_first_and_a_round_is_a_pair() -> None:
+    seen: list[str] = []
+    pair = Pair(spy("ours", seen, 3.0), spy("theirs", seen, 2.0))
+    costs = list(measure(pair, rounds=4))
+    assert [round(ours / theirs, 6) for ours, theirs in costs] == [1.5] * 4
+    rounds = seen[-2 * (4 + WARM_UP_ROUNDS) :]
+    assert rounds[-8:] == ["theirs", "ours", "ours", "theirs"] * 2
+    assert rounds.count("ours") == rounds.count("theirs")
+
+
+def test_what_is_exact_is_asked_once() -> None:
+    seen: list[str] = []
+    pair = Pair(spy("ours", seen, 3.0), spy("theirs", seen, 2.0), exact=True)
+    assert list(measure(pair, rounds=4)) == [(3.0, 2.0)]
+    assert seen == ["ours", "theirs"]
+
+
 @pytest.fixture
-def ends() -> tuple[Any, Any]:
+def ends() -> Iterator[tuple[Any, Any]]:
     try:
-        return rights()
+        destination, inbox = rights()
     except Skip as skip:
         pytest.skip(str(skip))
+    with inbox.task.kernel:
+        yield destination, inbox
 
 
 def test_deque(benchmark: Any) -> None:

@@ -168,7 +168,7 @@ def ffibuilder() -> FFI:
         "pympi._core",
         source(public),
         include_dirs=[str(CSRC)],
-        depends=sorted(str(path) for path in CSRC.rglob("*.[chd]*") if path.is_file()),
+        depends=sorted(map(str, [*CSRC.rglob("*.[ch]"), *CSRC.rglob("*.def"), Path(__file__)])),
         define_macros=[*macros(), *python_macros()],
         extra_compile_args=compile_flags(),
         extra_link_args=["-pthread", *([f"-fsanitize={sanitizers()}"] if sanitizers() else [])],

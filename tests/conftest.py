@@ -3,6 +3,7 @@
 
 import os
 import random
+import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ COMMON = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow],
 }
+# Helpers that assert are not tests to pytest: without this their failures would not say what was.
+pytest.register_assert_rewrite("background", "faults.world", "property.refusals")
+
 settings.register_profile("default", max_examples=100, **COMMON)
 settings.register_profile("ci", max_examples=300, derandomize=True, **COMMON)
 settings.register_profile("long", max_examples=5000, **COMMON)
@@ -36,7 +40,8 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_sessionstart() -> None:
-    """Refuse to test another build than the one asked for, or none."""
+    """Refuse to test another build than the one asked for, or none; let Ctrl-C be Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     try:
         from pympi import _ffi
     except ImportError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import build
-from benchmarks.harness import Pair, Skip, Timed
+from benchmarks.harness import TIMEOUT, Pair, Skip, Timed
 
 AUDIT_OFF, AUDIT_DRAINED, AUDIT_DRAIN_NOT_TIMED, AUDIT_DROPPED = range(4)
 COUNTED_PAIRS = 10_000
@@ -18,7 +18,7 @@ COUNTS = ("records", "avc", "misses")
 
 
 class Options(ctypes.Structure):
-    """struct bench_options of c/bench_core.c."""
+    """struct bench_options of c/bench.h."""
 
     _fields_ = [
         (name, ctypes.c_uint32)
@@ -54,6 +54,9 @@ def load(path: Path) -> ctypes.CDLL:
     library.bench_counts.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)]
     library.floor_run.restype = ctypes.c_int64
     library.floor_run.argtypes = [ctypes.c_uint32, ctypes.c_int]
+    library.bench_options_size.restype = ctypes.c_uint32
+    if library.bench_options_size() != ctypes.sizeof(Options):
+        raise RuntimeError("Options is not what c/bench.h says")
     return library
 
 
@@ -65,6 +68,7 @@ class Bench:
         self.handle = self.library.bench_create(ctypes.byref(Options(**options)))
         self.pairs = 0
         self.complain()
+        self.before = self.counts()
 
     def complain(self) -> None:
         """Raise if anything in the core went wrong."""
@@ -79,11 +83,16 @@ class Bench:
         self.pairs += pairs
         return float(elapsed)
 
-    def notes(self) -> dict[str, float]:
-        """Return what a pair made the core do: audit records, checks by hint, by AVC, misses."""
+    def counts(self) -> list[int]:
+        """Return what the core did so far: audit records, checks settled by the AVC, misses."""
         counts = (ctypes.c_int64 * len(COUNTS))()
         self.library.bench_counts(self.handle, counts)
-        return {name: count / self.pairs for name, count in zip(COUNTS, counts, strict=True)}
+        return list(counts)
+
+    def notes(self) -> dict[str, float]:
+        """Return what each of the pairs made the core do."""
+        every = zip(COUNTS, self.counts(), self.before, strict=True)
+        return {name: (count - before) / self.pairs for name, count, before in every}
 
 
 def floor(*, sized: bool) -> Timed:
@@ -125,6 +134,7 @@ def instructions(library: Path, policy: int) -> Timed:
             capture_output=True,
             text=True,
             check=True,
+            timeout=TIMEOUT,
         )
         found = re.search(r"Collected : (\d+)", done.stderr)
         if not found:

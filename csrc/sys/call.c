@@ -118,6 +118,21 @@ int call_check_port(struct call *call, const struct port *port, uint32_t permiss
     return call_check(call, port->sid, PM_CLASS_MACH_PORT, permissions, refusal);
 }
 
+const struct relabelling port_relabelling = {PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelfrom, PM_MACH_PORT__relabelto};
+const struct relabelling task_relabelling = {PM_CLASS_MACH_TASK, PM_MACH_TASK__relabelfrom, PM_MACH_TASK__relabelto};
+
+int call_check_relabel(struct call *call, const struct relabelling *kind, uint32_t old_sid, uint32_t new_sid) {
+    int from = call_check(call, old_sid, kind->tclass, kind->from, KERN_NO_ACCESS);
+    if (from && from != CALL_MISS) return from;
+    int to = call_check(call, new_sid, kind->tclass, kind->to, KERN_NO_ACCESS);
+    if (to && to != CALL_MISS) return to;
+    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return from ? from : to;
+    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = old_sid, .label = new_sid,
+                                .tclass = kind->tclass};
+    const struct pm_query *answer = mac_ask(&call->mac, &question);
+    return !answer || from || to ? CALL_MISS : call_answer(answer);
+}
+
 int call_ready(struct call *call) {
     if (call->mac.missed) return CALL_MISS;
     if (call->mac.short_of_memory) return KERN_RESOURCE_SHORTAGE;

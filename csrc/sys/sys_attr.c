@@ -285,18 +285,6 @@ int pm_port_swap_guard(struct pm_task *caller, struct pm_task *task, uint32_t na
 
 /* ==== label, interface, handler, event =========================================================================== */
 
-static int check_relabel(struct call *call, const struct port *port, uint32_t sid) {
-    int from = call_check_port(call, port, PM_MACH_PORT__relabelfrom, KERN_NO_ACCESS);
-    if (from && from != CALL_MISS) return from;
-    int to = call_check(call, sid, PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelto, KERN_NO_ACCESS);
-    if (to && to != CALL_MISS) return to;
-    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return from ? from : to;
-    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = port->sid, .label = sid,
-                                .tclass = PM_CLASS_MACH_PORT};
-    const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return !answer || from || to ? CALL_MISS : call_answer(answer);
-}
-
 /* Only that the name denotes a port is asked, as in SEDarwin: any right will do. */
 static int attempt_relabel(struct call *call) {
     struct attr_call *args = (struct attr_call *)call;
@@ -308,7 +296,8 @@ static int attempt_relabel(struct call *call) {
     if (entry_type(entry) & (MACH_PORT_TYPE_PORT_SET | MACH_PORT_TYPE_DEAD_NAME)) return code ? code : KERN_INVALID_RIGHT;
     if (!sids_alive(&call->kernel->sids, args->a)) return KERN_INVALID_ARGUMENT;
     struct port *port = entry->object;
-    int relabel = check_relabel(call, port, args->a);
+    call->site.port = port->id;
+    int relabel = call_check_relabel(call, &port_relabelling, port->sid, args->a);
     if (relabel) return relabel;
     code = code ? code : call_ready(call);
     if (!code) port_relabel(call_ipc(call), port, args->a);
@@ -556,10 +545,16 @@ static int cancel_request(struct request_call *args, struct entry *entry) {
     return code;
 }
 
+/* The right that is given away loses its name, and who asked about that name is told: here, in the queue in question? */
+static bool told_here(const struct request_call *args, const struct port *port) {
+    const struct entry *given = args->notify_entry;
+    return args->how->takes && given->request && given->request->notify == port;
+}
+
 /* Room already, and the caller wants to know: there is nothing to wait for. */
 static bool possible_now(const struct request_call *args, const struct entry *entry) {
     const struct port *port = entry->object;
-    bool full = port->msgcount >= port->qlimit && !(port->flags & PORT_HANDLER);
+    bool full = port->msgcount + told_here(args, port) >= port->qlimit && !(port->flags & PORT_HANDLER);
     return args->id == MACH_NOTIFY_SEND_POSSIBLE && args->sync &&
            (!full || entry_type(entry) & MACH_PORT_TYPE_SEND_ONCE);
 }

@@ -58,11 +58,9 @@ static int choose_label(struct call *call, uint32_t wanted, uint32_t *sid) {
     int code = ask_label(call, sid);
     if (code || !wanted || wanted == *sid) return code;
     if (!sids_alive(&call->kernel->sids, wanted)) return KERN_INVALID_ARGUMENT;
-    code = call_check(call, *sid, PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelfrom, KERN_NO_ACCESS);
-    if (code && code != CALL_MISS) return code;
-    int to = call_check(call, wanted, PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelto, KERN_NO_ACCESS);
+    code = call_check_relabel(call, &port_relabelling, *sid, wanted);
     *sid = wanted;
-    return to ? to : code;
+    return code;
 }
 
 static int new_entry(struct call *call, uint32_t name, struct entry **entry) {

@@ -190,25 +190,12 @@ static bool keep_past_label(struct ipc *ipc, struct space *space) {
 
 struct relabel_call { struct call call; uint32_t sid; };
 
-static int check_task_relabel(struct call *call, uint32_t sid) {
-    struct space *space = &call->task->space;
-    int from = call_check(call, space->sid, PM_CLASS_MACH_TASK, PM_MACH_TASK__relabelfrom, KERN_NO_ACCESS);
-    if (from && from != CALL_MISS) return from;
-    int to = call_check(call, sid, PM_CLASS_MACH_TASK, PM_MACH_TASK__relabelto, KERN_NO_ACCESS);
-    if (to && to != CALL_MISS) return to;
-    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return from ? from : to;
-    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = space->sid, .label = sid,
-                                .tclass = PM_CLASS_MACH_TASK};
-    const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return !answer || from || to ? CALL_MISS : call_answer(answer);
-}
-
 static int attempt_relabel_task(struct call *call) {
     struct relabel_call *args = (struct relabel_call *)call;
     struct space *space = &call->task->space;
     if (!space->alive || !call->caller->space.alive) return KERN_INVALID_TASK;
     if (!sids_alive(&call->kernel->sids, args->sid)) return KERN_INVALID_ARGUMENT;
-    int code = check_task_relabel(call, args->sid);
+    int code = call_check_relabel(call, &task_relabelling, space->sid, args->sid);
     if (!code) code = call_ready(call);
     if (!code && space->in_flight && !keep_past_label(call_ipc(call), space)) code = KERN_RESOURCE_SHORTAGE;
     if (code) return code;

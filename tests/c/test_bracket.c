@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The audit bracket of an operation: what is recorded, when, and what a full ring does to the operation (D12). */
-#include "pympi.h"
-
-#include <assert.h>
-#include <string.h>
+/* The audit bracket of an operation: what is recorded, when, and what a full ring does to the operation. */
+#include "scene.h"
 
 #define RING 8
 #define SEND_ASKED (PM_MACH_PORT__send | PM_MACH_PORT__copy_send)
@@ -31,12 +28,12 @@ static size_t drain(void) {
 static void begin(int full) {
     const struct pm_config config = {.audit_records = RING, .clock = PM_CLOCK_SIMULATED};
     assert(pm_kernel_create(&config, &kernel) == 0);
-    server_sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/server", 9);
-    client_sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/client", 9);
-    assert(pm_task_create(kernel, NULL, "server", server_sid, NULL, NULL, &server) == 0);
-    assert(pm_task_create(kernel, NULL, "client", client_sid, NULL, NULL, &client) == 0);
-    port = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_RECEIVE, 0);
-    right = (uint32_t)pm_port_transfer(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
+    server_sid = sid_named(kernel, "te/server");
+    client_sid = sid_named(kernel, "te/client");
+    server = new_task(kernel, "server", server_sid);
+    client = new_task(kernel, "client", client_sid);
+    port = new_port(server);
+    right = given(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
     assert(pm_port_set_attributes(server, server, port, MACH_PORT_LIMITS_INFO, &(uint32_t){1000}, 1) == 0);
     assert(pm_kernel_set_decider(kernel, decide, NULL) == 0 && pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
     assert(pm_audit_select(kernel, 0, UINT32_MAX, UINT32_MAX) == 0 && pm_audit_options(kernel, 0, 0, full) == 0);
@@ -45,7 +42,7 @@ static void begin(int full) {
 }
 
 static void end(void) {
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_task_release(server);
     pm_task_release(client);
     pm_kernel_destroy(kernel);
@@ -163,10 +160,9 @@ static void test_without_a_drainer_that_works_the_operation_fails(void) {
 }
 
 static void test_losses_are_counted_where_they_are_accepted(void) {
-    struct pm_stats stats;
     begin(PM_AUDIT_DROP);
     for (int i = 0; i < 3 * RING; i++) assert(send_one() == 0);
-    assert(pm_kernel_stats(kernel, &stats) == 0 && stats.audit_lost == 2 * RING + 1);
+    assert(stats_of(kernel).audit_lost == 2 * RING + 1);
     uint64_t last = records[drain() - 1].sequence;
     assert(send_one() == 0 && drain() == 2);
     assert(records[0].operation == PM_OP_LOSS && (uint64_t)records[0].result == records[0].sequence - last - 1);
@@ -177,7 +173,7 @@ static void test_losses_are_counted_where_they_are_accepted(void) {
 static void test_labels_of_records_are_known_until_the_next_drain(void) {
     char text[16];
     begin(PM_AUDIT_DROP);
-    uint32_t brief = (uint32_t)pm_sid_intern(kernel, NULL, "te/brief", 8);
+    uint32_t brief = sid_named(kernel, "te/brief");
     assert(pm_task_relabel(client, client, brief) == 0 && send_one() == 0);
     assert(pm_task_relabel(client, client, client_sid) == 0 && receive_one() == 1);
     assert(pm_sid_release(kernel, brief) == 0 && drain() > 0);

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Receive rights inside messages: long chains end without a stack, and what nobody can reach any more vanishes (E6, E7, E8).
+ * Receive rights inside messages: long chains end without a stack, and what nobody can reach any more vanishes.
  */
-#include "pympi.h"
+#include "scene.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LINKS 100000
 #define STACK 131072
@@ -17,20 +15,13 @@ static struct pm_task *task;
 
 static void begin(void) {
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    int64_t sid = pm_sid_intern(kernel, NULL, "te/a", 4);
-    assert(pm_task_create(kernel, NULL, "task", (uint32_t)sid, NULL, NULL, &task) == 0);
+    task = new_task(kernel, "task", sid_named(kernel, "te/a"));
 }
 
 static void end(void) {
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_task_release(task);
     pm_kernel_destroy(kernel);
-}
-
-static uint32_t new_port(void) {
-    int64_t name = pm_port_allocate(task, task, MACH_PORT_RIGHT_RECEIVE, 0);
-    assert(name > 0);
-    return (uint32_t)name;
 }
 
 static uint32_t moved_count;
@@ -48,17 +39,13 @@ static void put_into(uint32_t inner, uint32_t outer) {
     assert(pm_send_message(task, &spec, NULL) == 0);
 }
 
-static struct pm_stats stats_now(void) {
-    struct pm_stats stats;
-    assert(pm_kernel_stats(kernel, &stats) == 0);
-    return stats;
-}
+static struct pm_stats stats_now(void) { return stats_of(kernel); }
 
 /* Innermost first, so that no message goes to a port under way. */
 static uint32_t build_chain(uint32_t links) {
-    uint32_t inner = new_port();
+    uint32_t inner = new_port(task);
     while (links--) {
-        uint32_t outer = new_port();
+        uint32_t outer = new_port(task);
         put_into(inner, outer);
         inner = outer;
     }
@@ -85,7 +72,7 @@ static void test_a_circle_vanishes(uint32_t length) {
     uint32_t *ports = calloc(length, sizeof *ports);
     struct pm_stats before = stats_now();
     moved_count = 0;
-    for (uint32_t i = 0; i < length; i++) ports[i] = new_port();
+    for (uint32_t i = 0; i < length; i++) ports[i] = new_port(task);
     int64_t last = pm_port_extract_right(task, task, ports[length - 1], MACH_MSG_TYPE_MAKE_SEND, NULL);
     assert(last > 0);
     for (uint32_t i = length - 1; i > 0; i--) put_into(ports[i], ports[i - 1]);

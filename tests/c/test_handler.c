@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Handler ports: who runs, as whom, how deep; what becomes of messages that nobody handled. */
-#include "pympi.h"
-
-#include <assert.h>
-#include <string.h>
+#include "scene.h"
 
 static struct pm_kernel *kernel;
 static struct pm_task *server, *client;
@@ -39,26 +36,22 @@ static int handle_and_die(void *context, struct pm_received *received) {
     return pm_task_terminate(server, server);
 }
 
-static struct pm_stats stats_now(void) {
-    struct pm_stats stats;
-    assert(pm_kernel_stats(kernel, &stats) == 0);
-    return stats;
-}
+static struct pm_stats stats_now(void) { return stats_of(kernel); }
 
 static void begin(pm_handler handler) {
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    uint32_t sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/a", 4);
-    assert(pm_task_create(kernel, NULL, "server", sid, NULL, NULL, &server) == 0);
-    assert(pm_task_create(kernel, NULL, "client", sid, NULL, NULL, &client) == 0);
-    port = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_RECEIVE, 0);
-    right = (uint32_t)pm_port_transfer(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
+    uint32_t sid = sid_named(kernel, "te/a");
+    server = new_task(kernel, "server", sid);
+    client = new_task(kernel, "client", sid);
+    port = new_port(server);
+    right = given(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
     assert(pm_port_set_handler(server, server, port, handler, &handled, 7) == 0);
     handled = verdict = 0;
     kept = NULL;
 }
 
 static void end(void) {
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_task_release(server);
     pm_task_release(client);
     pm_kernel_destroy(kernel);
@@ -66,7 +59,7 @@ static void end(void) {
 
 /* A right to the client's own port; its name. */
 static uint32_t send_with_right(void) {
-    uint32_t own = (uint32_t)pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0);
+    uint32_t own = new_port(client);
     const struct pm_right rights[] = {{own, MACH_MSG_TYPE_MAKE_SEND_ONCE}};
     const struct pm_send_spec spec = {.dest = right, .rights = rights, .rights_count = 1};
     assert(pm_send_message(client, &spec, NULL) == 0);
@@ -115,7 +108,7 @@ static void test_nobody_receives_from_a_handler_port(void) {
 
 static void test_a_handler_port_joins_no_set_and_does_not_move(void) {
     begin(handle);
-    uint32_t set = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_PORT_SET, 0);
+    uint32_t set = new_set(server);
     assert(pm_port_insert_member(server, server, port, set) == KERN_INVALID_RIGHT);
     assert(pm_port_transfer(server, port, MACH_MSG_TYPE_MOVE_RECEIVE, client) < 0);
     end();
@@ -124,7 +117,7 @@ static void test_a_handler_port_joins_no_set_and_does_not_move(void) {
 /* Its receive right in a notification kept the handler, and the next message took the way there for its receiver. */
 static void test_a_port_that_comes_back_destroyed_has_no_handler(void) {
     begin(handle);
-    uint32_t notify = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_RECEIVE, 0);
+    uint32_t notify = new_port(server);
     struct pm_received back;
     assert(pm_port_request_notification(server, server, port, MACH_NOTIFY_PORT_DESTROYED, 0, notify,
                                         MACH_MSG_TYPE_MAKE_SEND_ONCE) == 0);

@@ -2,25 +2,17 @@
 /* Kernels from making to destroying, in whatever order their parts are let go; counters that begin anew; forks. */
 #include "pympi.c"
 
-#include <assert.h>
+#include "scene.h"
+
 #include <sys/wait.h>
 
 static struct pm_kernel *kernel;
 static struct pm_task *first, *second;
-static uint32_t sids[2];
 
 static void begin_world(void) {
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    sids[0] = (uint32_t)pm_sid_intern(kernel, NULL, "te/a", 4);
-    sids[1] = (uint32_t)pm_sid_intern(kernel, NULL, "te/b", 4);
-    assert(pm_task_create(kernel, NULL, "first", sids[0], NULL, NULL, &first) == 0);
-    assert(pm_task_create(kernel, NULL, "second", sids[1], NULL, NULL, &second) == 0);
-}
-
-static uint32_t new_port(struct pm_task *task) {
-    int64_t name = pm_port_allocate(task, task, MACH_PORT_RIGHT_RECEIVE, 0);
-    assert(name > 0);
-    return (uint32_t)name;
+    first = new_task(kernel, "first", sid_named(kernel, "te/a"));
+    second = new_task(kernel, "second", sid_named(kernel, "te/b"));
 }
 
 static void release_tasks(void) {
@@ -53,7 +45,7 @@ static void test_handles_outlive_the_kernel(void) {
 /* The second task is gone but for a port it pays for, which the first holds: it ends in the middle of the list. */
 static void test_the_end_of_one_task_may_free_the_next(void) {
     begin_world();
-    assert(pm_port_transfer(second, new_port(second), MACH_MSG_TYPE_MOVE_RECEIVE, first) > 0);
+    given(second, new_port(second), MACH_MSG_TYPE_MOVE_RECEIVE, first);
     assert(pm_task_terminate(second, second) == 0);
     release_tasks();
     pm_kernel_destroy(kernel);
@@ -79,7 +71,7 @@ static void test_numbers_of_labels_used_again_move_the_epoch(void) {
     pm_kernel_destroy(kernel);
 }
 
-/* ---- counters of policies that begin anew (C9) ---- */
+/* ---- counters of policies that begin anew ---- */
 
 static uint32_t allowed = UINT32_MAX;
 static int decide_all(void *context, struct pm_query *queries, size_t count, uint32_t epoch) {
@@ -91,7 +83,7 @@ static int decide_all(void *context, struct pm_query *queries, size_t count, uin
 /* Whatever was remembered in the epoch of this number 2^32 changes ago must not be found again. */
 static void test_an_epoch_that_comes_again_remembers_nothing(void) {
     begin_world();
-    uint32_t port = new_port(first), right = (uint32_t)pm_port_transfer(first, port, MACH_MSG_TYPE_MAKE_SEND, second);
+    uint32_t port = new_port(first), right = given(first, port, MACH_MSG_TYPE_MAKE_SEND, second);
     allowed = UINT32_MAX;
     assert(pm_kernel_set_decider(kernel, decide_all, NULL) == 0 && pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
     uint32_t epoch = kernel->mac.epoch, stamp = kernel->mac.stamp;
@@ -123,16 +115,14 @@ static void test_nobody_waits_under_a_simulated_clock(void) {
     const struct pm_config config = {.clock = PM_CLOCK_SIMULATED};
     const struct pm_wait forever = {.timeout_ns = -1};
     struct pm_kernel *simulated;
-    struct pm_task *task;
     assert(pm_kernel_create(&config, &simulated) == 0);
-    uint32_t sid = (uint32_t)pm_sid_intern(simulated, NULL, "te/a", 4);
-    assert(pm_task_create(simulated, NULL, "task", sid, NULL, NULL, &task) == 0);
+    struct pm_task *task = new_task(simulated, "task", sid_named(simulated, "te/a"));
     assert(pm_receive(task, new_port(task), NULL, 0, &forever) == -MACH_RCV_TIMED_OUT);
     pm_task_release(task);
     pm_kernel_destroy(simulated);
 }
 
-/* ---- after a fork the child may let go, and nothing else (Q3) ---- */
+/* ---- after a fork the child may let go, and nothing else ---- */
 
 static int child_story(void) {
     struct pm_stats stats;

@@ -3,14 +3,11 @@
  * Messages and what they carry, whatever becomes of them: every release function runs once, every right arrives, comes back or
  * tells of its end.
  */
-#include "pympi.h"
-
-#include <assert.h>
-#include <string.h>
+#include "scene.h"
 
 static struct pm_kernel *kernel;
 static struct pm_task *server, *client;
-static uint32_t server_sid, client_sid, port, right, released, forbidden;
+static uint32_t server_sid, port, right, released, forbidden;
 
 static int decide(void *context, struct pm_query *queries, size_t count, uint32_t epoch) {
     (void)context, (void)epoch;
@@ -18,24 +15,11 @@ static int decide(void *context, struct pm_query *queries, size_t count, uint32_
     return 0;
 }
 
-static uint32_t new_port(struct pm_task *task) {
-    int64_t name = pm_port_allocate(task, task, MACH_PORT_RIGHT_RECEIVE, 0);
-    assert(name > 0);
-    return (uint32_t)name;
-}
-
-static uint32_t given(struct pm_task *from, uint32_t name, uint32_t disposition, struct pm_task *to) {
-    int64_t result = pm_port_transfer(from, name, disposition, to);
-    assert(result > 0);
-    return (uint32_t)result;
-}
-
 static void begin(void) {
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    server_sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/server", 9);
-    client_sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/client", 9);
-    assert(pm_task_create(kernel, NULL, "server", server_sid, NULL, NULL, &server) == 0);
-    assert(pm_task_create(kernel, NULL, "client", client_sid, NULL, NULL, &client) == 0);
+    server_sid = sid_named(kernel, "te/server");
+    server = new_task(kernel, "server", server_sid);
+    client = new_task(kernel, "client", sid_named(kernel, "te/client"));
     port = new_port(server);
     right = given(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
     assert(pm_kernel_set_decider(kernel, decide, NULL) == 0);
@@ -43,7 +27,7 @@ static void begin(void) {
 }
 
 static void end(void) {
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_task_release(server);
     pm_task_release(client);
     pm_kernel_destroy(kernel);
@@ -133,10 +117,9 @@ static struct cargo_of_all send_all_kinds(void) {
 }
 
 static void expect_all_told(const struct cargo_of_all *all) {
-    struct pm_stats stats;
     for (int i = 0; i < 2; i++) expect_told(client, all->once, MACH_NOTIFY_SEND_ONCE);
     expect_told(client, all->notify, MACH_NOTIFY_NO_SENDERS);
-    assert(pm_kernel_stats(kernel, &stats) == 0 && stats.messages_queued == 0);
+    assert(stats_of(kernel).messages_queued == 0);
 }
 
 static void test_rights_of_a_message_that_dies_with_its_port_tell_so(void) {
@@ -188,7 +171,7 @@ static void test_send_once_rights_pass_a_full_queue(void) {
 }
 
 static void test_members_of_a_set_take_turns(void) {
-    uint32_t set = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_PORT_SET, 0), other = new_port(server);
+    uint32_t set = new_set(server), other = new_port(server);
     uint32_t to_other = given(server, other, MACH_MSG_TYPE_MAKE_SEND, client);
     struct pm_received received;
     assert(pm_port_insert_member(server, server, port, set) == 0 && pm_port_insert_member(server, server, other, set) == 0);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Names: generations, chosen ones, quotas, user references at their bounds. */
-#include "pympi.h"
+#include "scene.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 #define CYCLES (1u << 20)
@@ -14,28 +13,21 @@ static struct pm_task *task;
 
 static void begin(void) {
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    int64_t sid = pm_sid_intern(kernel, NULL, "te/a", 4);
-    assert(pm_task_create(kernel, NULL, "task", (uint32_t)sid, NULL, NULL, &task) == 0);
+    task = new_task(kernel, "task", sid_named(kernel, "te/a"));
 }
 
 static void end(void) {
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_task_release(task);
     pm_kernel_destroy(kernel);
 }
 
-static uint32_t new_name(uint32_t right) {
-    int64_t name = pm_port_allocate(SELF, right, 0);
-    assert(name > 0);
-    return (uint32_t)name;
-}
-
 static void test_a_name_comes_back_after_all_generations(void) {
-    uint32_t first = new_name(DEAD_RIGHT), name = first;
+    uint32_t first = new_name(task, DEAD_RIGHT), name = first;
     for (uint32_t i = 0; i < CYCLES; i++) {
         assert(pm_port_deallocate(SELF, name) == 0);
         assert(pm_port_type(SELF, name) == -KERN_INVALID_NAME);
-        uint32_t next = new_name(DEAD_RIGHT);
+        uint32_t next = new_name(task, DEAD_RIGHT);
         assert(next >> 8 == first >> 8 && (next & 3) == 3 && next != name);
         assert((next == first) == (i % 64 == 63));
         name = next;
@@ -46,7 +38,7 @@ static void test_a_name_comes_back_after_all_generations(void) {
 static void test_names_are_many_and_distinct(void) {
     enum { MANY = 5000 };
     uint32_t *names = calloc(MANY, sizeof *names);
-    for (uint32_t i = 0; i < MANY; i++) names[i] = new_name(DEAD_RIGHT);
+    for (uint32_t i = 0; i < MANY; i++) names[i] = new_name(task, DEAD_RIGHT);
     for (uint32_t i = 0; i < MANY; i++) assert(pm_port_type(SELF, names[i]) == MACH_PORT_TYPE_DEAD_NAME);
     assert(pm_port_names(SELF, NULL, NULL, 0) == MANY);
     for (uint32_t i = 0; i < MANY; i++) assert(pm_port_deallocate(SELF, names[i]) == 0);
@@ -70,12 +62,11 @@ static void test_names_that_cannot_be_chosen(void) {
 }
 
 static void test_indexes_below_a_chosen_one_are_used(void) {
-    assert(pm_port_allocate(SELF, DEAD_RIGHT, 0x20003) == 0x20003);
-    for (uint32_t i = 1; i < 0x200; i++) {
-        uint32_t name = new_name(DEAD_RIGHT);
-        assert(name >> 8 < 0x200 || name >> 8 > 0x200);
-    }
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    struct pm_task *fresh = new_task(kernel, "fresh", sid_named(kernel, "te/a"));
+    assert(pm_port_allocate(fresh, fresh, DEAD_RIGHT, 0x20003) == 0x20003);
+    for (uint32_t i = 1; i < 0x200; i++) assert(new_name(fresh, DEAD_RIGHT) >> 8 < 0x200);
+    assert(new_name(fresh, DEAD_RIGHT) >> 8 > 0x200);
+    pm_task_release(fresh);
 }
 
 static void test_a_quota_of_names_is_kept(void) {
@@ -105,19 +96,18 @@ static void expect_bounds(uint32_t name, uint32_t right) {
 }
 
 static void test_references_end_at_65535(void) {
-    uint32_t port = new_name(MACH_PORT_RIGHT_RECEIVE);
-    expect_bounds(new_name(DEAD_RIGHT), DEAD_RIGHT);
+    uint32_t port = new_port(task);
+    expect_bounds(new_name(task, DEAD_RIGHT), DEAD_RIGHT);
     assert(pm_port_insert_right(SELF, port, port, MACH_MSG_TYPE_MAKE_SEND) == 0);
     struct pm_task *other;
     assert(pm_task_create(kernel, task, "other", 0, NULL, NULL, &other) == 0);
-    assert(pm_port_transfer(task, port, MACH_MSG_TYPE_MOVE_RECEIVE, other) > 0);
+    given(task, port, MACH_MSG_TYPE_MOVE_RECEIVE, other);
     expect_bounds(port, MACH_PORT_RIGHT_SEND);
     pm_task_release(other);
 }
 
 static void test_a_full_count_is_not_lost_by_receiving_one_more(void) {
-    uint32_t port = new_name(MACH_PORT_RIGHT_RECEIVE);
-    struct pm_stats stats;
+    uint32_t port = new_port(task);
     assert(pm_port_insert_right(SELF, port, port, MACH_MSG_TYPE_MAKE_SEND) == 0);
     assert(change(port, MACH_PORT_RIGHT_SEND, MACH_PORT_UREFS_MAX - 1) == 0);
     assert(pm_port_insert_right(SELF, port, port, MACH_MSG_TYPE_MAKE_SEND) == KERN_UREFS_OVERFLOW);
@@ -126,12 +116,12 @@ static void test_a_full_count_is_not_lost_by_receiving_one_more(void) {
     struct pm_received received;
     assert(pm_send_message(task, &spec, NULL) == 0 && pm_receive_message(task, port, 0, &received, NULL) == 0);
     assert(received.rights[0].name == port && pm_port_get_refs(SELF, port, MACH_PORT_RIGHT_SEND) == MACH_PORT_UREFS_MAX);
-    assert(pm_kernel_stats(kernel, &stats) == 0 && stats.urefs_dropped == 1);
+    assert(stats_of(kernel).urefs_dropped == 1);
     pm_message_free(received.message);
 }
 
 static void test_other_rights_have_one_reference(void) {
-    uint32_t port = new_name(MACH_PORT_RIGHT_RECEIVE), set = new_name(MACH_PORT_RIGHT_PORT_SET);
+    uint32_t port = new_port(task), set = new_set(task);
     assert(change(port, MACH_PORT_RIGHT_RECEIVE, 1) == KERN_INVALID_VALUE && change(set, MACH_PORT_RIGHT_PORT_SET, 1) == KERN_INVALID_VALUE);
     assert(change(port, MACH_PORT_RIGHT_PORT_SET, -1) == KERN_INVALID_RIGHT);
     assert(change(port, 9, 0) == KERN_INVALID_VALUE);

@@ -2,28 +2,23 @@
 /* The wire: what is malformed is refused and changes nothing; what is well formed arrives, or comes back. */
 #include "pympi.c"
 
-#include <assert.h>
+#include "scene.h"
+
+#include <signal.h>
 
 static struct pm_kernel *kernel;
 static struct pm_task *task;
 static uint32_t port, other;
 
-static uint32_t new_port(void) {
-    int64_t name = pm_port_allocate(task, task, MACH_PORT_RIGHT_RECEIVE, 0);
-    assert(name > 0);
-    return (uint32_t)name;
-}
-
 static void open_world(void) {
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    uint32_t sid = (uint32_t)pm_sid_intern(kernel, NULL, "te/a", 4);
-    assert(pm_task_create(kernel, NULL, "task", sid, NULL, NULL, &task) == 0);
-    port = new_port();
-    other = new_port();
+    task = new_task(kernel, "task", sid_named(kernel, "te/a"));
+    port = new_port(task);
+    other = new_port(task);
 }
 
 static void close_world(void) {
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_task_release(task);
     pm_kernel_destroy(kernel);
 }
@@ -67,7 +62,8 @@ static int receive_with(uint64_t option, uint32_t size) {
 
 static void expect_refused(int code, int wanted) {
     assert(code == wanted);
-    assert(pm_port_type(task, task, other) == MACH_PORT_TYPE_RECEIVE && pm_kernel_verify(kernel, NULL, 0) == 0);
+    assert(pm_port_type(task, task, other) == MACH_PORT_TYPE_RECEIVE);
+    expect_sound(kernel);
     assert(receive_with(0, sizeof room) == MACH_RCV_TIMED_OUT);
 }
 
@@ -174,18 +170,35 @@ static void test_room_that_is_too_small(void) {
 
 /* ---- a message that finds no room ---- */
 
-static void *send_and_time_out(void *buffer) {
-    const struct pm_wait brief = {.timeout_ns = 50000000};
-    int code = pm_mach_msg(task, buffer, MACH_SEND_MSG | MACH_SEND_TIMEOUT, sizeof(struct message), 0, 0, 0, &brief);
+static int is_interrupted(void *flag) { return __atomic_load_n((int *)flag, __ATOMIC_SEQ_CST); }
+static void no_action(int signal_number) { (void)signal_number; }
+
+static int interrupted;
+static void *send_until_interrupted(void *buffer) {
+    const struct pm_wait wait = {-1, is_interrupted, &interrupted};
+    int code = pm_mach_msg(task, buffer, MACH_SEND_MSG, sizeof(struct message), 0, 0, 0, &wait);
     return (void *)(intptr_t)code;
 }
 
-static void await_sleeper(void) {
-    for (bool asleep = false; !asleep;) {
-        kernel_lock(kernel);
-        asleep = !list_empty(&task->space.waiters);
-        kernel_unlock(kernel);
+static bool somebody_sleeps(void) {
+    kernel_lock(kernel);
+    bool sleeps = !list_empty(&task->space.waiters);
+    kernel_unlock(kernel);
+    return sleeps;
+}
+
+/* Signals until the sleeper noticed: one may come before it sleeps. */
+static int interrupt(pthread_t thread) {
+    const struct sigaction action = {.sa_handler = no_action};
+    void *code;
+    assert(sigaction(SIGUSR1, &action, NULL) == 0);
+    __atomic_store_n(&interrupted, 1, __ATOMIC_SEQ_CST);
+    while (somebody_sleeps()) {
+        pthread_kill(thread, SIGUSR1);
+        sched_yield();
     }
+    assert(pthread_join(thread, &code) == 0);
+    return (int)(intptr_t)code;
 }
 
 static void fill_queue(void) {
@@ -202,7 +215,9 @@ static void empty_queue(void) {
 static void test_its_rights_come_back(void) {
     fill_queue();
     good_message();
-    assert(send_and_time_out(&room) == (void *)(intptr_t)MACH_SEND_TIMED_OUT);
+    const struct pm_wait brief = {.timeout_ns = 1000000};
+    assert(pm_mach_msg(task, &room, MACH_SEND_MSG | MACH_SEND_TIMEOUT, sizeof(struct message), 0, 0, 0, &brief) ==
+           MACH_SEND_TIMED_OUT);
     other = right_of(&room).name;
     assert(pm_port_type(task, task, other) == MACH_PORT_TYPE_RECEIVE);
     assert((room.message.header.bits & 0x1f) == MACH_MSG_TYPE_PORT_SEND && room.message.header.remote == port);
@@ -213,21 +228,20 @@ static void test_its_rights_come_back(void) {
 static void test_the_names_may_change_while_it_waits(void) {
     union room sent;
     pthread_t thread;
-    void *code;
-    uint32_t right = new_port(), full = right;
+    uint32_t right = new_port(task);
     assert(pm_port_insert_right(task, task, right, right, MACH_MSG_TYPE_MAKE_SEND) == 0);
-    assert(pm_port_set_attributes(task, task, full, MACH_PORT_LIMITS_INFO, &(uint32_t){0}, 1) == 0);
+    assert(pm_port_set_attributes(task, task, right, MACH_PORT_LIMITS_INFO, &(uint32_t){0}, 1) == 0);
     good_message()->header.remote = right;
     sent = room;
-    assert(pthread_create(&thread, NULL, send_and_time_out, &sent) == 0);
-    await_sleeper();
+    assert(pthread_create(&thread, NULL, send_until_interrupted, &sent) == 0);
+    while (!somebody_sleeps()) sched_yield();
     assert(pm_port_mod_refs(task, task, right, MACH_PORT_RIGHT_SEND, -1) == 0);
     int64_t moved = pm_port_extract_right(task, task, other, MACH_MSG_TYPE_MAKE_SEND, NULL);
-    for (int i = 0; i < 500; i++) new_port();
+    for (int i = 0; i < 500; i++) new_port(task);
     assert(moved == other && pm_port_destroy(task, task, other) == 0);
-    assert(pthread_join(thread, &code) == 0 && code == (void *)(intptr_t)MACH_SEND_TIMED_OUT);
+    assert(interrupt(thread) == MACH_SEND_INTERRUPTED);
     assert(!memcmp(&sent, &room, sizeof(struct message)));
-    other = new_port();
+    other = new_port(task);
 }
 
 int main(void) {

@@ -3,7 +3,6 @@
 
 import itertools
 import math
-import time
 
 import pytest
 from faults.world import (
@@ -135,6 +134,15 @@ def test_c6_sequence_numbers_wrap(world: World) -> None:
     world.kernel.verify()
 
 
+def test_c6_counts_begin_anew_where_a_receive_right_arrives(world: World) -> None:
+    """As in Mach: who takes a port over cannot tell from them what was before."""
+    inbox = world.server.receive_right(world.inbox)
+    assert world.send(message(world.dest))[0] == world.receive()[0] == 0
+    assert (inbox.status.seqno, inbox.status.mscount > 0) == (1, True)
+    moved = inbox.move_receive(world.client)
+    assert (moved.status.seqno, moved.status.mscount) == (0, 0)
+
+
 def test_c7_trace_sequence() -> None:
     pytest.skip("sequences of records are 64 bits: 500 years at a record a nanosecond and less")
 
@@ -187,7 +195,7 @@ def test_c8_limits_without_words(world: World) -> None:
 
 
 def test_c9_the_policy_epoch() -> None:
-    pytest.skip("2**32 policy changes take hours from here; mac_move_epoch skips 0 and flushes")
+    pytest.skip("2**32 policy changes take hours: tests/c/test_kernel.c begins at the last one")
 
 
 class Named(PolicyModule):
@@ -220,8 +228,8 @@ def test_c11_labels_run_out_for_who_mints_them() -> None:
         assert other.allocate_port("m/one_more").label == "m/one_more"
         assert minter.allocate_port("m/v3").label == "m/v3"
         ports[0].close()
-        kernel.audit.drain()
-        kernel.audit.drain()
+        for _ in range(2):  # a label stays until whoever drained has come back for more
+            kernel.audit.drain()
         assert minter.allocate_port("m/another").label == "m/another"
         kernel.verify()
 
@@ -270,11 +278,9 @@ def test_c12_polls(world: World) -> None:
 
 
 def test_c12_the_shortest_wait_ends(world: World) -> None:
-    began = time.monotonic()
     for timeout in (1e-300, 1e-9, 0.001):
         call = lambda t=timeout: world.server.receive(world.inbox, timeout=t)  # noqa: E731
         assert outcome(call) == "MACH_RCV_TIMED_OUT"
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("timeout", [2**63 / 1e9 * 0.99, 1e9, 2**33])

@@ -208,6 +208,8 @@ def test_h1_h2_a_kernel_is_made_whole_or_not_at_all(sticky: int) -> None:
             break
         assert code == mach.KERN_RESOURCE_SHORTAGE
         assert made[0] == ffi.NULL
+    else:
+        pytest.fail("no kernel was ever made")
     assert at > 1, "there is an allocation that can fail"
 
 

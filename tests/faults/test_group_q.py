@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from background import LONG, Run, output, program, settle
 
-from pympi import Kernel, MachError, SendRight, Task, audit
+from pympi import Kernel, MachError, SendRight, Task, TimedOut, audit
 from pympi.audit import AuditError
 from pympi.port import ReceiveRight
 
@@ -326,10 +326,8 @@ def test_q6_a_storm_of_signals(inbox: ReceiveRight, right: SendRight) -> None:
     sending = Run(lambda: [right.send(bytes([i]), timeout=LONG) for i in range(200)])
     try:
         heard = [inbox.receive(timeout=LONG).body[0] for _ in range(200)]
-        begin = time.monotonic()
-        with pytest.raises(MachError):
+        with pytest.raises(TimedOut):  # a wait that began anew at each signal would never end
             inbox.receive(timeout=0.2)
-        assert 0.19 < time.monotonic() - begin < 5
     finally:
         stop.set()
         storming.result()
@@ -382,7 +380,7 @@ def test_q7_a_thread_ends_holding_nothing() -> None:
 
 @pytest.mark.parametrize("waits", ["receive()", "receive(timeout=1000)", "receiver()()"])
 def test_q8_daemon_thread_blocked_at_shutdown(waits: str) -> None:
-    begin = time.monotonic()
+    """Who waits without end, or for long, holds nobody up."""
     done = program(
         BLOCKED
         + f"""
@@ -392,7 +390,6 @@ def test_q8_daemon_thread_blocked_at_shutdown(waits: str) -> None:
     """
     )
     assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
-    assert time.monotonic() - begin < 10
 
 
 def test_q8_daemon_thread_blocked_while_the_kernel_is_closed() -> None:
@@ -400,11 +397,12 @@ def test_q8_daemon_thread_blocked_while_the_kernel_is_closed() -> None:
         BLOCKED
         + """
     right.send(b"full")
+    errors = []
     def quietly(call):
         try:
             call()
         except Exception as error:
-            print(type(error).__name__)
+            errors.append(type(error).__name__)
     calls = [lambda: task.allocate_port().receive(), lambda: right.send(b"x")]
     threads = [threading.Thread(target=quietly, args=[call], daemon=True) for call in calls]
     for thread in threads:
@@ -414,11 +412,13 @@ def test_q8_daemon_thread_blocked_while_the_kernel_is_closed() -> None:
     kernel.close()
     for thread in threads:
         thread.join(10)
-    print([thread.is_alive() for thread in threads])
+    print(errors, [thread.is_alive() for thread in threads])
     """
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == ["[False, False]", "closed True"], done.stdout
+    assert done.stdout.splitlines() == [
+        "['KernelClosed', 'KernelClosed'] [False, False]", "closed True"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("policy", ["", "policies=[Stub()]"])
@@ -524,10 +524,18 @@ def test_q10_sub_interpreters() -> None:
     assert second == "b'still works'"
 
 
-def test_q11_free_threaded_build() -> None:
+def test_q11_free_threaded_build(kernel: Kernel, inbox: ReceiveRight, right: SendRight) -> None:
+    """The core's own lock is enough: threads that run at once lose and make nothing."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         pytest.skip("this Python has a GIL")
-    assert "stock" not in os.environ.get("PYMPI_EXPECT_BUILD", "")
+    count = 1000
+    sending = [
+        Run(lambda: [right.send(b"x", timeout=LONG) for _ in range(count)]) for _ in range(2)
+    ]
+    heard = Run(lambda: [inbox.receive(timeout=LONG).body for _ in range(count)])
+    assert [inbox.receive(timeout=LONG).body for _ in range(count)] == heard.result()
+    assert [len(run.result()) for run in sending] == [count] * 2
+    kernel.verify()
 
 
 # ---- switching in a wait or callback ----
@@ -544,13 +552,12 @@ def test_q12_asyncio_cancelled_during_a_receive(inbox: ReceiveRight, right: Send
         for _ in range(delay % 11):
             await asyncio.sleep(0)
         waiter.cancel()
-        received = len(await asyncio.gather(waiter, return_exceptions=True))
+        await asyncio.gather(waiter, return_exceptions=True)
         await sender
         got = not waiter.cancelled()
         left = inbox.status.msgcount
         for _ in range(left):
             inbox.receive(timeout=0)
-        assert received == 1
         return got + left
 
     async def main() -> list[int]:
@@ -614,7 +621,7 @@ def test_q15_killed_in_the_middle_of_writing(tmp_path: Path) -> None:
     path = tmp_path / "run.audit"
     done = program(
         """
-        import os, signal, sys, threading
+        import os, signal, sys, threading, time
         from pympi import Kernel, audit
         kernel = Kernel()
         kernel.audit.everything()
@@ -622,7 +629,13 @@ def test_q15_killed_in_the_middle_of_writing(tmp_path: Path) -> None:
         task = kernel.create_task("task")
         inbox = task.allocate_port(qlimit=1000)
         right = inbox.make_send(task)
-        threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+        def kill():
+            while os.path.getsize(sys.argv[1]) < 100_000:
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=kill).start()
         while True:
             right.send(b"x", 7)
             inbox.receive()
@@ -632,7 +645,7 @@ def test_q15_killed_in_the_middle_of_writing(tmp_path: Path) -> None:
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     whole = path.read_bytes()
-    assert len(whole) > 10_000
+    assert len(whole) >= 100_000
     torn, complaints = tmp_path / "torn.audit", 0
     for cut in (0, 1, 57, 104, 1000):
         torn.write_bytes(whole[: len(whole) - cut])

@@ -99,6 +99,11 @@ class World:
         kinds = ("dest", "once", "own", "plain", "dead", "pset")
         return {kind: getattr(self, kind) for kind in kinds}
 
+    def held(self) -> dict[int, Any]:
+        """Return what the client holds, by name."""
+        found: dict[int, Any] = state(self.kernel)[f"task {self.client.id}"]["names"]
+        return found
+
     def send(self, raw: bytes, option: int = SEND) -> tuple[int, bytes]:
         return mach.mach_msg(self.client, raw, option)
 
@@ -172,8 +177,10 @@ def _name(task: Task, name: int, held: int) -> tuple[Any, ...]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return what differs between two states: before and after, by task."""
-    return {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}
+    """Return what differs between two states: before and after, by task. Neither may lack any."""
+    keys = before.keys() | after.keys()
+    both = {key: (before.get(key), after.get(key)) for key in keys}
+    return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
 
 
 def outcome(call: Callable[[], Any]) -> str:

@@ -33,7 +33,7 @@ def exported(binary: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The core as a shared library, with the flags of the release build."""
+    """The core as a shared library that hides by default, as the extension does."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc)")

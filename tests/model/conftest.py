@@ -6,23 +6,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from core_world import CoreWorld
 from party import Party
 from worlds import ModelWorld, World
 
 
-@pytest.fixture(params=["model", "core"])
+@pytest.fixture(params=[ModelWorld, CoreWorld], ids=["model", "core"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """The model, then the core; what is left of either must add up after the test."""
-    if request.param == "model":
-        made: World = ModelWorld()
-    else:
-        pytest.importorskip("pympi.mach", reason="the core is not built", exc_type=ImportError)
-        from core_world import CoreWorld
-
-        made = CoreWorld()
+    made: World = request.param()
     yield made
-    made.verify()
-    made.close()
+    try:
+        made.verify()
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -141,8 +141,11 @@ class CoreWorld(World):
             if self.fault:
                 lib.pm_kernel_fault(self.kernel.pointer, 0, 0)
 
-    def mach_port_construct(self, task: Any, flags: int, qlimit: int, context: int) -> int:
-        name: int = mach.mach_port_construct(task, mach.PortOptions(flags, qlimit), context)
+    def mach_port_construct(
+        self, task: Any, flags: int, qlimit: int, context: int, caller: Any = None
+    ) -> int:
+        options = mach.PortOptions(flags, qlimit)
+        name: int = mach.mach_port_construct(task, options, context, caller=caller)
         return name
 
     def short_send(self, task: Any, dest: int, body: bytes, msgh_id: int) -> None:

@@ -6,8 +6,9 @@
 
 Every step's code and result are compared; every so often the whole visible state is, and the core
 recounts itself. A difference ends the run: the steps are shrunk, printed as calls, and the command
-that repeats the run is shown. Runs take place in a child process, so that a crash of the core is a
-finding like any other.
+that repeats the run is shown. The same is left in build/model-difference-<seed>.txt, the difference
+itself before anything is shrunk. Runs take place in a child process, so that a crash of the core is
+a finding like any other.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import faulthandler
 import mmap
 import os
 import pickle
+import signal
 import struct
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +38,7 @@ from wire import Arrived, Letter
 from worlds import ModelWorld, Refused, World
 
 SHRINK_SECONDS = 60.0
+REPORTS = Path(__file__).resolve().parents[2] / "build"
 
 
 class Settings(NamedTuple):
@@ -198,30 +203,45 @@ class Finding(NamedTuple):
     text: str
 
 
+def told_by(job: Callable[[Callable[[int], None]], None], mark: Callable[[int], None]) -> str:
+    """What was wrong, in words; an error that is no `Difference` comes with its traceback."""
+    try:
+        job(mark)
+    except Difference as difference:
+        return str(difference)
+    except BaseException:
+        return f"raised\n{traceback.format_exc()}"
+    return ""
+
+
+def death(status: int, stack: bytes) -> str:
+    """How a process ended that told nothing. One killed from outside is not the core's fault."""
+    code = os.waitstatus_to_exitcode(status)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+    return f"the process {how}\n{stack.decode(errors='replace')}"
+
+
 def in_child(job: Callable[[Callable[[int], None]], None]) -> Finding:
     """Runs the job in a child process, which may crash. `mark` says how far it is."""
     shared = mmap.mmap(-1, 8)
     reader, writer = os.pipe()
     sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        faulthandler.enable()
-        text = ""
-        try:
-            job(lambda place: struct.pack_into("<q", shared, 0, place))
-        except BaseException as error:
-            text = f"{error}" if isinstance(error, Difference) else f"raised {error!r}"
-        with os.fdopen(writer, "wb") as pipe:
-            pickle.dump(text, pipe)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(child, 0)
-    place = struct.unpack_from("<q", shared)[0]
-    text = pickle.loads(told) if told else f"the process died with status {status}"  # noqa: S301
-    return Finding(place, text)
+    with tempfile.TemporaryFile() as stack:
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            faulthandler.enable(stack)
+            text = told_by(job, lambda place: struct.pack_into("<q", shared, 0, place))
+            with os.fdopen(writer, "wb") as pipe:
+                pickle.dump(text, pipe)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            told = pipe.read()
+        _, status = os.waitpid(child, 0)
+        stack.seek(0)
+        text = pickle.loads(told) if told else death(status, stack.read())  # noqa: S301
+    return Finding(struct.unpack_from("<q", shared)[0], text)
 
 
 def steps_of(settings: Settings, count: int) -> list[Step]:
@@ -309,16 +329,50 @@ def explore(settings: Settings) -> Finding:
     return in_child(job)
 
 
-def report(settings: Settings, finding: Finding) -> str:
-    """A failure with its shrunk steps and the command that repeats it."""
-    steps, last = shrink(settings, steps_of(settings, finding.place + 1))
+def core_of(settings: Settings) -> str:
+    """Which core is tested, and when it was built.
+
+    Loads it, so that children inherit this one even if another is built meanwhile.
+    """
+    if settings.against == "model":
+        return "none"
+    import pympi._core as compiled
+
+    path = Path(compiled.__file__)
+    built = time.strftime("%F %T", time.localtime(path.stat().st_mtime)) if path.exists() else "?"
+    return f"{path} of {built}"
+
+
+def command(settings: Settings) -> str:
+    """The command that repeats the run."""
     again = f"python tests/model/drive.py --seed {settings.seed} --steps {settings.steps}"
     again += "" if settings.fast_path else " --no-fastpath"
     again += " --trace" if settings.trace else ""
     again += " --faults" if settings.faults else ""
-    again += f" --policy {settings.policy} --every {settings.compare_every}"
+    again += " --against model" if settings.against == "model" else ""
+    return f"{again} --policy {settings.policy} --every {settings.compare_every}"
+
+
+def report(settings: Settings, finding: Finding, core: str) -> str:
+    """A failure with its shrunk steps, its surroundings and the command that repeats it."""
+    steps, last = shrink(settings, steps_of(settings, finding.place + 1))
+    now = core_of(settings)
     lines = [finding.text, "", f"shrunk to {len(steps)} steps:", script(settings, steps)]
-    return "\n".join([*lines, last.text or "(does not fail when repeated)", "", f"again: {again}"])
+    lines += [last.text or "(does not fail when repeated)", ""]
+    lines += [f"core: {core}" + ("" if now == core else f", now {now}")]
+    lines += [f"Python: {sys.version}, PYTHONHASHSEED={os.environ.get('PYTHONHASHSEED', '')}"]
+    return "\n".join([*lines, f"again: {command(settings)}"])
+
+
+def show_difference(settings: Settings, finding: Finding, core: str, directory: Path) -> None:
+    """Prints the report, and leaves it in a file: at once what is known, then the whole."""
+    path = directory / f"model-difference-{settings.seed}.txt"
+    print(f"seed {settings.seed}: a difference, to be read in {path}", file=sys.stderr, flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"seed {settings.seed}: {finding.text}\n\nagain: {command(settings)}\n")
+    text = f"seed {settings.seed}: {report(settings, finding, core)}"
+    print(text)
+    path.write_text(f"{text}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -343,6 +397,13 @@ def main(arguments: list[str] | None = None) -> int:
         default="core",
         help="the model against itself tests the driver",
     )
+    parser.add_argument(
+        "--reports",
+        type=Path,
+        default=REPORTS,
+        metavar="DIRECTORY",
+        help="where the report of a difference is left",
+    )
     given = parser.parse_args(arguments)
     settings = Settings(
         seed=given.seed,
@@ -354,11 +415,12 @@ def main(arguments: list[str] | None = None) -> int:
         faults=given.faults,
         trace=given.trace,
     )
+    core = core_of(settings)
     started = time.monotonic()
     finding = explore(settings)
     seconds = time.monotonic() - started
     if finding.text:
-        print(f"seed {settings.seed}: {report(settings, finding)}")
+        show_difference(settings, finding, core, given.reports)
         return 1
     rate = settings.steps / max(seconds, 1e-9)
     print(f"seed {settings.seed}: {settings.steps:,} steps without a difference, {rate:,.0f}/s")

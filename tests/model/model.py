@@ -19,7 +19,8 @@ What is decided here, once:
 * A message that would carry a receive right into its own queue is accepted and destroyed (Mach).
 * Dead names appear at once when a port dies. A real kernel may convert lazily; nobody can tell.
 * A port that dies tells the latest request first; its queue is destroyed when the call is over,
-  first in, first out, so that a chain of ports costs no stack.
+  first in, first out, so that a chain of ports costs no stack. A name that goes in the same call
+  tells who asked about it then.
 * A call that fails leaves the rights it was given with the caller (Mach's in-process form), and
   insert_right decides where a right may stand before it moves.
 * Extracting a dead name yields MACH_PORT_DEAD; a receive right that may not move is INVALID_RIGHT;
@@ -89,11 +90,17 @@ INSERTS, EXTRACTS, OBSERVES = "insert_right", "extract_right", "observe"
 ASKED_OF_SPACE = {
     "mach_port_allocate": INSERTS,
     "mach_port_allocate_name": INSERTS,
+    "mach_port_construct": INSERTS,
     "mach_port_insert_member": INSERTS,
     "mach_port_move_member": INSERTS,
     "mach_port_set_attributes": INSERTS,
     "mach_port_set_mscount": INSERTS,
+    "mach_port_set_seqno": INSERTS,
     "mach_port_set_context": INSERTS,
+    "mach_port_guard": INSERTS,
+    "mach_port_guard_with_flags": INSERTS,
+    "mach_port_unguard": INSERTS,
+    "mach_port_swap_guard": INSERTS,
     "mach_port_request_notification": INSERTS,
     "relabel_port": INSERTS,
     "mach_port_mod_refs": EXTRACTS,
@@ -108,6 +115,7 @@ ASKED_OF_SPACE = {
     "mach_port_get_attributes": OBSERVES,
     "mach_port_get_context": OBSERVES,
     "mach_port_peek": OBSERVES,
+    "mach_port_assert_attributes": OBSERVES,
 }
 LIVE = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
 KERNEL_TOKEN = (0, 1)
@@ -368,7 +376,9 @@ class Model:
         if name == "mach_port_get_attributes" and self.no_port(*arguments):
             return ()
         if name in ("mach_port_allocate", "mach_port_allocate_name"):
-            need(arguments[0] in ALLOCATED, m.INVALID_VALUE)
+            need(arguments[0] in ALLOCATED and m.NULL not in arguments[1:], m.INVALID_VALUE)
+        if name == "mach_port_construct":
+            self.check_options(*arguments)
         need(task.alive and self.caller.alive, m.INVALID_TASK)
         if self.caller is not task and name in ASKED_OF_SPACE:
             self.ask_task(task, ASKED_OF_SPACE[name])
@@ -396,8 +406,12 @@ class Model:
         task.free.append(name >> 8)
 
     def tell_deleted(self, task: Task, name: int) -> None:
-        """Whoever asked about this name hears that it is gone."""
+        """Whoever asked about this name hears that it is gone, or that it was dead already."""
         entry = task.table[name]
+        for requests in self.obituaries:
+            for request in [each for each in requests if (each.task, each.name) == (task, name)]:
+                requests.remove(request)
+                self.note_name(m.NOTIFY_DEAD_NAME, request.notify, name)
         if entry.request:
             self.forget(entry)
             self.note_name(m.NOTIFY_PORT_DELETED, entry.request.notify, name)
@@ -825,12 +839,16 @@ class Model:
         port.name = self.add(task, Entry(port, m.TYPE_RECEIVE), name)
         return port.name
 
-    def mach_port_construct(self, task: Task, flags: int, qlimit: int, context: int) -> int:
+    @staticmethod
+    def check_options(flags: int, qlimit: int, _context: int) -> None:
+        """Refuses options that make no port, whoever asks."""
         chosen = [flag for flag in m.MPO_REPLIES if flags & flag]
         need(len(chosen) <= 1, m.INVALID_ARGUMENT)
         both = m.MPO_REPLY_PORT | m.MPO_INSERT_SEND_RIGHT
         need(flags & both != both, m.INVALID_ARGUMENT)
         need(not flags & m.MPO_QLIMIT or qlimit <= m.QLIMIT_MAX, m.INVALID_VALUE)
+
+    def mach_port_construct(self, task: Task, flags: int, qlimit: int, context: int) -> int:
         name = self.mach_port_allocate(task, m.RIGHT_RECEIVE)
         entry = task.table[name]
         port = entry.object
@@ -1477,38 +1495,40 @@ class Model:
         (count,) = struct.unpack_from("<I", message, m.HEADER_SIZE)
         need(count * 12 <= len(message) - offset, m.SEND_MSG_TOO_SMALL)
         starts: list[int] = []
-        ports = 0
+        ports, memory = m.MESSAGE_PORTS_MAX, m.MESSAGE_MAX  # how much room is left
         for _ in range(count):
             need(offset + 12 <= len(message), m.SEND_MSG_TOO_SMALL)
             size = m.DESCRIPTOR_SIZE.get(message[offset + 11])
             need(size, m.SEND_INVALID_TYPE)
             assert size
             need(offset + size <= len(message), m.SEND_MSG_TOO_SMALL)
-            ports += self.check_descriptor(message, offset, m.MESSAGE_PORTS_MAX - ports)
+            taken = self.check_descriptor(message, offset, ports, memory)
+            ports, memory = ports - taken[0], memory - taken[1]
             starts.append(offset)
             offset += size
         return starts, offset
 
     @staticmethod
-    def check_descriptor(message: bytes, start: int, room: int) -> int:
-        """How many rights the descriptor names, at most `room`."""
+    def check_descriptor(message: bytes, start: int, ports: int, memory: int) -> tuple[int, int]:
+        """How many rights and bytes the descriptor stands for, at most `ports` and `memory`."""
         type_, disposition = message[start + 11], message[start + 10]
         if type_ in (m.DESCRIPTOR_PORT, m.DESCRIPTOR_GUARDED):
             need(disposition in m.DISPOSITIONS, m.SEND_INVALID_TYPE)
             if type_ == m.DESCRIPTOR_GUARDED:
                 (flags,) = struct.unpack_from("<H", message, start + 8)
                 need(disposition == m.MOVE_RECEIVE and flags <= 3, m.SEND_INVALID_TYPE)
-            need(room >= 1, m.SEND_TOO_LARGE)
-            return 1
+            need(ports, m.SEND_TOO_LARGE)
+            return 1, 0
         address, _, copy, _, _, size = struct.unpack_from("<QBBBBI", message, start)
         need(copy in (0, 1), m.SEND_INVALID_TYPE)
-        ports = size if type_ == m.DESCRIPTOR_OOL_PORTS else 0
         if type_ == m.DESCRIPTOR_OOL_PORTS:
             need(disposition in m.DISPOSITIONS, m.SEND_INVALID_TYPE)
-            need(ports <= room, m.SEND_TOO_LARGE)
+            need(size <= ports, m.SEND_TOO_LARGE)
         need(address or not size, m.SEND_INVALID_MEMORY)
-        need(ports or size <= m.MESSAGE_MAX, m.SEND_TOO_LARGE)
-        return ports
+        if type_ == m.DESCRIPTOR_OOL_PORTS:
+            return size, 0
+        need(size <= memory, m.SEND_TOO_LARGE)
+        return 0, size
 
     @staticmethod
     def check_header(bits: int, remote: int, local: int, voucher: int) -> None:

@@ -9,13 +9,14 @@ a step therefore means the same after other steps have been taken away.
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import mach_numbers as m
-from model import Entry, Model, Name, Port, Task
-from wire import GUARDED, MEMORY, PORT, PORTS, RAW, Letter
-from worlds import Refused, World
+from model import ASKED_OF_SPACE, Entry, Name, Port, PortSet, Task
+from wire import GUARDED, MEMORY, PORT, PORTS, RAW, VOLATILE, Arrived, Letter, decode
+from worlds import ModelWorld, Refused, World
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ GARBAGE = (0x4203, 0xFFFF03, 0x7FFFFFFF, 0x80000003, 1, 3, 0x100)
 PORT_TYPES = m.TYPE_SEND | m.TYPE_RECEIVE | m.TYPE_SEND_ONCE
 ANY_TYPE = PORT_TYPES | m.TYPE_PORT_SET | m.TYPE_DEAD_NAME
 LABELS = ("a", "b", "c", "d")
+ADDRESSED = {MEMORY, VOLATILE, PORTS}  # items that are an address of something
 
 
 class Draw(Protocol):
@@ -65,14 +67,14 @@ class Step(NamedTuple):
 class Scene:
     """A model and a world that go through the same steps."""
 
-    def __init__(self, model: World, other: World | None = None) -> None:
-        self.worlds = [model] if other is None else [model, other]
+    def __init__(self, model: ModelWorld, other: World | None = None) -> None:
+        self.worlds: list[World] = [model] if other is None else [model, other]
         self.tasks: dict[int, list[Any]] = {}
         self.names: dict[Ref, int] = {}
         self.refs: dict[tuple[int, int], Ref] = {}
         self.dead_refs: list[Ref] = []
         self.arrivals: list[tuple[Task, int]] = []
-        self.model: Model = model.model  # type: ignore[attr-defined]
+        self.model = model.model
         self.model.added = self.arrivals
 
     # ---- drawing ----------------------------------------------------------------------
@@ -135,9 +137,19 @@ class Scene:
         self.worlds[1].fault = 0
         if outcome in SHORTAGES:
             return []
+        if self.came_back_as_sent(step, outcome):
+            return self.perform(step) if gives_receive(outcome[1]) else []
         outcomes = [self.outcome(step, 0), outcome]
         self.note_arrivals(step.number)
         return outcomes
+
+    def came_back_as_sent(self, step: Step, outcome: Any) -> bool:
+        """Was there no memory to hand a message back? Then it still says what was to be sent."""
+        if step.operation not in ("send", "send_bytes") or outcome[0] != m.SEND_TIMED_OUT:
+            return False
+        letter = self.resolve(step.arguments[0])
+        sent = letter.encode(lambda data: 0) if isinstance(letter, Letter) else letter
+        return bool(outcome[1] == decode(sent, lambda address, size: bytes(size)))
 
     def hands_out(self, step: Step) -> bool:
         """May this step have to find memory for what is received or handed back?"""
@@ -146,7 +158,7 @@ class Scene:
         entries = self.table(step.task).values() if step.operation == "receive" else ()
         ports = [entry.object for entry in entries if isinstance(entry.object, Port)]
         waiting = any(kmsg.has_memory() for port in ports for kmsg in port.queue)
-        return waiting or bool({MEMORY, PORTS} & kinds)
+        return waiting or bool(ADDRESSED & kinds)
 
     def note_arrivals(self, number: int) -> None:
         """Gives a `Ref` to every name that came into being in this step."""
@@ -216,6 +228,26 @@ class Chooser:
     def guard(self) -> int:
         return self.pick((0, 1, 2, 0xDEAD_BEEF_0000_0001))
 
+    def guarded(self) -> int | Ref:
+        """A name to receive from, of a guarded port if there is one."""
+        guarded = [
+            name
+            for name, entry in self.scene.table(self.task).items()
+            if isinstance(entry.object, Port)
+            and entry.types & m.TYPE_RECEIVE
+            and entry.object.guarded
+        ]
+        if guarded and self.chance(60):
+            return self.scene.ref(self.task, self.pick(guarded))
+        return self.name(m.TYPE_RECEIVE)
+
+    def guard_of(self, name: int | Ref) -> int:
+        """The port's guard, usually."""
+        entry = self.value(name)
+        if entry and isinstance(entry.object, Port) and self.chance(70):
+            return entry.object.context
+        return self.guard()
+
     def right(self) -> int:
         return self.pick((0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 17))
 
@@ -237,7 +269,7 @@ class Chooser:
     def as_task(self, task: int) -> Chooser:
         return Chooser(self.scene, self.draw, task)
 
-    def bytes(self, length: int) -> bytes:
+    def data(self, length: int) -> bytes:
         return bytes(self.draw.below(256) for _ in range(length))
 
     def letter(self) -> Letter:
@@ -249,6 +281,8 @@ class Chooser:
             reply = dest if self.chance(10) else self.name(PORT_TYPES)
             reply_type = self.disposition(reply, moves=1)
         items = tuple(self.item() for _ in range(self.pick((0, 0, 0, 1, 1, 2, 3))))
+        if any(item[0] == RAW for item in items):
+            items = without_addresses(items)
         letter = Letter(
             dest,  # type: ignore[arg-type]
             self.disposition(dest, moves=1),
@@ -256,7 +290,7 @@ class Chooser:
             reply_type,
             self.pick((0, 1, 100, 100, 101, 102, 103, -1, 2**31 - 1, -(2**31))),
             items,
-            self.bytes(4 * self.draw.below(5)),
+            self.data(4 * self.draw.below(5)),
         )
         return self.broken(letter) if self.chance(4) else letter
 
@@ -264,9 +298,9 @@ class Chooser:
         how = self.draw.below(5)
         if how == 0:
             return letter._replace(cut=1 + self.draw.below(30))
-        if how == 1:  # an address left over as data would be another in each world
-            ports = tuple(item for item in letter.items if item[0] == PORT)
-            return letter._replace(items=ports, claimed=self.draw.below(6))
+        if how == 1:
+            items = without_addresses(letter.items)
+            return letter._replace(items=items, claimed=self.draw.below(6))
         if how == 2:
             return letter._replace(more_bits=1 << self.draw.below(32))
         if how == 3:
@@ -279,13 +313,26 @@ class Chooser:
             name = self.name(PORT_TYPES | m.TYPE_DEAD_NAME)
             return PORT, name, self.disposition(name)
         if kind < 75:
-            return MEMORY, self.bytes(self.draw.below(9)), self.chance(50)
+            memory = VOLATILE if self.chance(20) else MEMORY
+            return memory, self.data(self.draw.below(9)), self.chance(50)
         if kind < 90:
             return self.ports()
         if kind < 98:
-            context, flags = self.guard(), self.pick((0, 0, 1, 2))
-            return GUARDED, self.name(m.TYPE_RECEIVE), m.MOVE_RECEIVE, context, flags
-        return RAW, self.bytes(12)
+            name, flags = self.name(m.TYPE_RECEIVE), self.pick((0, 0, 1, 2))
+            return GUARDED, name, m.MOVE_RECEIVE, self.guard_of(name), flags
+        return RAW, self.raw()
+
+    def raw(self) -> bytes:
+        """A descriptor that nobody would write, of one of the types, or nearly."""
+        type_ = self.draw.below(6)
+        address = self.pick((0, 1, 0x103, 0xFFFFFFFF, 2**64 - 1))
+        flags = self.pick((0, 1, 3, 4)), self.pick((0, 0, 1, 2))
+        head = struct.pack("<QBB", address, *flags)
+        head += bytes((self.pick((0, *m.DISPOSITIONS, 22)), type_))
+        if type_ == m.DESCRIPTOR_PORT or self.chance(20):
+            return head
+        sizes = (0, 0, 1, m.MESSAGE_PORTS_MAX + 1, m.MESSAGE_MAX, m.MESSAGE_MAX + 1, 0xFFFFFFFF)
+        return head + struct.pack("<I", self.pick(sizes))
 
     def ports(self) -> tuple[Any, ...]:
         """An array of port rights, all with the disposition of the first."""
@@ -310,7 +357,8 @@ class Chooser:
         return self.name(m.TYPE_RECEIVE | m.TYPE_PORT_SET)
 
     def receive_option(self) -> int:
-        option = self.pick((0, 1, 2, 3, 4, 7)) << 24 | m.OPTION_RCV_GUARDED_DESC
+        trailer = self.pick((0, 1, 2, 3, 4, 7)) if self.chance(95) else self.pick((5, 9, 0x10))
+        option = trailer << 24 | m.OPTION_RCV_GUARDED_DESC * self.chance(80)
         if self.chance(30):
             option |= m.OPTION_RCV_LARGE
         if self.chance(30):
@@ -319,6 +367,20 @@ class Chooser:
 
     def receive_size(self) -> int:
         return 4096 if self.chance(90) else self.draw.below(80)
+
+
+def gives_receive(message: Arrived) -> bool:
+    """Does it carry a receive right? One that was taken and handed back looks as it was sent.
+
+    It has lost its counts and guard, though. Doing it again comes to the same in either case.
+    """
+    kinds = (PORT, GUARDED)
+    return any(item[0] in kinds and item[2] == m.MOVE_RECEIVE for item in message.items)
+
+
+def without_addresses(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What has no address in it: taken for something else, it would differ in each world."""
+    return tuple(item for item in items if item[0] not in ADDRESSED)
 
 
 Drawer = Callable[[Chooser], tuple[Any, ...]]
@@ -397,9 +459,10 @@ def draw_peek(c: Chooser) -> tuple[Any, ...]:
 
 
 def draw_assert(c: Chooser) -> tuple[Any, ...]:
-    guard = c.guard()
+    name = c.guarded()
+    guard = c.guard_of(name)
     info = c.pick(((guard & 0xFFFFFFFF, guard >> 32),) * 5 + ((), (1,)))
-    return c.name(m.TYPE_RECEIVE), c.pick((8, 8, 8, 2)), info
+    return name, c.pick((8, 8, 8, 2)), info
 
 
 def draw_set_special(c: Chooser) -> tuple[Any, ...]:
@@ -451,7 +514,8 @@ def draw_mod_refs(c: Chooser) -> tuple[Any, ...]:
 
 
 def draw_destruct(c: Chooser) -> tuple[Any, ...]:
-    return c.name(m.TYPE_RECEIVE), c.pick((0, 0, -1, -1, -2, 1, -(2**31))), c.guard()
+    name = c.name(m.TYPE_RECEIVE)
+    return name, c.pick((0, 0, -1, -1, -2, 1, -(2**31))), c.guard_of(name)
 
 
 def draw_insert_right(c: Chooser) -> tuple[Any, ...]:
@@ -470,6 +534,29 @@ def draw_extract_right(c: Chooser) -> tuple[Any, ...]:
 
 def draw_member(c: Chooser) -> tuple[Any, ...]:
     return c.name(m.TYPE_RECEIVE), c.name(m.TYPE_PORT_SET)
+
+
+def draw_joined(c: Chooser) -> tuple[Any, ...]:
+    """A port and a set it is in, usually."""
+    sets = [
+        (name, entry.object)
+        for name, entry in c.scene.table(c.task).items()
+        if isinstance(entry.object, PortSet)
+    ]
+    pairs = [(port.name, name) for name, pset in sets for port in pset.members]
+    if not pairs or c.chance(40):
+        return draw_member(c)
+    return tuple(c.scene.ref(c.task, name) for name in c.pick(pairs))
+
+
+def draw_move_member(c: Chooser) -> tuple[Any, ...]:
+    name, after = draw_member(c)
+    return name, m.NULL if c.chance(25) else after
+
+
+def draw_guarded(c: Chooser) -> tuple[Any, ...]:
+    name = c.guarded()
+    return name, c.guard_of(name)
 
 
 def draw_get_attributes(c: Chooser) -> tuple[Any, ...]:
@@ -511,7 +598,7 @@ def draw_send_receive(c: Chooser) -> tuple[Any, ...]:
 
 def draw_short_send(c: Chooser) -> tuple[Any, ...]:
     id_ = c.pick((0, 100, 101, 102, 103))
-    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.bytes(c.draw.below(9)), id_
+    return c.name(m.TYPE_SEND | m.TYPE_SEND_ONCE), c.data(c.draw.below(9)), id_
 
 
 def draw_short_receive(c: Chooser) -> tuple[Any, ...]:
@@ -535,7 +622,14 @@ def run_long_receive(scene: Scene, place: int, step: Step, arguments: tuple[Any,
 
 
 def draw_bytes(c: Chooser) -> tuple[Any, ...]:
-    return c.bytes(c.draw.below(90)), m.OPTION_SEND
+    """Anything, or a good header before words that may be descriptors."""
+    if c.chance(50):
+        return c.data(c.draw.below(90)), m.OPTION_SEND
+    dest = c.name(PORT_TYPES)
+    words = b"".join(struct.pack("<I", c.word()) for _ in range(c.draw.below(6)))
+    bits = c.pick((0, m.BITS_COMPLEX))
+    letter = Letter(dest, c.disposition(dest, moves=1), data=words, more_bits=bits)  # type: ignore[arg-type]
+    return letter, m.OPTION_SEND
 
 
 def by_name(types: int) -> Drawer:
@@ -565,6 +659,7 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(30, "allocate", draw_allocate),
         mach(6, "allocate_name", draw_allocate_name),
         mach(6, "construct", draw_construct),
+        mach(1, "names", lambda c: ()),
         mach(6, "type", by_name(ANY_TYPE)),
         mach(6, "get_refs", lambda c: (c.name(ANY_TYPE), c.right())),
         mach(20, "mod_refs", draw_mod_refs),
@@ -572,8 +667,8 @@ OPERATIONS: dict[str, Operation] = dict(
         mach(10, "destroy", by_name(ANY_TYPE)),
         mach(6, "destruct", draw_destruct),
         mach(6, "insert_member", draw_member),
-        mach(4, "extract_member", draw_member),
-        mach(4, "move_member", draw_member),
+        mach(4, "extract_member", draw_joined),
+        mach(4, "move_member", draw_move_member),
         mach(3, "get_set_status", by_name(m.TYPE_PORT_SET)),
         mach(3, "get_attributes", draw_get_attributes),
         mach(8, "set_attributes", draw_set_attributes),
@@ -587,8 +682,8 @@ OPERATIONS: dict[str, Operation] = dict(
             "guard_with_flags",
             lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.pick((0, 1, 1, 2, 3, 4))),
         ),
-        mach(4, "unguard", by_receive(Chooser.guard)),
-        mach(2, "swap_guard", lambda c: (c.name(m.TYPE_RECEIVE), c.guard(), c.guard())),
+        mach(4, "unguard", draw_guarded),
+        mach(2, "swap_guard", lambda c: (*draw_guarded(c), c.guard())),
         mach(20, "request_notification", draw_request),
         mach(4, "peek", draw_peek),
         ("reload", Operation(2, lambda c: (c.draw.below(50),), run_reload)),
@@ -626,6 +721,12 @@ OPERATIONS: dict[str, Operation] = dict(
         ("send_bytes", Operation(2, draw_bytes, run_mach_msg)),
     ]
 )
+# The same by another task: whatever is asked of the one whose space is acted on.
+OPERATIONS |= {
+    call: Operation(1, draw_with_caller(OPERATIONS[plain].draw), mach_call_between(call))
+    for call in ASKED_OF_SPACE
+    if call not in OPERATIONS and (plain := call.removeprefix("mach_port_")) in OPERATIONS
+}
 # What an allocation that fails must undo, and the codes that say so.
 UNDONE = set(OPERATIONS) - {"create_task", "terminate", "send_receive", "reload"}
 SHORTAGES: list[Any] = [("refused", m.RESOURCE_SHORTAGE), (m.RESOURCE_SHORTAGE, None)]

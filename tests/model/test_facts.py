@@ -1040,6 +1040,17 @@ def test_a4_send_possible_fires_when_the_queue_gets_room(a: Party) -> None:
     assert a.empty(notify)
 
 
+def test_a4_send_possible_waits_where_the_right_given_fills_the_queue(a: Party) -> None:
+    """The name of the right that is given is gone before there is anything to be told of room."""
+    name = a.port(sends=1)
+    a.limit(name, 1)
+    once = a.once(name)
+    a.notify(once, m.NOTIFY_SEND_POSSIBLE, 0, name)
+    a.request_notification(name, m.NOTIFY_SEND_POSSIBLE, 1, once, m.MOVE_SEND_ONCE)
+    assert a.kind(name) & m.TYPE_SPREQUEST
+    assert a.told(name) == [(m.NOTIFY_PORT_DELETED, once), (m.NOTIFY_SEND_POSSIBLE, name)]
+
+
 def test_a4_send_possible_armed_by_a_send(a: Party) -> None:
     name, notify = a.port(sends=1), a.port()
     a.notify(name, m.NOTIFY_SEND_POSSIBLE, 0, notify)
@@ -1135,6 +1146,17 @@ def test_a4_send_once_notification_is_a_bare_header(a: Party) -> None:
     a.deallocate(a.once(notify))
     note = a.receive(notify)
     assert (note.bits, note.size, note.remote, note.local) == (0x1200, 24, 0, notify)
+
+
+def test_a4_names_of_a_task_that_ends_tell_in_their_order(a: Party, b: Party) -> None:
+    """The port of the first name is dead when the second goes: its asker hears that, and then."""
+    told = a.port()
+    once = b.once(b.port())
+    notify, last = b.take(a, told, m.MAKE_SEND_ONCE), b.take(a, told, m.MAKE_SEND_ONCE)
+    assert once < notify < last
+    b.request_notification(once, m.NOTIFY_DEAD_NAME, 0, notify, m.MOVE_SEND_ONCE)
+    b.terminate()
+    assert a.told(told) == [(m.NOTIFY_DEAD_NAME, once), (m.NOTIFY_SEND_ONCE, 0)]
 
 
 # ---- B1: sending ----------------------------------------------------------------------------

@@ -17,8 +17,11 @@ import mach_numbers as m
 PORT = "port"  # (PORT, name, disposition)
 GUARDED = "guarded"  # (GUARDED, name, disposition, context, flags)
 MEMORY = "memory"  # (MEMORY, bytes, deallocate)
+VOLATILE = "volatile"  # (VOLATILE, bytes, deallocate): the same under another type
 PORTS = "ports"  # (PORTS, names, disposition, deallocate)
 RAW = "raw"  # (RAW, bytes): whatever a hostile sender writes
+
+MEMORY_TYPE = {MEMORY: m.DESCRIPTOR_OOL, VOLATILE: m.DESCRIPTOR_OOL_VOLATILE}
 
 Item = tuple[Any, ...]
 Place = Callable[[bytes], int]
@@ -63,9 +66,9 @@ def encode_item(item: Item, place: Place) -> bytes:
     if kind == GUARDED:
         name, disposition, context, flags = rest
         return struct.pack("<QHBBI", context, flags, disposition, m.DESCRIPTOR_GUARDED, name)
-    if kind == MEMORY:
+    if kind in MEMORY_TYPE:
         data, deallocate = rest
-        head = (place(data), deallocate, m.VIRTUAL_COPY, 0, m.DESCRIPTOR_OOL)
+        head = (place(data), deallocate, m.VIRTUAL_COPY, 0, MEMORY_TYPE[kind])
         return struct.pack("<QBBBBI", *head, len(data))
     if kind == PORTS:
         names, disposition, deallocate = rest
@@ -119,4 +122,5 @@ def decode_item(message: bytes, offset: int, read: Read) -> Item:
     if type_ == m.DESCRIPTOR_OOL_PORTS:
         names = struct.unpack(f"<{size}I", read(address, size * 4))
         return PORTS, names, disposition, deallocate
-    return MEMORY, read(address, size), deallocate
+    kind = VOLATILE if type_ == m.DESCRIPTOR_OOL_VOLATILE else MEMORY
+    return kind, read(address, size), deallocate

@@ -7,6 +7,7 @@ an `Arrived` or None, so that a fact or a random step is written once and run on
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import mach_numbers as m
@@ -26,56 +27,62 @@ class Refused(Exception):
         self.code = code
 
 
-class World:
+class World(ABC):
     """What a fact may do to a kernel. Tasks are opaque."""
 
     fault = 0  # which allocation of the next calls fails, counted from 1; 0 for none
 
+    @abstractmethod
     def create_task(self, label: str | None = "", uid: int = 0, parent: Any = None) -> Any:
-        raise NotImplementedError
+        """A new task; without a label, with its parent's."""
 
+    @abstractmethod
     def terminate(self, task: Any, caller: Any = None) -> None:
-        raise NotImplementedError
+        """Ends a task."""
 
+    @abstractmethod
     def call(self, name: str, task: Any, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError
+        """The Mach call of this name, acting on the task; raises `Refused`."""
 
+    @abstractmethod
     def wire(
         self, task: Any, message: bytes, option: int, rcv_size: int, rcv_name: int
     ) -> tuple[int, bytes]:
-        raise NotImplementedError
+        """One mach_msg: its code, and the message received or handed back."""
 
+    @abstractmethod
     def place(self, task: Any, data: bytes) -> int:
-        raise NotImplementedError
+        """Puts bytes into the task's memory; their address."""
 
+    @abstractmethod
     def fetch(self, task: Any, address: int, size: int) -> bytes:
         """Reads a region and gives it back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def release(self, task: Any, address: int, size: int) -> None:
         """Gives a region back, if it is still there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reload(self, seed: int) -> None:
         """Puts another policy in force, if there is one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def verify(self) -> None:
-        raise NotImplementedError
+        """Raises unless every count is what the rights add up to."""
 
+    @abstractmethod
     def counts(self) -> dict[str, int]:
         """How many sets, names and queued messages there are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def events(self) -> dict[int, int]:
         """What ipctrace has counted, by kind of event."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ports(self) -> int:
         """How many ports there are, dead ones included that something still refers to."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a kernel of Python objects has nothing to end
         """Ends the kernel."""
 
     def mach_msg(

@@ -16,6 +16,8 @@ from faults.world import (
     MOVE_RECEIVE,
     MOVE_SEND,
     MOVE_SEND_ONCE,
+    RECEIVE,
+    SEND,
 )
 
 from pympi import Kernel, Task, mach
@@ -102,6 +104,14 @@ class Scene:
     def __exit__(self, *_: object) -> None:
         self.kernel.verify()
         self.kernel.close()
+
+    def send(self, raw: bytes) -> tuple[int, bytes]:
+        """Have the client send a message in wire form."""
+        return mach.mach_msg(self.client, raw, SEND)
+
+    def receive(self, name: int = 0) -> tuple[int, bytes]:
+        """Have the server receive from its inbox, or from another name."""
+        return mach.mach_msg(self.server, b"", RECEIVE, 4096, name or self.inbox)
 
     def refuse(self, *refused: tuple[str, str, str, str]) -> None:
         """Refuse (source, target, class, permissions), and forget what was decided."""

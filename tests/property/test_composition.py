@@ -102,10 +102,9 @@ FAILURES = [
 @pytest.mark.parametrize("failure", FAILURES, ids=repr)
 def test_a_failing_module_denies_wherever_it_stands(failure: Any) -> None:
     for before, after in ((0, 1), (1, 0), (1, 1), (0, 0)):
-        good = [Fixed(f"{'az'[side]}good", Decision()) for side in range(2)]
-        modules = [*good[:before], Fixed("mid", failure), *good[2 - after :]]
-        unique = {module.name: module for module in modules}
-        assert vector(list(unique.values()))["allowed"] == 0
+        first, last = Fixed("a", Decision()), Fixed("z", Decision())  # they are asked by name
+        modules = [first] * before + [Fixed("m", failure)] + [last] * after
+        assert vector(modules)["allowed"] == 0
 
 
 def test_a_permissive_module_refuses_nothing_and_reports() -> None:

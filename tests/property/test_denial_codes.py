@@ -6,6 +6,7 @@ notifications; a refused right is destroyed alone, and the rest arrives (SEDarwi
 defects).
 """
 
+import contextlib
 import gc
 import struct
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from faults.world import (
     MOVE_RECEIVE,
     MOVE_SEND,
     MOVE_SEND_ONCE,
-    RECEIVE,
     SEND,
     differences,
     message,
@@ -133,7 +133,7 @@ def test_a_refused_send(name: str, uncached: bool) -> None:
     row = ROWS[name]
     with Scene(uncached=uncached) as scene:
         raw = row.make(scene)
-        send = lambda: mach.mach_msg(scene.client, raw, SEND)  # noqa: E731
+        send = lambda: scene.send(raw)  # noqa: E731
         scene.refuse(("client", row.target, "mach_port", row.permission))
         records = refused(scene.kernel, send, row.code)
         record_of(records, row.operation, row.permission)
@@ -148,22 +148,21 @@ def test_a_refused_method(msgh_id: int) -> None:
         scene.server.receive_right(scene.inbox).serve(PRINTING)
         scene.refuse(("client", "inbox", "mi_printing", "print_page"))
         raw = message(scene.dest, COPY_SEND, scene.answer, MAKE_SEND_ONCE, msgh_id)
-        send = lambda: mach.mach_msg(scene.client, raw, SEND)  # noqa: E731
+        send = lambda: scene.send(raw)  # noqa: E731
         records = refused(scene.kernel, send, "MACH_SEND_MSG_FILTERED")
         assert records["operation"].tolist() == [Operation.METHOD]
         allowed = message(scene.dest, msgh_id=1201)
-        assert mach.mach_msg(scene.client, allowed, SEND)[0] == 0
+        assert scene.send(allowed)[0] == 0
 
 
 def test_a_refused_effective_label() -> None:
     with Scene() as scene:
         scene.refuse(("client", "other", "mach_port", "specify"))
         right = scene.client.right(scene.dest)
-        label = scene.kernel.borrowed("who/other")
         call = lambda: right.send(b"", effective="who/other", timeout=0)  # type: ignore[attr-defined] # noqa: E731
-        records = refused(scene.kernel, call, "MACH_SEND_INVALID_DEST")
+        with scene.kernel.borrowed("who/other"):  # a label that is minted would be a change
+            records = refused(scene.kernel, call, "MACH_SEND_INVALID_DEST")
         assert records["denied"].tolist() == [MachPort.specify]
-        label.__exit__()
         scene.refuse(("other", "inbox", "mach_port", "send"))
         assert outcome(lambda: right.send(b"", timeout=0)) == "KERN_SUCCESS"  # type: ignore[attr-defined]
         assert outcome(call) == "MACH_SEND_INVALID_DEST"
@@ -217,17 +216,13 @@ def test_a_denial_names_the_operation() -> None:
 # ---- receive ----
 
 
-def receive(scene: Scene, name: int = 0) -> tuple[int, bytes]:
-    return mach.mach_msg(scene.server, b"", RECEIVE, 4096, name or scene.inbox)
-
-
 @cached
 def test_use_recv_refused(uncached: bool) -> None:
     """The message stays for who may receive it."""
     with Scene(uncached=uncached) as scene:
-        assert mach.mach_msg(scene.client, message(scene.dest, msgh_id=3), SEND)[0] == 0
+        assert scene.send(message(scene.dest, msgh_id=3))[0] == 0
         scene.refuse(("server", "inbox", "mach_port", "use_recv"))
-        records = refused(scene.kernel, lambda: receive(scene), "MACH_RCV_INVALID_NAME")
+        records = refused(scene.kernel, lambda: scene.receive(), "MACH_RCV_INVALID_NAME")
         record_of(records, Operation.RECEIVE, "use_recv")
         right = scene.server.receive_right(scene.inbox)
         for call in (lambda: right.receive(timeout=0), right.receiver(timeout=0)):
@@ -241,7 +236,7 @@ def test_use_recv_refused_on_an_empty_port() -> None:
     """Who may not receive learns nothing of the queue, and does not wait."""
     with Scene() as scene:
         scene.refuse(("server", "inbox", "mach_port", "use_recv"))
-        refused(scene.kernel, lambda: receive(scene), "MACH_RCV_INVALID_NAME")
+        refused(scene.kernel, lambda: scene.receive(), "MACH_RCV_INVALID_NAME")
         call = lambda: scene.server.receive(scene.inbox, timeout=None)  # noqa: E731
         refused(scene.kernel, call, "MACH_RCV_INVALID_NAME")
 
@@ -255,8 +250,10 @@ def test_use_recv_refused_in_a_set() -> None:
         scene.refuse(("server", "inbox", "mach_port", "use_recv"))
         scene.client.send(scene.dest, b"kept", timeout=0)
         to_other.send(b"served", timeout=0)
-        assert receive(scene, both.name)[1][24:32] == b"served\0\0"[:6] + b"\0" * 2
-        refused(scene.kernel, lambda: receive(scene, both.name), "MACH_RCV_INVALID_NAME")
+        scene.kernel.audit.drain()
+        assert scene.receive(both.name)[1][24:32] == b"served\0\0"
+        assert len(scene.kernel.audit.drain()) == 0, "nothing was refused to the receiver"
+        refused(scene.kernel, lambda: scene.receive(both.name), "MACH_RCV_INVALID_NAME")
 
 
 def laden(scene: Scene) -> None:
@@ -277,15 +274,17 @@ def test_recv_refused(uncached: bool) -> None:
     """Destroyed: the reply right notifies, the receive right dies, the send right is missed."""
     with Scene(uncached=uncached) as scene:
         laden(scene)
+        transfer = scene.kernel.stats()["transfers"]
         before = state(scene.kernel)["counts"]
         scene.refuse(("server", "client", "mach_port", "recv"))
         scene.kernel.audit.drain()
-        assert receive(scene)[0] == mach.MACH_RCV_INVALID_DATA
+        assert scene.receive()[0] == mach.MACH_RCV_INVALID_DATA
         records = scene.kernel.audit.drain()
         record_of(records, Operation.RECEIVE, "recv")
         assert records["msgh_id"].tolist() == [9]
+        assert records["transfer"].tolist() == [transfer], "which message that was"
         scene.refuse()
-        assert receive(scene)[0] == mach.MACH_RCV_TIMED_OUT
+        assert scene.receive()[0] == mach.MACH_RCV_TIMED_OUT
         told = scene.client.receive_right(scene.answer)
         arrived = {told.receive(timeout=0).notification for _ in range(2)}
         assert arrived == {Notification.SEND_ONCE, Notification.DEAD_NAME}
@@ -336,10 +335,10 @@ def test_take_of_a_body_right_refused(how: int, uncached: bool) -> None:
         rest = scene.client.allocate_port("who/rest").name
         items = (port(rest, MAKE_SEND), port(given, how), port(rest, MAKE_SEND_ONCE))
         raw = message(scene.dest, msgh_id=4, descriptors=items, body=b"body")
-        assert mach.mach_msg(scene.client, raw, SEND)[0] == 0
+        assert scene.send(raw)[0] == 0
         scene.refuse(("server", "gift", "mach_port", TAKE[how]))
         kernel.audit.drain()
-        code, got = receive(scene)
+        code, got = scene.receive()
         assert code == mach.MACH_RCV_BODY_ERROR | mach.MACH_MSG_IPC_SPACE
         record_of(kernel.audit.drain(), Operation.TAKE, TAKE[how])
         names = [struct.unpack_from("=I", got, 28 + 12 * place)[0] for place in range(3)]
@@ -374,10 +373,10 @@ def destroyed(scene: Scene, how: int) -> None:
 @pytest.mark.parametrize("how", DISPOSITIONS[1:])
 def test_take_of_the_reply_right_refused(how: int, uncached: bool) -> None:
     with Scene(uncached=uncached) as scene:
-        assert mach.mach_msg(scene.client, reply_message(scene, how), SEND)[0] == 0
+        assert scene.send(reply_message(scene, how))[0] == 0
         scene.refuse(("server", "gift", "mach_port", TAKE[how]))
         scene.kernel.audit.drain()
-        code, got = receive(scene)
+        code, got = scene.receive()
         assert code == mach.MACH_RCV_BODY_ERROR | mach.MACH_MSG_IPC_SPACE
         record_of(scene.kernel.audit.drain(), Operation.TAKE, TAKE[how])
         assert HEADER.unpack_from(got)[2] == 0
@@ -405,15 +404,15 @@ def test_nothing_is_asked_for_dead_rights() -> None:
         mach.mach_port_destroy(scene.server, scene.gift)
         scene.refuse(("*", "gift", "mach_port", "copy_send hold_send"))
         raw = message(scene.dest, descriptors=(port(scene.held, COPY_SEND),))
-        assert mach.mach_msg(scene.client, raw, SEND)[0] == 0
-        code, got = receive(scene)
+        assert scene.send(raw)[0] == 0
+        code, got = scene.receive()
         assert (code, struct.unpack_from("=I", got, 28)[0]) == (0, DEAD)
         scene.refuse()
         made = message(scene.dest, descriptors=(port(scene.spare, MAKE_SEND),))
-        assert mach.mach_msg(scene.client, made, SEND)[0] == 0
+        assert scene.send(made)[0] == 0
         mach.mach_port_destroy(scene.client, scene.spare)
         scene.refuse(("*", "gift", "mach_port", "hold_send"))
-        code, got = receive(scene)
+        code, got = scene.receive()
         assert (code, struct.unpack_from("=I", got, 28)[0]) == (0, DEAD)
 
 
@@ -574,9 +573,10 @@ CALLS = {
 def test_a_refused_kernel_call(name: str, uncached: bool) -> None:
     call = CALLS[name]
     _, _, tclass, permission = call.refusal
-    with Scene(uncached=uncached) as scene:
+    with Scene(uncached=uncached) as scene, contextlib.ExitStack() as kept:
         PRINTING.number(scene.kernel)
-        keep = [scene.kernel.borrowed(f"who/{label}") for label in ("answer", "inbox", "gift")]
+        for label in ("answer", "inbox", "gift"):
+            kept.enter_context(scene.kernel.borrowed(f"who/{label}"))
         scene.refuse(call.refusal)
         records = refused(scene.kernel, lambda: call.make(scene), NO_ACCESS)
         kind = scene.kernel.object_class(tclass)
@@ -588,8 +588,6 @@ def test_a_refused_kernel_call(name: str, uncached: bool) -> None:
             call.make(scene)
         assert (denied.value.permission, denied.value.tclass) == (permission, tclass)
         assert differences(before, state(scene.kernel)) == {}
-        for label in keep:
-            label.__exit__()
 
 
 def test_name_server() -> None:
@@ -603,7 +601,7 @@ def test_what_is_permitted_is_not_recorded() -> None:
     with Scene() as scene:
         scene.kernel.audit.drain()
         laden(scene)
-        assert receive(scene)[0] == 0
+        assert scene.receive()[0] == 0
         assert len(scene.kernel.audit.drain()) == 0
 
 

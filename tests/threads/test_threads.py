@@ -2,17 +2,16 @@
 """Python threads on one kernel; `make tsan` runs these against a core built with TSan."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from background import LONG, Run, settle
 
-from pympi import AccessDenied, Kernel, Memory, PortDied, QueueFull
+from pympi import AccessDenied, Kernel, Memory, PortDied, TimedOut
 from pympi.policy import Rules
 from pympi.testing import allow_all
 
 SENDERS, MESSAGES = 3, 300
-LONG = 30.0  # seconds: only a lost wake-up takes so long
 
 
 def test_senders_and_receivers_lose_nothing() -> None:
@@ -76,52 +75,37 @@ def test_calls_from_threads_get_their_own_replies() -> None:
         kernel.verify()
 
 
-def run_blocked(wait: Callable[[], object], act: Callable[[], object]) -> BaseException | None:
-    """Run `act` while another thread is in `wait`; return what that raised."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            wait()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    threading.Event().wait(0.1)
-    act()
-    thread.join(LONG)
-    assert not thread.is_alive(), "the waiting thread was not woken"
-    return raised[0] if raised else None
-
-
 def test_replacing_a_policy_never_lets_what_it_forbids() -> None:
     """Deciders run outside the lock, in several threads, while the epoch moves."""
     with Kernel(policies=[allow_all()]) as kernel, ThreadPoolExecutor(2) as pool:
         task = kernel.create_task("task", label="rules/a")
-        right = task.allocate_port(qlimit=1024).make_send(task)
-        stop = threading.Event()
+        inbox = task.allocate_port(qlimit=1024)
+        right = inbox.make_send(task)
+        stop, denied = threading.Event(), threading.Event()
 
-        def send() -> int:
-            denied = 0
+        def send() -> None:
             while not stop.is_set():
                 try:
                     right.send(b"", timeout=0)
+                    inbox.receive(timeout=0)
                 except AccessDenied:
-                    denied += 1
-                except QueueFull:
-                    kernel.stats()
-            return denied
+                    denied.set()
+                except TimedOut:  # the other sender's receive was first
+                    continue
 
         senders = [pool.submit(send) for _ in range(2)]
         for _ in range(50):
             kernel.policies.replace("rules", Rules())
             kernel.policies.replace("rules", allow_all())
         kernel.policies.replace("rules", Rules())
+        sent = kernel.stats()["sent"]
         with pytest.raises(AccessDenied):
             right.send(b"")
+        denied.clear()
+        assert denied.wait(LONG)
         stop.set()
-        assert all(sender.result() >= 0 for sender in senders)
+        assert [sender.result() for sender in senders] == [None] * 2
+        assert kernel.stats()["sent"] == sent > 0
         assert kernel.policies.failures == {}
         kernel.verify()
 
@@ -176,12 +160,15 @@ def test_handlers_memory_and_audit_in_threads() -> None:
 def test_destroying_a_port_wakes_its_receiver() -> None:
     with Kernel() as kernel:
         inbox = kernel.create_task("task").allocate_port()
-        error = run_blocked(lambda: inbox.receive(timeout=LONG), inbox.close)
-        assert isinstance(error, PortDied)
+        waiting = Run(lambda: inbox.receive(timeout=LONG))
+        settle(waiting)
+        inbox.close()
+        assert isinstance(waiting.error(), PortDied)
 
 
-@pytest.mark.parametrize("rounds", [20])
-def test_kernels_of_threads_are_independent(rounds: int) -> None:
+def test_kernels_of_threads_are_independent() -> None:
+    rounds = 20
+
     def live(number: int) -> int:
         total = 0
         for _ in range(rounds):

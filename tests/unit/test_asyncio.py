@@ -38,6 +38,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def settle() -> None:
+    """Give the tasks of the loop, which has one thread, their turns until they wait."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -136,8 +137,12 @@ def test_iteration_ends_with_the_port(port: ReceiveRight, right: SendRight) -> N
     async def main() -> list[bytes]:
         right.send(b"1")
         right.send(b"2")
-        asyncio.get_running_loop().call_later(0.02, port.close)
-        return [message.body async for message in port]
+        got = []
+        async for message in port:
+            got.append(message.body)
+            if len(got) == 2:
+                asyncio.get_running_loop().call_soon(port.close)
+        return got
 
     assert run(main()) == [b"1", b"2"]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Audit: what is selected, what a record says, where records go, and what is lost."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pympi import AccessDenied, AuditFull, Kernel, SendRight, Task, audit
 from pympi._ffi import ffi
 from pympi.audit import RECORD, AuditError, Batch, Reader
 from pympi.enums import AuditFlag
-from pympi.policy import Partition, Rules
+from pympi.policy import Decision, Partition, PolicyModule, Rules
 from pympi.port import ReceiveRight
 from pympi.testing import allow_all, capture_audit
 
@@ -77,6 +78,7 @@ def test_what_a_record_says() -> None:
         client = kernel.create_task("client", label="partition/a,rules/client")
         port = server.allocate_port()
         right = port.make_send(client)
+        began = kernel.time
         with capture_audit(kernel) as records:
             right.send(b"12345", msgh_id=7)
             message = port.receive()
@@ -87,7 +89,7 @@ def test_what_a_record_says() -> None:
         assert (send.msgh_id, send.size, send.result) == (7, 5, "KERN_SUCCESS")
         assert (send.name, send.port) == (right.name, port.port_id)
         assert send.provenance == right.provenance > 0
-        assert abs(send.time - kernel.time) < 60
+        assert began <= send.time <= kernel.time
         received = next(r for r in records if r.operation == "receive")
         assert received.transfer == send.transfer == message.transfer
         assert received.asked == ("recv", "use_recv")
@@ -140,23 +142,31 @@ def test_a_file_has_it_all(tmp_path: Path) -> None:
     assert [r.task_name for r in sends] == ["клиент", "other"]
 
 
-def test_files_that_are_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "run.audit"
+def audit_file(path: Path) -> bytes:
+    """Return what a small run leaves in the file at `path`."""
     with Kernel() as kernel:
         kernel.audit.everything()
         kernel.audit.attach(audit.File(path))
         task = kernel.create_task("task")
         task.allocate_port(qlimit=9).make_send(task).send(b"")
-    whole = path.read_bytes()
-    total = len(list(audit.read(path)))
+    return path.read_bytes()
+
+
+def test_files_that_end_too_soon(tmp_path: Path) -> None:
+    path = tmp_path / "run.audit"
+    whole = audit_file(path)
+    total = list(audit.read(path))
     for cut in range(len(whole)):
-        found = 0
-        with (
-            pytest.raises(AuditError, match="byte") if cut not in whole_frames(whole) else (noop())
-        ):
+        found: list[audit.AuditRecord] = []
+        broken = cut not in whole_frames(whole)
+        with pytest.raises(AuditError, match="byte") if broken else contextlib.nullcontext():
             for batch in Reader(io.BytesIO(whole[:cut]), "cut"):
-                found += len(batch)
-        assert found <= total
+                found += batch
+        assert found == total[: len(found)]
+
+
+def test_files_that_are_no_audit_files(tmp_path: Path) -> None:
+    whole = audit_file(tmp_path / "run.audit")
     for wrong, message in (
         (b"pympi audit 2\n", "expected the line 'pympi audit 1'"),
         (whole[:14] + b"JUNK\0\0\0\0", "expected a frame"),
@@ -175,14 +185,6 @@ def whole_frames(raw: bytes) -> set[int]:
         at += 8 + int.from_bytes(raw[at + 4 : at + 8], "little")
         ends.add(at)
     return ends
-
-
-class noop:  # noqa: N801
-    """A context manager that does nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def flood(right: SendRight, port: ReceiveRight, count: int) -> None:
@@ -207,7 +209,7 @@ def test_what_is_dropped_is_counted() -> None:
         records = list(kernel.audit.batch(kernel.audit.drain()))
         lost = kernel.audit.stats["lost"]
         assert lost > 0
-        assert len(records) + lost >= PAIRS
+        assert len(records) + lost == PAIRS
         flood(right, port, 1)
         late = list(kernel.audit.batch(kernel.audit.drain()))
         losses = [record for record in late if record.operation == "loss"]
@@ -280,8 +282,6 @@ def test_sinks_come_and_go() -> None:
 
 
 def test_dontaudit_holds_unless_everything_is_wanted() -> None:
-    from pympi.policy import Decision, PolicyModule
-
     class Silent(PolicyModule):
         name = "silent"
 

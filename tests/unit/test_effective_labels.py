@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pympi import AccessDenied, Kernel, LabelError, Task, mach
+from pympi._ffi import ffi, lib
 from pympi.policy import Rules
 from pympi.port import ReceiveRight, SendRight
 
@@ -15,7 +16,8 @@ POLICY = """
 allow agent low mach_port { specify interpose };
 allow agent other mach_port { specify };
 allow low inbox mach_port { send copy_send use_recv carry_rights carry_memory set_reply };
-allow agent agent mach_port { * };
+allow agent agent mach_port { send copy_send recv use_recv relabelfrom };
+allow agent agent mach_port { hold_send make_send move_recv };
 allow agent inbox mach_port { hold_send make_send use_recv relabelfrom relabelto };
 allow low agent mach_port { make_send make_send_once set_reply };
 allow low low mach_port { recv };
@@ -66,6 +68,13 @@ def test_a_label_it_may_not_speak_for(right: SendRight) -> None:
     assert caught.value.code == mach.MACH_SEND_INVALID_DEST
 
 
+def test_a_number_that_stands_for_no_label(agent: Task, right: SendRight) -> None:
+    """Only C callers can say one; nothing is asked about it, and nothing is sent."""
+    spec = ffi.new("struct pm_send_spec *", {"dest": right.name, "effective_sid": 12345})
+    code = lib.pm_send_message(agent._pointer, spec, ffi.NULL)
+    assert code == mach.KERN_INVALID_ARGUMENT
+
+
 def test_a_label_that_may_not_send(right: SendRight) -> None:
     with pytest.raises(AccessDenied) as caught:
         right.send(b"x", effective="rules/other")
@@ -73,6 +82,7 @@ def test_a_label_that_may_not_send(right: SendRight) -> None:
 
 
 def test_its_own_label_needs_no_leave(agent: Task) -> None:
+    """The policy lets nobody specify or interpose itself."""
     own = agent.allocate_port()
     own.make_send(agent).send(b"x", effective="rules/agent")
     assert own.receive(effective="rules/agent").body == b"x"

@@ -7,8 +7,10 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
+from background import Run
 
 from pympi import (
     AccessDenied,
@@ -241,20 +243,11 @@ def test_failing_gives_everything_back(
 
 def test_senders_in_many_threads(kernel: Kernel, server: Task) -> None:
     right = server.create_handler(lambda m: m.reply(m.body)).make_send(server)
-    wrong: list[bytes] = []
+    questions = [[b"%d/%d" % (number, i) for i in range(50)] for number in range(4)]
 
-    def ask(number: int) -> None:
-        for i in range(50):
-            question = b"%d/%d" % (number, i)
-            answer = right.call(question, timeout=10).body
-            if answer != question:
-                wrong.append(answer)
+    def ask(bodies: list[bytes]) -> list[bytes]:
+        return [right.call(body, timeout=10).body for body in bodies]
 
-    threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
-    assert wrong == []
+    runs = [Run(partial(ask, bodies)) for bodies in questions]
+    assert [run.result() for run in runs] == questions
     assert kernel.stats()["handler_failures"] == 0

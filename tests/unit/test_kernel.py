@@ -5,14 +5,12 @@ import copy
 import gc
 import os
 import pickle
-import threading
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from background import Run, settle
 
 from pympi import (
     ForkedError,
@@ -219,22 +217,10 @@ def test_closing_wakes_those_who_wait() -> None:
         lambda: ports[2].make_send(task).call(b""),
         ports[1].receiver(),
     ]
-    outcomes: list[BaseException] = []
-
-    def wait(call: Callable[[], object]) -> None:
-        try:
-            call()
-        except MachError as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=wait, args=(call,)) for call in waits]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.1)
+    runs = [Run(call) for call in waits]
+    settle(*runs)
     kernel.close()
-    for thread in threads:
-        thread.join(10)
-    assert len(outcomes) == len(waits)
+    assert all(isinstance(run.error(), MachError) for run in runs)
 
 
 def in_child(action: object) -> int:

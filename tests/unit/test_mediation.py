@@ -6,12 +6,11 @@ SEDarwin and XNU both shipped a right that asked its neighbour's permission; eac
 """
 
 import itertools
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from background import Run, settle
 
 from pympi import AccessDenied, Kernel, Message, Task, TimedOut, mach
 from pympi.enums import ALL, Disposition, Notification, ObjectClass, PortType
@@ -400,20 +399,10 @@ def test_a_denied_message_is_disposed_of_with_its_notifications(world: World) ->
 def test_a_blocked_receiver_is_checked_too(world: World) -> None:
     """SEDarwin checked only who found a message waiting."""
     world.refuse("bob", "alice", "recv")
-    caught: list[Exception] = []
-
-    def wait() -> None:
-        try:
-            world.inbox.receive(timeout=10)
-        except AccessDenied as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    time.sleep(0.05)  # so that it sleeps by then; either way the outcome is the same
+    waiting = Run(world.inbox.receive)
+    settle(waiting)
     world.dest.send(b"")
-    thread.join(10)
-    assert [type(error) for error in caught] == [AccessDenied]
+    assert isinstance(waiting.error(), AccessDenied)
 
 
 def test_a_queued_message_keeps_its_senders_label(world: World) -> None:

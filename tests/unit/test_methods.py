@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
+from background import LONG, Run, settle
 from faults.world import COPY_SEND, SEND, message
 
 from pympi import AccessDenied, Kernel, MachError, QueueFull, Task, mach
@@ -116,22 +116,12 @@ def test_who_waits_for_room_is_judged_again(
     """A policy that changed during the wait is the one that counts."""
     for _ in range(3):
         right.send(b"", 400)
-    errors: list[BaseException] = []
-
-    def send() -> None:
-        try:
-            right.send(b"late", 400, timeout=30)
-        except MachError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    threading.Event().wait(0.1)
+    waiting = Run(lambda: right.send(b"late", 400, timeout=LONG))
+    settle(waiting)
     kernel.policies.replace("rules", Rules.from_text(BASIC))
     for _ in range(3):
         port.receive(timeout=0)
-    thread.join(30)
-    assert [type(error) for error in errors] == [AccessDenied]
+    assert isinstance(waiting.error(), AccessDenied)
     assert port.status.msgcount == 0
 
 
@@ -185,12 +175,9 @@ def test_a_permissive_policy_tells_the_server(
 
 
 def test_a_reply_is_not_a_method(right: SendRight, port: ReceiveRight) -> None:
-    answer: list[bytes] = []
-    thread = threading.Thread(target=lambda: answer.append(right.call(b"", 400, timeout=30).body))
-    thread.start()
-    port.receive(timeout=30).reply(b"found")
-    thread.join(30)
-    assert answer == [b"found"]
+    calling = Run(lambda: right.call(b"", 400, timeout=LONG).body)
+    port.receive(timeout=LONG).reply(b"found")
+    assert calling.result() == b"found"
 
 
 def test_the_record_names_the_method(kernel: Kernel, right: SendRight) -> None:

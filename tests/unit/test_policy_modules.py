@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The modules that come along: partition, count, selftest, stub, none, and rules."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +166,23 @@ def test_errors_say_where_and_what(text: str, line: int, column: int, expected: 
     assert str(error).startswith(f"a.rules:{line}:{column}: ")
 
 
+def rules_or_error(text: str) -> Sequence[Rule] | PolicyError:
+    try:
+        return Rules.from_text(text).rules
+    except PolicyError as error:
+        return error
+
+
 @given(st.text(alphabet="allow ab*{};#\nmach_port sendü", max_size=60))
 def test_any_text_is_rules_or_an_error(text: str) -> None:
-    try:
-        rules = Rules.from_text(text).rules
-    except PolicyError as error:
-        rules, where = [], (error.line, error.column)
+    got = rules_or_error(text)
+    if isinstance(got, PolicyError):
+        lines = text.split("\n")
+        assert 1 <= got.line <= len(lines)
+        assert 1 <= got.column <= len(lines[got.line - 1]) + 1
     else:
-        where = (1, 1)
-    assert all(rule.permissions for rule in rules)
-    assert where >= (1, 1)
+        again = Rules.from_text("\n".join(map(str, got))).rules
+        assert [rule[:4] for rule in again] == [rule[:4] for rule in got]
 
 
 def test_rules_in_files(tmp_path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from pympi import Kernel, Message, QueueFull, SimulatedClock, Task, TimedOut, mach
+from pympi import Kernel, Message, PortDied, QueueFull, SimulatedClock, Task, TimedOut, mach
 from pympi.port import ReceiveRight, SendRight
 
 
@@ -21,10 +20,9 @@ def clock() -> SimulatedClock:
 
 @pytest.fixture
 def kernel(clock: SimulatedClock) -> Iterator[Kernel]:
+    """What waits here in earnest waits for ever, or for longer than a test may take."""
     with Kernel(clock=clock) as kernel:
-        begin = time.monotonic()
         yield kernel
-        assert time.monotonic() - begin < 5, "something waited"
         kernel.verify()
 
 
@@ -67,7 +65,7 @@ def test_a_call_without_a_handler_times_out_and_its_answer_is_destroyed(
 ) -> None:
     with pytest.raises(TimedOut):
         right.call(b"?")
-    with pytest.raises(Exception, match=r"gone|dead|no right"):
+    with pytest.raises(PortDied, match="who asked is gone"):
         inbox.receive().reply(b"late")
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Tasks: how they come, what they have, and how they end."""
 
-import threading
-
 import pytest
+from background import Run, settle
 
 from pympi import (
     AccessDenied,
@@ -153,22 +152,12 @@ def test_names_and_views(server: Task) -> None:
 def test_termination_wakes_and_kills(kernel: Kernel, server: Task, client: Task) -> None:
     port = server.allocate_port()
     right = port.make_send(client)
-    failures: list[MachError] = []
-
-    def wait() -> None:
-        try:
-            port.receive(timeout=10)
-        except MachError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    while not port.status.qlimit:
-        pass
+    waiting = Run(port.receive)
+    settle(waiting)
     server.terminate()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert len(failures) == 1
+    error = waiting.error()
+    assert isinstance(error, MachError)
+    assert error.name == "KERN_TERMINATED"
     assert server.id not in kernel.tasks
     with pytest.raises(PortDied):
         right.send(b"x")

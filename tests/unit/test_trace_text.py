@@ -163,7 +163,7 @@ def test_projection_adds_up_what_becomes_equal() -> None:
     assert sedarwin_records(records) == [RECORDS[1]._replace(count=3), RECORDS[0]]
 
 
-# --- broken files: fault group J ------------------------------------------------------------------
+# --- broken files ---------------------------------------------------------------------------------
 
 
 def test_error_names_file_line_column_and_expectation() -> None:

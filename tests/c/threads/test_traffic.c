@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Threads of C on one kernel: senders and receivers on one port, name churn, a verifier, a policy that moves. */
-#include "pympi.h"
+#include "../scene.h"
 
-#include <assert.h>
 #include <pthread.h>
-#include <string.h>
 
 #define SENDERS 3
 #define MESSAGES 2000
@@ -35,7 +33,7 @@ static void *send_all(void *unused)
     return unused;
 }
 
-/* Takes until nothing has come for a while though all senders are done; returns how many. */
+/* Takes until nothing is there though all senders were done before it looked; returns how many. */
 static void *receive_all(void *unused)
 {
     intptr_t taken = 0;
@@ -43,8 +41,9 @@ static void *receive_all(void *unused)
 
     (void)unused;
     for (;;) {
-        int64_t size = pm_receive(server, port, &body, sizeof body, &SHORTLY);
-        if (size == -MACH_RCV_TIMED_OUT && __atomic_load_n(&finished, __ATOMIC_SEQ_CST) == SENDERS)
+        int last = __atomic_load_n(&finished, __ATOMIC_SEQ_CST) == SENDERS;
+        int64_t size = pm_receive(server, port, &body, sizeof body, last ? NULL : &SHORTLY);
+        if (size == -MACH_RCV_TIMED_OUT && last)
             return (void *)taken;
         if (size == -MACH_RCV_TIMED_OUT)
             continue;
@@ -56,10 +55,9 @@ static void *receive_all(void *unused)
 static void *churn_names(void *unused)
 {
     for (int i = 0; i < CHURNS; i++) {
-        int64_t name = pm_port_allocate(server, server, MACH_PORT_RIGHT_RECEIVE, 0);
-        assert(name > 0);
-        assert(pm_port_transfer(server, (uint32_t)name, MACH_MSG_TYPE_MAKE_SEND, client) > 0);
-        assert(pm_port_mod_refs(server, server, (uint32_t)name, MACH_PORT_RIGHT_RECEIVE, -1) == 0);
+        uint32_t name = new_port(server);
+        given(server, name, MACH_MSG_TYPE_MAKE_SEND, client);
+        assert(pm_port_mod_refs(server, server, name, MACH_PORT_RIGHT_RECEIVE, -1) == 0);
     }
     return unused;
 }
@@ -75,15 +73,13 @@ static void *reload_and_verify(void *unused)
 
 static void set_up(void)
 {
-    int64_t sid;
-
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    assert((sid = pm_sid_intern(kernel, NULL, "test", 4)) > 0);
-    assert(pm_task_create(kernel, NULL, "server", (uint32_t)sid, NULL, NULL, &server) == 0);
-    assert(pm_task_create(kernel, NULL, "client", (uint32_t)sid, NULL, NULL, &client) == 0);
+    uint32_t sid = sid_named(kernel, "test");
+    server = new_task(kernel, "server", sid);
+    client = new_task(kernel, "client", sid);
     assert(pm_kernel_set_decider(kernel, allow_all, NULL) == 0);
-    port = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_RECEIVE, 0);
-    right = (uint32_t)pm_port_transfer(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
+    port = new_port(server);
+    right = given(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
 }
 
 int main(void)
@@ -103,7 +99,7 @@ int main(void)
         taken += (intptr_t)result;
     }
     assert(taken == SENDERS * MESSAGES);
-    assert(pm_kernel_verify(kernel, NULL, 0) == 0);
+    expect_sound(kernel);
     pm_kernel_destroy(kernel);
     pm_task_release(server);
     pm_task_release(client);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Calls that sleep, and what wakes them: one small story each. Who should wake and does not is found by the alarm; where a story
- * has an id (E1, E5 ...), it is that of the list of faults which this library must survive.
+ * Calls that sleep, and what wakes them: one small story each. Who should wake and does not is found by the alarm.
  */
 #include "pympi.c"
 
-#include <assert.h>
+#include "../scene.h"
+
 #include <signal.h>
 
 #define SECONDS 20
@@ -25,45 +25,32 @@ static int decide_by_label(void *context, struct pm_query *queries, size_t count
     return 0;
 }
 
-static uint32_t intern(const char *text) {
-    int64_t sid = pm_sid_intern(kernel, NULL, text, strlen(text));
-    assert(sid > 0);
-    return (uint32_t)sid;
-}
-
-static uint32_t new_port(struct pm_task *task, uint32_t qlimit) {
+static uint32_t new_queue(struct pm_task *task, uint32_t qlimit) {
     const struct pm_port_options options = {.flags = MPO_QLIMIT, .qlimit = qlimit, .trace_number = -1};
     int64_t name = pm_port_construct(task, task, &options);
     assert(name > 0);
     return (uint32_t)name;
 }
 
-static uint32_t send_right(uint32_t name, struct pm_task *to) {
-    int64_t given = pm_port_transfer(server, name, MACH_MSG_TYPE_MAKE_SEND, to);
-    assert(given > 0);
-    return (uint32_t)given;
-}
+static uint32_t send_right(uint32_t name, struct pm_task *to) { return given(server, name, MACH_MSG_TYPE_MAKE_SEND, to); }
 
 /* A server with a port for one message, and a client who may send to it. */
 static void begin_story(void) {
     alarm(SECONDS);
     forbidden_source = forbidden_target = 0;
     assert(pm_kernel_create(NULL, &kernel) == 0);
-    server_sid = intern("te/server");
-    client_sid = intern("te/client");
-    assert(pm_task_create(kernel, NULL, "server", server_sid, NULL, NULL, &server) == 0);
-    assert(pm_task_create(kernel, NULL, "client", client_sid, NULL, NULL, &client) == 0);
+    server_sid = sid_named(kernel, "te/server");
+    client_sid = sid_named(kernel, "te/client");
+    server = new_task(kernel, "server", server_sid);
+    client = new_task(kernel, "client", client_sid);
     assert(pm_kernel_set_decider(kernel, decide_by_label, NULL) == 0);
     assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
-    port = new_port(server, 1);
+    port = new_queue(server, 1);
     right = send_right(port, client);
 }
 
 static void finish_story(void) {
-    char report[1000];
-    int faults = pm_kernel_verify(kernel, report, sizeof report);
-    if (faults) fprintf(stderr, "%s", report);
-    assert(faults == 0);
+    expect_sound(kernel);
     pm_task_release(server);
     pm_task_release(client);
     pm_kernel_destroy(kernel);
@@ -129,7 +116,7 @@ static uint32_t receive_number(struct pm_task *task, uint32_t name) {
 
 /* ---- stories ---- */
 
-static void test_a_port_that_dies_frees_its_sender_E1(void) {
+static void test_a_port_that_dies_frees_its_sender(void) {
     struct job sender = {.task = client, .name = right};
     send_number(1);
     put_to_sleep(&sender, send_job);
@@ -138,7 +125,7 @@ static void test_a_port_that_dies_frees_its_sender_E1(void) {
     assert(pm_port_type(client, client, right) == MACH_PORT_TYPE_DEAD_NAME);
 }
 
-static void test_a_port_that_dies_wakes_its_receiver_E2(void) {
+static void test_a_port_that_dies_wakes_its_receiver(void) {
     struct job receiver = {.task = server, .name = port};
     put_to_sleep(&receiver, receive_job);
     assert(pm_port_destroy(server, server, port) == 0);
@@ -152,7 +139,7 @@ static void test_a_port_that_moves_wakes_its_receiver(void) {
     assert(outcome(&receiver) == -MACH_RCV_PORT_CHANGED);
 }
 
-static void test_a_port_that_moves_keeps_its_sender_E4(void) {
+static void test_a_port_that_moves_keeps_its_sender(void) {
     struct job sender = {.task = client, .name = right, .number = 2};
     send_number(1);
     put_to_sleep(&sender, send_job);
@@ -164,7 +151,7 @@ static void test_a_port_that_moves_keeps_its_sender_E4(void) {
 }
 
 static void test_a_set_that_goes_wakes_its_receiver(void) {
-    uint32_t set = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_PORT_SET, 0);
+    uint32_t set = new_set(server);
     struct job receiver = {.task = server, .name = set};
     put_to_sleep(&receiver, receive_job);
     assert(pm_port_destroy(server, server, set) == 0);
@@ -180,7 +167,7 @@ static void test_a_port_that_gets_a_handler_wakes_its_receiver(void) {
 
 static void test_a_task_that_dies_wakes_its_threads(void) {
     struct job sender = {.task = client, .name = right}, receiver = {.task = client};
-    receiver.name = new_port(client, 1);
+    receiver.name = new_queue(client, 1);
     send_number(1);
     put_to_sleep(&sender, send_job);
     put_to_sleep(&receiver, receive_job);
@@ -199,7 +186,7 @@ static void test_after_a_dead_sender_others_send(void) {
     assert(pm_send(server, mine, "", 0, 0, NULL) == 0);
 }
 
-static void test_one_message_has_one_receiver_E5(void) {
+static void test_one_message_has_one_receiver(void) {
     struct job first = {.task = server, .name = port}, second = {.task = server, .name = port};
     put_to_sleep(&first, receive_job);
     put_to_sleep(&second, receive_job);
@@ -210,8 +197,8 @@ static void test_one_message_has_one_receiver_E5(void) {
     assert(outcome(&second) == sizeof second.number && second.number == 8);
 }
 
-static void test_messages_that_join_a_set_wake_all_they_serve_E9(void) {
-    uint32_t set = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_PORT_SET, 0), limit = 3;
+static void test_messages_that_join_a_set_wake_all_they_serve(void) {
+    uint32_t set = new_set(server), limit = 3;
     struct job receivers[3];
     assert(pm_port_set_attributes(server, server, port, MACH_PORT_LIMITS_INFO, &limit, 1) == 0);
     for (uint32_t i = 0; i < 3; i++) send_number(i);
@@ -223,8 +210,8 @@ static void test_messages_that_join_a_set_wake_all_they_serve_E9(void) {
     for (int i = 0; i < 3; i++) assert(outcome(&receivers[i]) == sizeof receivers[i].number);
 }
 
-static void test_a_member_that_leaves_is_heard_no_more_E9(void) {
-    uint32_t set = (uint32_t)pm_port_allocate(server, server, MACH_PORT_RIGHT_PORT_SET, 0), other = new_port(server, 1);
+static void test_a_member_that_leaves_is_heard_no_more(void) {
+    uint32_t set = new_set(server), other = new_queue(server, 1);
     struct job receiver = {.task = server, .name = set};
     assert(pm_port_insert_member(server, server, port, set) == 0);
     assert(pm_port_insert_member(server, server, other, set) == 0);
@@ -293,7 +280,7 @@ static void test_a_place_that_one_may_not_use_is_for_the_next(void) {
     assert(outcome(&good) == 0);
 }
 
-static void test_a_sender_that_slept_is_judged_by_the_new_policy_E12(void) {
+static void test_a_sender_that_slept_is_judged_by_the_new_policy(void) {
     struct job sender = {.task = client, .name = right};
     send_number(1);
     put_to_sleep(&sender, send_job);
@@ -304,7 +291,7 @@ static void test_a_sender_that_slept_is_judged_by_the_new_policy_E12(void) {
     assert(pm_receive(server, port, NULL, 0, NULL) == -MACH_RCV_TIMED_OUT);
 }
 
-static void test_a_receiver_that_slept_is_judged_by_the_new_policy_E12(void) {
+static void test_a_receiver_that_slept_is_judged_by_the_new_policy(void) {
     struct job receiver = {.task = server, .name = port};
     put_to_sleep(&receiver, receive_job);
     forbidden_source = server_sid;
@@ -313,9 +300,9 @@ static void test_a_receiver_that_slept_is_judged_by_the_new_policy_E12(void) {
     assert(outcome(&receiver) == -MACH_RCV_INVALID_NAME);
 }
 
-static void test_a_sender_that_slept_is_judged_by_the_new_label_of_the_port_E13(void) {
+static void test_a_sender_that_slept_is_judged_by_the_new_label_of_the_port(void) {
     struct job sender = {.task = client, .name = right};
-    uint32_t secret = intern("te/secret");
+    uint32_t secret = sid_named(kernel, "te/secret");
     send_number(1);
     put_to_sleep(&sender, send_job);
     assert(pm_port_relabel(server, server, port, secret) == 0);
@@ -327,7 +314,7 @@ static void test_a_sender_that_slept_is_judged_by_the_new_label_of_the_port_E13(
 static void test_a_sender_relabelled_in_its_sleep_sends_as_what_it_is(void) {
     struct job sender = {.task = client, .name = right};
     struct pm_received received;
-    uint32_t risen = intern("te/risen");
+    uint32_t risen = sid_named(kernel, "te/risen");
     send_number(1);
     put_to_sleep(&sender, send_job);
     assert(pm_task_relabel(server, client, risen) == 0);
@@ -338,11 +325,10 @@ static void test_a_sender_relabelled_in_its_sleep_sends_as_what_it_is(void) {
     pm_message_free(received.message);
 }
 
-static void test_a_dead_name_is_told_once_however_late_it_is_asked_E10(void) {
-    uint32_t notify = new_port(client, 5);
-    struct job receiver = {.task = client, .name = notify, .room = 12};
+static void test_a_dead_name_is_told_once_however_late_it_is_asked(void) {
+    uint32_t notify = new_queue(client, 5);
+    struct job receiver = {.task = client, .name = notify};
     uint8_t body[12];
-    receiver.room = sizeof receiver.number;
     assert(pm_port_request_notification(client, client, right, MACH_NOTIFY_DEAD_NAME, 0, notify,
                                         MACH_MSG_TYPE_MAKE_SEND_ONCE) == 0);
     put_to_sleep(&receiver, receive_job);
@@ -352,9 +338,9 @@ static void test_a_dead_name_is_told_once_however_late_it_is_asked_E10(void) {
     assert(pm_receive(client, notify, body, sizeof body, NULL) == -MACH_RCV_TIMED_OUT);
 }
 
-static void test_no_senders_knows_how_many_were_made_E11(void) {
-    uint32_t notify = new_port(server, 5), word;
-    struct job receiver = {.task = server, .name = notify, .room = 4};
+static void test_no_senders_knows_how_many_were_made(void) {
+    uint32_t notify = new_queue(server, 5), word;
+    struct job receiver = {.task = server, .name = notify};
     uint8_t body[12];
     assert(pm_port_request_notification(server, server, port, MACH_NOTIFY_NO_SENDERS, 0, notify,
                                         MACH_MSG_TYPE_MAKE_SEND_ONCE) == 0);
@@ -391,28 +377,28 @@ static void test_a_signal_ends_a_wait_that_wants_it(void) {
 }
 
 static void (*const stories[])(void) = {
-    test_a_port_that_dies_frees_its_sender_E1,
-    test_a_port_that_dies_wakes_its_receiver_E2,
+    test_a_port_that_dies_frees_its_sender,
+    test_a_port_that_dies_wakes_its_receiver,
     test_a_port_that_moves_wakes_its_receiver,
-    test_a_port_that_moves_keeps_its_sender_E4,
+    test_a_port_that_moves_keeps_its_sender,
     test_a_set_that_goes_wakes_its_receiver,
     test_a_port_that_gets_a_handler_wakes_its_receiver,
     test_a_task_that_dies_wakes_its_threads,
     test_after_a_dead_sender_others_send,
-    test_one_message_has_one_receiver_E5,
-    test_messages_that_join_a_set_wake_all_they_serve_E9,
-    test_a_member_that_leaves_is_heard_no_more_E9,
+    test_one_message_has_one_receiver,
+    test_messages_that_join_a_set_wake_all_they_serve,
+    test_a_member_that_leaves_is_heard_no_more,
     test_senders_go_in_the_order_they_came,
     test_nobody_overtakes_who_waits,
     test_a_larger_queue_wakes_senders,
     test_a_message_too_large_for_one_is_for_the_next,
     test_a_place_that_one_may_not_use_is_for_the_next,
-    test_a_sender_that_slept_is_judged_by_the_new_policy_E12,
-    test_a_receiver_that_slept_is_judged_by_the_new_policy_E12,
-    test_a_sender_that_slept_is_judged_by_the_new_label_of_the_port_E13,
+    test_a_sender_that_slept_is_judged_by_the_new_policy,
+    test_a_receiver_that_slept_is_judged_by_the_new_policy,
+    test_a_sender_that_slept_is_judged_by_the_new_label_of_the_port,
     test_a_sender_relabelled_in_its_sleep_sends_as_what_it_is,
-    test_a_dead_name_is_told_once_however_late_it_is_asked_E10,
-    test_no_senders_knows_how_many_were_made_E11,
+    test_a_dead_name_is_told_once_however_late_it_is_asked,
+    test_no_senders_knows_how_many_were_made,
     test_waits_run_out,
     test_a_signal_ends_a_wait_that_wants_it,
 };
