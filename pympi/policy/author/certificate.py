@@ -36,7 +36,7 @@ _FORMS = {
     **dict.fromkeys(("allow", "neverallow"), rf"({_W}) ({_W}) \(({_W}) {_WORDS}\)"),
     "in": rf"({_W}) \((type|block) ({_W})\)",
 }
-_ROW = ["effective_sid", "object_sid", "peer_sid", "tclass", "asked", "denied", "flags"]
+_ROW = ["effective_sid", "object_sid", "peer_sid", "tclass", "asked", "denied", "flags", "result"]
 _Grant = tuple[str, ...]  # source, target, class, permission
 
 
@@ -136,7 +136,6 @@ class _Policy:
         }
 
     def check_declarations(self, recordings: list[_Recording]) -> None:
-        """Users, roles and classes are those of the recordings; no type is missing."""
         contexts = {context for each in recordings for context in each.contexts}
         needed: dict[str, set[tuple[str, ...]]] = {
             "user": {(user,) for user, _, _ in contexts} | {("system_u",)},
@@ -158,8 +157,7 @@ class _Recording:
     def __init__(self, path: Path) -> None:
         self.kind, self.lost = "audit", 0
         self.sha256 = hashlib.sha256(np.memmap(path, mode="r").data).hexdigest()
-        self.used: Counter[_Grant] = Counter()
-        self.closure: frozenset[_Grant] = frozenset()
+        self.used, self.closure = Counter[_Grant](), frozenset[_Grant]()
         self.contexts: set[tuple[str, ...]] = set()
         self.classes: set[tuple[str, str]] = set()
         with path.open("rb") as file:
@@ -178,15 +176,17 @@ class _Recording:
             self.contexts |= {("system_u", "object_r", port) for port in ports}
 
     def _audit(self, reader: Reader) -> None:
+        seen: Counter[tuple[Any, ...]] = Counter()
         for batch in reader:
-            records, labels = batch.records, batch.labels
-            self.lost += int(records["result"][records["flags"] & AuditFlag.LOSS != 0].sum())
-            rows, times = np.unique(records[_ROW].copy(), return_counts=True)
-            for row, count in zip(rows.tolist(), times.tolist(), strict=True):
-                *sids, number, asked, denied, flags = row
+            for row, count in Counter(batch.records[_ROW].tolist()).items():
+                *sids, number, asked, denied, flags, result = row
+                self.lost += result * count if flags & AuditFlag.LOSS else 0
                 if number and asked and (not denied or flags & AuditFlag.PERMISSIVE):
-                    texts = [parse_label(labels.get(sid, "-")).get("te") for sid in sids]
-                    self._used(texts, batch.classes[number], asked, count)
+                    key = (*map(batch.labels.get, sids), batch.classes[number], asked)
+                    seen[key] += count
+        for (*labels, tclass, asked), count in seen.items():
+            texts = [parse_label(label or "-").get("te") for label in labels]
+            self._used(texts, tclass, asked, count)
 
     def _used(self, texts: list[str | None], tclass: ObjectClass, asked: int, count: int) -> None:
         if tclass.name not in CLASSES:

@@ -2,8 +2,8 @@
 """What a recording says was used: traces of both forms, and audit files.
 
 A record of an audit file counts if the operation was done: if nothing of it was refused, or what
-was refused was not enforced (permissive). Rows are counted by numpy batch by batch, so memory holds
-one batch and the distinct rows.
+was refused was not enforced (permissive). Rows are counted by numpy a quarter of a million at a
+time, so memory holds these and the distinct rows.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ def _contexts(records: list[TraceRecord]) -> set[Context]:
 
 _BOTH = np.uint32(MachPort.recv | MachPort.use_recv)
 _Row = tuple[int, int, int]
+_AT_ONCE = 1 << 18
 
 
 def _read_audit(recording: Recording, file: BinaryIO) -> None:
@@ -164,6 +165,8 @@ class _Tally:
         self.labelled = False
         self._recording = recording
         self._rows: dict[_Row, int] = {}
+        self._waiting: list[list[npt.NDArray[np.uint64]]] = []
+        self._waiting_rows = 0
         self._labels: Mapping[int, str] = {}
         self._classes: Mapping[int, ObjectClass] = {}
         self._known: dict[str, Context] = {}
@@ -175,11 +178,22 @@ class _Tally:
         records = batch.records
         loss = records["flags"] & AuditFlag.LOSS != 0
         self._recording.lost += int(records["result"][loss].sum())
-        for row, times in _distinct(*_columns(records)):
+        self._waiting.append(_columns(records))
+        self._waiting_rows += len(records)
+        if self._waiting_rows >= _AT_ONCE:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Count the rows that wait; many at once, since the same come again and again."""
+        columns = [np.concatenate(parts) for parts in zip(*self._waiting, strict=True)]
+        for row, times in _distinct(*columns) if columns else ():
             self._rows[row] = self._rows.get(row, 0) + times
+        self._waiting.clear()
+        self._waiting_rows = 0
 
     def settle(self) -> None:
         """Put what was counted into words."""
+        self._merge()
         for (pair, rest, bits), times in self._rows.items():
             self._count(pair >> 32, pair & 0xFFFFFFFF, rest >> 32, rest & 0xFFFFFFFF, bits, times)
         self._rows.clear()
