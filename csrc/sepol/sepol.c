@@ -151,20 +151,25 @@ void *pm_sepol_compile(const struct pm_sepol_text *texts, size_t count, size_t *
     return image;
 }
 
-static int read_image(sepol_policydb_t *file, const void *image, size_t size)
+/*
+ * Purpose: read an image into a new file.
+ * Returns: the file; or NULL, with nothing left behind. policydb_from_image() destroys what it could
+ * not read, so only the memory is freed then.
+ */
+static sepol_policydb_t *read_image(const void *image, size_t size)
 {
     sepol_handle_t *handle = talking_handle();
-    int result = -1;
+    sepol_policydb_t *file = NULL;
 
-    if (handle != NULL) {
-        result = policydb_from_image(handle, (void *)(uintptr_t)image, size, &file->p);
-        sepol_handle_destroy(handle);
+    if (handle == NULL)
+        return NULL;
+    if (sepol_policydb_create(&file) == 0 &&
+        policydb_from_image(handle, (void *)(uintptr_t)image, size, &file->p) != 0) {
+        free(file);
+        file = NULL;
     }
-    if (result == 0 && file->p.policy_type != POLICY_KERN) {
-        log_text("a module, not a policy as kernels load it\n");
-        result = -1;
-    }
-    return result;
+    sepol_handle_destroy(handle);
+    return file;
 }
 
 struct pm_sepol *pm_sepol_open(const void *image, size_t size, struct pm_sepol_log *log)
@@ -174,12 +179,17 @@ struct pm_sepol *pm_sepol_open(const void *image, size_t size, struct pm_sepol_l
     if (policy == NULL)
         return NULL;
     enter(log);
-    if (sepol_policydb_create(&policy->file) != 0 || read_image(policy->file, image, size) != 0) {
+    policy->file = read_image(image, size);
+    if (policy->file != NULL && tables(policy)->policy_type != POLICY_KERN) {
+        log_text("a module, not a policy as kernels load it\n");
         sepol_policydb_free(policy->file);
+        policy->file = NULL;
+    }
+    leave();
+    if (policy->file == NULL) {
         free(policy);
         policy = NULL;
     }
-    leave();
     return policy;
 }
 
