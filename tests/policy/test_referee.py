@@ -47,9 +47,11 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     counts: Counter[str] = Counter()
     yield counts
     words = ", ".join(f"{count} {what}" for what, count in counts.items())
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.ensure_newline()
-    reporter.write_line(f"compared with libsepol: {words}")
+    plugins = request.config.pluginmanager
+    reporter, capture = (plugins.get_plugin(p) for p in ("terminalreporter", "capturemanager"))
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        reporter.write_line(f"compared with libsepol: {words}")
 
 
 # ---- contexts ----
@@ -244,6 +246,129 @@ def test_written(path: Path, tally: Counter[str]) -> None:
 def test_there_are_many() -> None:
     assert len(SEEDS) + len(FILES) >= 200
     assert len({generate.candidates(seed)[()] for seed in SEEDS}) == len(SEEDS)
+
+
+REFUSED = """
+(allow a_t nothing_t (mach_port (send)))
+(allow a_t b_t (nothing (send)))
+(allow a_t b_t (mach_port (nothing)))
+(allow a_t b_t picked)
+(type a_t)
+(typeattribute a_t)
+(class other (x x))
+(typealias a_t)
+(typealiasactual nothing a_t)
+(typeattributeset b_t (a_t))
+(typeattributeset nothing (a_t))
+(typeattributeset some (nothing_t))
+(neverallow a_t b_t (mach_port (send recv)))
+(neverallow some b_t (mach_port (send)))
+(neverallow a_t self (mach_port (create)))
+(allow self a_t (mach_port (send)))
+(typetransition a_t b_t mach_port some)
+(typetransition a_t b_t mach_port b_t)
+(typetransition some b_t mach_port b_t)
+(typechange a_t b_t nothing a_t)
+(typepermissive nothing_t)
+(boolean on true)
+(booleanif off (true (allow a_t b_t (mach_port (recv)))))
+(booleanif (nand on on) (true (allow a_t b_t (mach_port (recv)))))
+(booleanif on (true (type c_t)))
+(booleanif on (maybe (allow a_t b_t (mach_port (recv)))))
+(booleanif on (true (neverallow a_t b_t (mach_port (recv)))))
+(constrain (mach_port (send)) (eq u1 r2))
+(constrain (mach_port (send)) (dom u1 u2))
+(constrain (mach_port (send)) (eq t1 nothing_t))
+(constrain (mach_port (send)) (eq u1 a_t))
+(constrain (mach_port (send)) (and (eq u1 u2)))
+(mlsconstrain (mach_port (send)) (greater l1 l2))
+(mlsconstrain (mach_port (send)) (eq l1 s0))
+(user u_u)
+(userrole u_u nothing_r)
+(userrole nothing_u r_r)
+(roletype nothing_r a_t)
+(roletype r_r nothing_t)
+(sensitivity s0)
+(sensitivity s7)
+(category c7)
+(sensitivityorder (s1 s0))
+(categoryorder (c1 c0))
+(sensitivitycategory s0 (c9))
+(level high (s9))
+(levelrange wrong ((s1) (s0)))
+(sidcontext other (u_u r_r a_t ((s0) (s0))))
+(context wrong (u_u r_r b_t ((s0) (s0))))
+(classpermission empty)
+(classmap empty (x))
+(classmapping nothing x (mach_port (send)))
+(allowx a_t b_t (ioctl mach_port (1)))
+(allowx a_t b_t (ioctl mi_x (0x10000)))
+(allowx a_t b_t (nlmsg mi_x (1)))
+(permissionx p (ioctl nothing (1)))
+(handleunknown perhaps)
+(mls perhaps)
+(block part (type x_t) (allow x_t nothing_t (mach_port (send))))
+(in nothing (type x_t))
+(frobnicate a_t)
+(allow a_t b_t)
+""".strip().splitlines()
+REFUSED.append(f"(class other ({' '.join(f'p{n}' for n in range(33))}))")
+"""Statements that make a policy one to be refused, on their line."""
+
+REFUSED_ELSEWHERE = [
+    "(typeattributeset some (not some))",  # libsepol names the declaration
+    "(userrange u_u ((s1) (s0)))",  # the second one here; the first there
+    "(allow a_t",  # the end of the text there
+]
+"""The same, but each compiler names its own line."""
+
+STRICTER = [
+    "(constrain (mach_port (send)) (eq l1 l2))",
+    "(userlevel u_u (s0))",
+    "(level high (s0 (c1)))",
+    "(allowx a_t b_t (ioctl mi_x (range 5 4)))",
+    "(mlsconstrain (mach_port (send)) (dom l2 l1))",
+]
+"""What we alone refuse: libsepol 3.4 takes it, and means something else or nothing."""
+
+WORKING = """
+(type a_t) (type b_t) (typeattribute some) (typeattributeset some (a_t b_t))
+(class mi_x (first ioctl))
+(user u_u) (role r_r) (roletype r_r a_t) (userrole u_u r_r)
+(userlevel u_u (s0)) (userrange u_u ((s0) (s1 (c0))))
+(mls true) (sensitivity s0) (sensitivity s1) (sensitivityorder (s0 s1))
+(category c0) (category c1) (categoryorder (c0 c1)) (sensitivitycategory s1 (c0 c1))
+(boolean on false)
+(allow a_t b_t (mach_port (send)))
+(allow some self (mach_port (move_send)))
+(typetransition a_t b_t mach_port a_t)
+"""
+"""The policy they are put into, at its end."""
+
+
+def test_what_is_refused_below_is_refused_for_its_own_sake() -> None:
+    assert refusal(WORKING) is None
+    assert sepol.compile_binary([("p.cil", compile_policy([("p.cil", WORKING)]).text)])
+
+
+@pytest.mark.parametrize("statement", STRICTER)
+def test_refused_by_us_alone(statement: str) -> None:
+    error = refusal(f"{WORKING}{statement}\n")
+    assert error is not None
+    assert error.line == WORKING.count("\n") + 1
+
+
+@pytest.mark.parametrize("statement", [*REFUSED, *REFUSED_ELSEWHERE])
+def test_refused(statement: str, tally: Counter[str]) -> None:
+    text = f"{WORKING}{statement}\n"
+    error = refusal(text)
+    assert error is not None, "we take it"
+    with pytest.raises(PolicyError) as caught:
+        sepol.compile_binary([("p.cil", text + base_of(WORKING))])
+    lines = lines_of(str(caught.value))
+    same = error.line in lines or not lines or statement in REFUSED_ELSEWHERE
+    assert same, (error, caught.value)
+    tally["refused by both"] += 1
 
 
 @needs_secilc
