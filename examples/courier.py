@@ -67,13 +67,13 @@ def deliver(printd: Task, courier: Task, editor: Task) -> None:
     if not attempt("printd hands the parcel over", hand_over):
         print(f"  printd still has the box: {waiting(box)}")
         return
-    message = bag.receive()
+    message = bag.receive(timeout=0)
     print(f"  courier has it, with {bytes(message.memory[0]).decode()};"
           f" rights destroyed: {message.denied} of {len(message.rights)}")  # fmt: skip
     use(message)
     passed = [KINDS[type(right)][2](right) if right else None for right in message.rights]
     attempt("courier delivers", partial(to_editor.send, b"parcel", rights=passed))
-    use(desk.receive())
+    use(desk.receive(timeout=0))
     print(f"  printd got: {waiting(jobs)}")
 
 

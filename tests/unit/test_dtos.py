@@ -8,13 +8,15 @@ and say what becomes of the story, down to the names in the audit record.
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from pympi import AccessDenied, Kernel, Message
+from pympi import AccessDenied, InvalidRight, Kernel, Message, TimedOut
 from pympi.audit import AuditRecord
 from pympi.enums import Notification, PortType
 from pympi.policy import TypeEnforcement
@@ -590,3 +592,39 @@ def test_carrying_is_of_the_message_and_giving_of_each_right() -> None:
             "MACH_SEND_INVALID_RIGHT", "make_send",
         )  # fmt: skip
         assert kernel.stats()["messages_queued"] == 0
+
+
+# ---- the examples ----
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+STORIES = {
+    "courier": ("deliver", ("printd", "courier", "editor")),
+    "proxy": ("print_a_page", ("editor", "proxy", "printd")),
+}
+"""Of each example: the function that is the story, and the tasks it is about."""
+READS_ITS_OWN_BOX = Missing("printd_t", "self", "recv")
+"""The one permission that is needed only where the parcel may not be handed over."""
+
+
+def told(example: str, policy: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what an example prints under a policy, up to where it can go no further."""
+    story, names = STORIES[example]
+    tell = runpy.run_path(str(EXAMPLES / f"{example}.py"))[story]
+    with kernel_under(policy) as kernel:
+        tasks = [kernel.create_task(name, label(f"{name}_t")) for name in names]
+        try:
+            tell(*tasks)
+        except (AccessDenied, InvalidRight, TimedOut, AssertionError) as error:
+            print(type(error).__name__)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("example", STORIES)
+def test_the_policies_of_the_examples_are_least(
+    example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = (EXAMPLES / f"{example}.cil").read_text()
+    whole = told(example, policy, capsys)
+    assert len(permissions(policy)) > 15
+    for one in set(permissions(policy)) - {READS_ITS_OWN_BOX}:
+        assert told(example, without(policy, one), capsys) != whole, one
