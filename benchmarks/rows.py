@@ -54,4 +54,13 @@ ROWS = [
     Row("9s", "bound_simpy", BOUND, "SimPy Store", 0.10, 0.05),
     Row("10d", "te_decide", "a decision of te, 10,000 rules", "of a module without opinion"),
     Row("10m", "te_miss", "a miss through te, 10,000 rules", "through a module without opinion"),
+    Row(
+        "11",
+        "te_miss_libsepol",
+        "a miss through te, 10,000 rules",
+        "libsepol compute_av, same policy, in C",
+        3,
+        1,
+    ),
+    Row("11d", "te_decide_libsepol", "a decision of te, 10,000 rules", "the same"),
 ]

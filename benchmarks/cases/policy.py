@@ -102,4 +102,28 @@ def misses() -> Pair:
     return Pair(subject, missing(Stub(), "stub")[0], notes=notes)
 
 
-CASES: dict[str, Callable[[], Pair]] = {"te_decide": decisions, "te_miss": misses}
+def beside_libsepol() -> Timed:
+    """Return libsepol's decisions about the same pairs, in C."""
+    from benchmarks.peers.libsepol import compute_av
+
+    return compute_av(enforcement().database.text, pairs(contexts()), "mach_port")
+
+
+def misses_libsepol() -> Pair:
+    """Return misses decided by `te`, beside libsepol's decisions."""
+    baseline = beside_libsepol()
+    subject, notes = missing(enforcement(), "te")
+    return Pair(subject, baseline, notes=notes)
+
+
+def decisions_libsepol() -> Pair:
+    """Return the decisions of `te`, beside libsepol's."""
+    return Pair(module(enforcement()), beside_libsepol())
+
+
+CASES: dict[str, Callable[[], Pair]] = {
+    "te_decide": decisions,
+    "te_miss": misses,
+    "te_decide_libsepol": decisions_libsepol,
+    "te_miss_libsepol": misses_libsepol,
+}
