@@ -41,7 +41,7 @@ demo: .venv/.built ## make .venv, build, install, and run the main job: replay a
 test: .venv/.tools ## the same, then all tests
 	.venv/bin/python -m pytest
 
-build: .venv/.built ## make .venv, build the core, install pympi there for editing
+build: .venv/.built ## make .venv, build the core (and libsepol's binding, if there), install for editing
 
 test-c: .venv/.tools ## the C programs in tests/c, under ASan, UBSan and (threads/) TSan
 	.venv/bin/python -m pytest tests/c
@@ -85,11 +85,11 @@ bench-peers: .venv/.tools
 
 wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where no compiler is
 	rm -rf dist
-	.venv/bin/python -m build --outdir dist
+	PYMPI_SEPOL=0 .venv/bin/python -m build --outdir dist
 	.venv/bin/python tools/check_wheel.py dist/*.whl
 
 clean: ## remove all that make has made, except figures in benchmarks/results
-	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi-demo
+	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi/_sepol*.so pympi-demo
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
