@@ -3,39 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..enums import Notification
 from ..message import Message
 from ..port import ReceiveRight, SendOnceRight, SendRight
 from .codes import MIG_REPLY_MISMATCH, MIG_SERVER_DIED, MIG_TYPE_ERROR, MigError
-from .routine import Argument, Routine
-from .types import LayoutError, Packet, Parcel, Scalar
+from .routine import RETCODE, Routine, reply_id, write
+from .types import LayoutError, Packet, Parcel
 
 if TYPE_CHECKING:
     from .interface import Interface
 
-__all__ = ["Client", "Method", "TypedMethod", "reply_id"]
+__all__ = ["Client", "Method", "TypedMethod"]
 
-RETCODE = Scalar("kern_return_t", "i")
 _ERROR_SIZE = 12  # of mig_reply_error_t less its header: NDR record and RetCode
 _MS = 1000
-
-
-def reply_id(msgh_id: int) -> int:
-    """Return the number of the answer to a request: 100 more, in 32 bits."""
-    return (msgh_id + 100 + (1 << 31)) % (1 << 32) - (1 << 31)
-
-
-def write(routine: Routine, packet: Packet, arguments: Sequence[Argument], values: Any) -> None:
-    """Add values to a message; errors name routine and argument."""
-    for argument, value in zip(arguments, values, strict=True):
-        try:
-            argument.type.put(packet, value)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{routine.name}, {argument.name}: {error}") from None
 
 
 class Method:

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..message import Message
 from .text import parse_type
-from .types import Port, Scalar, String, Type
+from .types import Packet, Port, Scalar, String, Type
 
-__all__ = ["KINDS", "Argument", "Kind", "Routine"]
+__all__ = ["KINDS", "RETCODE", "Argument", "Kind", "Routine", "reply_id", "write"]
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -227,3 +227,23 @@ class Routine:
         what = "simpleroutine" if self.simple else "Routine"
         words = "; ".join(map(str, self.arguments or ())) if self.typed else "..."
         return f"<{what} {self.name}{' checkaccess' if self.protected else ''}({words})>"
+
+
+# ---- what both ends do ----
+
+RETCODE = Scalar("kern_return_t", "i")
+
+
+def reply_id(msgh_id: int) -> int:
+    """Return the number of the answer to a request: 100 more, in 32 bits."""
+    return (msgh_id + 100 + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def write(routine: Routine, packet: Packet, arguments: Sequence[Argument], values: Any) -> None:
+    """Add values to a message; errors name routine and argument."""
+    for argument, value in zip(arguments, values, strict=True):
+        try:
+            argument.type.put(packet, value)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{routine.name}, {argument.name}: {error}") from None

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MachError
 from ..message import Message
-from .client import RETCODE, reply_id, write
 from .codes import KERN_FAILURE, KERN_NO_ACCESS, MIG_BAD_ARGUMENTS, MIG_BAD_ID, MIG_NO_REPLY
-from .routine import Routine
+from .routine import RETCODE, Routine, reply_id, write
 from .types import LayoutError, Packet, Parcel
 
 if TYPE_CHECKING:
