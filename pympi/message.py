@@ -85,7 +85,8 @@ class Message(RECEIVED):  # type: ignore[misc]
         size (int): of the body, bytes.
         access (int): what the sender may do here: the vector of the method's class if the port has
             an interface, else of mach_port (Mach's AV trailer, as SEDarwin used it).
-        method (int): 1; 0 if the sender may not call this method, and a permissive policy let it.
+        method (int): 1 if the sender may call this method, or there was no policy to ask; 0 if a
+            permissive policy let it pass, or the port served no interface that has the method.
         transfer (int): the number this message has in the audit trail, at both ends.
         denied (int): how many rights access control kept from the receiver.
         context (int): of the port.

@@ -113,6 +113,9 @@ void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer,
 /* Appends a record beside any check: guard violations, dropped references, circular messages. */
 void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result);
 
+/* No module decides: everything is allowed. */
+static inline bool mac_unchecked(const struct mac *mac) { return !(mac->policy & PM_POLICY_LOADED); }
+
 static inline bool hint_fresh(const struct mac *mac, const struct hint *hint, uint32_t ssid, uint32_t tsid) {
     return hint->stamp == mac->stamp && hint->ssid == ssid && hint->tsid == tsid;
 }

@@ -121,16 +121,21 @@ int call_check_port(struct call *call, const struct port *port, uint32_t permiss
 const struct relabelling port_relabelling = {PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelfrom, PM_MACH_PORT__relabelto};
 const struct relabelling task_relabelling = {PM_CLASS_MACH_TASK, PM_MACH_TASK__relabelfrom, PM_MACH_TASK__relabelto};
 
+int call_ask_relabel(struct call *call, uint32_t tclass, uint32_t old_sid, uint32_t new_sid) {
+    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return 0;
+    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = old_sid, .label = new_sid,
+                                .tclass = tclass};
+    const struct pm_query *answer = mac_ask(&call->mac, &question);
+    return answer ? call_answer(answer) : CALL_MISS;
+}
+
 int call_check_relabel(struct call *call, const struct relabelling *kind, uint32_t old_sid, uint32_t new_sid) {
     int from = call_check(call, old_sid, kind->tclass, kind->from, KERN_NO_ACCESS);
     if (from && from != CALL_MISS) return from;
     int to = call_check(call, new_sid, kind->tclass, kind->to, KERN_NO_ACCESS);
     if (to && to != CALL_MISS) return to;
-    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return from ? from : to;
-    struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = old_sid, .label = new_sid,
-                                .tclass = kind->tclass};
-    const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return !answer || from || to ? CALL_MISS : call_answer(answer);
+    int asked = call_ask_relabel(call, kind->tclass, old_sid, new_sid);
+    return from ? from : to ? to : asked;
 }
 
 int call_ready(struct call *call) {

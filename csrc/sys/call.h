@@ -51,6 +51,8 @@ static inline int call_answer(const struct pm_query *answer) {
 /* What gives an object of a class another label, and the bits of its permissions for that. */
 struct relabelling { uint32_t tclass, from, to; };
 extern const struct relabelling port_relabelling, task_relabelling;
+/* For attempts: what modules say of a change of label beside the permissions: 0, their code, CALL_MISS. */
+int call_ask_relabel(struct call *call, uint32_t tclass, uint32_t old_sid, uint32_t new_sid);
 /* For attempts: the object's label may change so: relabelfrom, relabelto, and what modules say beside. KERN_NO_ACCESS; CALL_MISS. */
 int call_check_relabel(struct call *call, const struct relabelling *kind, uint32_t old_sid, uint32_t new_sid);
 /* For attempts: the point of no return is near; 0, PM_AUDIT_FULL, or KERN_RESOURCE_SHORTAGE. */

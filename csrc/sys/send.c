@@ -140,7 +140,8 @@ static int verdict_code(enum mac_verdict verdict, int refusal) {
     return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : refusal;
 }
 
-/* The sender's vector travels with the message: of the method's class, or of the port's. */
+/* The sender's vector travels with the message: of the method's class, or of the port's. With it goes the verdict, which says
+ * yes only about a method that was asked about, or where there is no policy to ask: a server that trusts it fails closed. */
 static int check_method(struct send *send) {
     struct call *call = &send->call;
     struct port *port = send->dest_port;
@@ -157,7 +158,7 @@ static int check_method(struct send *send) {
         verdict = mac_check(&call->mac, port->sid, method.tclass, method.permission, &call->site);
     }
     send->kmsg->access = mac_vector(&call->mac, port->sid, method.tclass, &vector) ? vector.allowed : 0;
-    if ((send->kmsg->access & method.permission) == method.permission) send->kmsg->flags |= KMSG_METHOD;
+    if (mac_unchecked(&call->kernel->mac) || (known && send->kmsg->access & method.permission)) send->kmsg->flags |= KMSG_METHOD;
     return verdict_code(verdict, MACH_SEND_MSG_FILTERED);
 }
 

@@ -62,14 +62,14 @@ static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *k
 }
 
 static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
-                             int32_t msgh_id, uint32_t access) {
+                             int32_t msgh_id, uint32_t access, bool method) {
     kmsg->next = NULL;
     kmsg->reply = NULL;
     kmsg->cargo = NULL;
     kmsg->voucher = 0;
     kmsg->dest_type = MACH_MSG_TYPE_PORT_SEND;
     kmsg->reply_type = 0;
-    kmsg->flags = KMSG_METHOD;
+    kmsg->flags = method ? KMSG_METHOD : 0;
     kmsg->dest = port;
     kmsg->body = kmsg->inside;
     kmsg->sender = space;
@@ -96,7 +96,7 @@ static inline bool fast_post(struct pm_task *task, struct entry *entry, const vo
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_SEND);
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_COPY_SEND);
     }
-    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access);
+    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access, mac_unchecked(&kernel->mac));
     fast_copy(kmsg->inside, body, size);
     fast_queue(&kernel->ipc, port, kmsg);
     if (recorded) fast_record(kernel, &task->space, entry, kmsg, false);

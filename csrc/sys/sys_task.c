@@ -67,27 +67,35 @@ static int make_task(struct create_call *args, struct pm_kernel *kernel, struct 
     return 0;
 }
 
-static int child_label(struct create_call *args, uint32_t *sid) {
-    struct call *call = &args->call;
+/* The label that the policy has for a child. */
+static int policy_label(struct call *call, uint32_t *sid) {
     struct pm_kernel *kernel = call->kernel;
-    *sid = args->sid ? args->sid : call->caller->space.sid;
-    if (!args->sid && kernel->mac.policy & PM_POLICY_LABELS_TASKS) {
-        struct pm_query question = {.kind = PM_QUERY_LABEL_TASK, .ssid = call->mac.sid, .tsid = call->mac.sid,
-                                    .tclass = PM_CLASS_MACH_TASK};
-        const struct pm_query *answer = mac_ask(&call->mac, &question);
-        if (!answer) return CALL_MISS;
-        if (!answer->label && answer->code) return KERN_NO_ACCESS;
-        if (answer->label) *sid = answer->label;
-    }
-    return sids_alive(&kernel->sids, *sid) ? 0 : KERN_INVALID_ARGUMENT;
+    *sid = call->caller->space.sid;
+    if (!(kernel->mac.policy & PM_POLICY_LABELS_TASKS)) return 0;
+    struct pm_query question = {.kind = PM_QUERY_LABEL_TASK, .ssid = call->mac.sid, .tsid = call->mac.sid,
+                                .tclass = PM_CLASS_MACH_TASK};
+    const struct pm_query *answer = mac_ask(&call->mac, &question);
+    if (!answer) return CALL_MISS;
+    if (!answer->label && answer->code) return KERN_NO_ACCESS;
+    if (answer->label) *sid = answer->label;
+    return 0;
+}
+
+/* Another label than the policy's is a change of it at birth: beside `create` on the label itself, modules are asked. */
+static int check_create(struct call *call, uint32_t given, uint32_t sid) {
+    if (!sids_alive(&call->kernel->sids, sid)) return KERN_INVALID_ARGUMENT;
+    int code = call_check(call, sid, PM_CLASS_MACH_TASK, PM_MACH_TASK__create, KERN_NO_ACCESS);
+    return code || sid == given ? code : call_ask_relabel(call, PM_CLASS_MACH_TASK, given, sid);
 }
 
 static int attempt_create(struct call *call) {
     struct create_call *args = (struct create_call *)call;
-    uint32_t sid;
+    uint32_t given, sid;
     int code = call_enter(call, 0);
-    if (!code) code = child_label(args, &sid);
-    if (!code) code = call_check(call, sid, PM_CLASS_MACH_TASK, PM_MACH_TASK__create, KERN_NO_ACCESS);
+    if (!code) code = policy_label(call, &given);
+    if (code) return code;
+    sid = args->sid ? args->sid : given;
+    code = check_create(call, given, sid);
     if (!code) code = call_ready(call);
     return code ? code : make_task(args, call->kernel, call->caller, sid);
 }

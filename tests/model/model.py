@@ -299,6 +299,7 @@ class Kmsg:
     sender: str | None = None  # label at the time of sending; None for the kernel
     audit_token: tuple[int, ...] = (0,) * 8
     security_token: tuple[int, int] = KERNEL_TOKEN
+    method: bool = False  # it is one that was asked about, or there was no policy to ask
 
     def size(self, option: int) -> int:
         """msgh_size for a receiver with this option."""
@@ -1673,6 +1674,7 @@ class Model:
         complex_ = bool(wire.bits & m.BITS_COMPLEX)
         kmsg = Kmsg(dest, reply, wire.id, voucher, items, wire.data, complex_, task.label)
         kmsg.audit_token, kmsg.security_token = task.audit_token, task.security_token
+        kmsg.method = not self.checked or (isinstance(dest.port, Port) and dest.port.serves)
         return kmsg
 
     def build_item(
@@ -1859,7 +1861,7 @@ class Model:
         whole = struct.pack("<III", 0, size, seqno)
         whole += struct.pack("<2I", *kmsg.security_token)
         whole += struct.pack("<8I", *kmsg.audit_token)
-        whole += struct.pack("<QII", 0 if port.strict else port.context, kmsg.sender is not None, 0)
+        whole += struct.pack("<QII", 0 if port.strict else port.context, kmsg.method, 0)
         return whole[:size]
 
     # ---- memory ---------------------------------------------------------------------------------

@@ -128,9 +128,11 @@ def test_who_waits_for_room_is_judged_again(
 def test_interfaces_come_and_go(right: SendRight, port: ReceiveRight) -> None:
     port.serve(None)
     right.send(b"", 401)
-    assert port.receive().method == 1
+    assert port.receive().method == 0, "nobody was asked about a method"
     port.serve(NAMES)
     refused(right, 401)
+    right.send(b"", 400)
+    assert port.receive().method == 1
     port.serve(Interface("other", 401, ["anything"]))
     refused(right, 401)
 

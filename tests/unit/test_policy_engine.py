@@ -192,6 +192,7 @@ def test_a_label_that_is_chosen_at_birth_is_a_relabelling() -> None:
             lambda: task.allocate_port("fixed/b"),
             lambda: port.relabel("fixed/b"),
             lambda: task.relabel("fixed/b"),
+            lambda: kernel.create_task("child", "fixed/b", parent=task),
         ):
             with pytest.raises(MachError) as caught:
                 change()
@@ -202,9 +203,10 @@ def test_a_label_that_is_chosen_at_birth_is_a_relabelling() -> None:
             "fixed/a",
         )
         asked = kernel.policies["fixed"].asked  # type: ignore[attr-defined]
-        tclasses = ["mach_port", "mach_port", "mach_task"]
+        tclasses = ["mach_port", "mach_port", "mach_task", "mach_task"]
         assert asked == [("a", "a", "b", tclass) for tclass in tclasses]
         assert task.allocate_port("fixed/a").label == "fixed/a", "that is no change"
+        assert kernel.create_task("child", "fixed/a", parent=task).label == "fixed/a"
 
 
 class Children(PolicyModule):
