@@ -26,11 +26,19 @@ VERBS = (
 )
 
 
-@click.group()
+class _Verbs(click.Group):
+    """The verbs, each imported when it is asked for: a help screen of `pympi` needs none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [verb for verb in VERBS if find_spec(f"{__name__}.{verb}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Verbs)
 def policy() -> None:
     """Write policies, ask them, and learn them from recordings."""
-
-
-for _verb in VERBS:
-    if find_spec(f"{__name__}.{_verb}"):
-        policy.add_command(getattr(import_module(f"{__name__}.{_verb}"), _verb))

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Compiled policies, kept: a large one is compiled once, and read back after that.
+
+A file of the cache is named after the SHA-256 of the policy's sources and of what compiled them. It
+holds JSON and columns of numbers, nothing that runs when it is read. The directory is the user's
+alone (mode 0700); one that others could write to is not used. What cannot be read, or is damaged,
+counts as absent: a cache never fails, and never decides.
+
+    PYMPI_CACHE       a directory for it, or "off"
+    XDG_CACHE_HOME    else: its subdirectory pympi; else ~/.cache/pympi
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import os
+import stat
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..._version import __version__
+from ..cil import compile_policy, read_files
+from ..cil.policydb import (
+    Category,
+    Comparison,
+    Condition,
+    Constraint,
+    Context,
+    Expression,
+    ExtendedRule,
+    Level,
+    Operand,
+    Origin,
+    PolicyClass,
+    PolicyDatabase,
+    Range,
+    Role,
+    Rule,
+    RuleKind,
+    Sensitivity,
+    TypeDatum,
+    TypeRule,
+    User,
+)
+
+__all__ = ["KEPT", "SMALLEST", "cache_directory", "compiled", "pack", "unpack"]
+
+SMALLEST = 1 << 18
+"""Bytes of source from which on a policy is kept: smaller ones compile in no time."""
+
+KEPT = 8
+"""How many policies are kept; the oldest goes."""
+
+_MARK = b"pympi compiled policy 1\n"
+_DIGEST = hashlib.sha256().digest_size
+
+
+def compiled(paths: Sequence[str | os.PathLike[str]]) -> PolicyDatabase:
+    """Return the policy in files, compiled now or before.
+
+    Raises:
+        PolicyError: as `pympi.policy.cil.compile_policy` and `read_files`.
+    """
+    sources = read_files(paths)
+    directory = cache_directory()
+    if directory is None or sum(len(text) for _, text in sources) < SMALLEST:
+        return compile_policy(sources)
+    path = directory / _key(sources)
+    with _no_collection():
+        found = _read(path, sources)
+        if found is None:
+            found = compile_policy(sources)
+            _write(path, pack(found, sources))
+    return found
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Do without the collector of cycles: it would look through all the rules, and find none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def cache_directory() -> Path | None:
+    """Return the directory of the cache, made if need be; None if there is none to be trusted."""
+    chosen = os.environ.get("PYMPI_CACHE", "")
+    if chosen == "off":
+        return None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    directory = Path(chosen) if chosen else Path(base or Path("~/.cache").expanduser()) / "pympi"
+    if not directory.is_absolute():
+        return None
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory if _private(os.lstat(directory), stat.S_ISDIR) else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def _private(status: os.stat_result, kind: Callable[[int], bool]) -> bool:
+    """Tell whether something is of a kind, the user's own, and nobody else's to change."""
+    return kind(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def _key(sources: Iterable[tuple[str, str]]) -> str:
+    digest = hashlib.sha256(f"{_MARK!r} {__version__} {sys.byteorder} {_compiler()}".encode())
+    for name, text in sources:
+        for part in (name.encode("utf-8", "surrogateescape"), text.encode()):
+            digest.update(len(part).to_bytes(8, "little") + part)
+    return f"{digest.hexdigest()}.policy"
+
+
+def _compiler() -> str:
+    """Return what tells one state of the compiler's files from another: for who works on it."""
+    package = Path(__file__).parents[1] / "cil"
+    files = sorted(path for path in package.glob("*.py"))
+    return " ".join(
+        f"{each.name}:{each.stat().st_size}:{each.stat().st_mtime_ns}" for each in files
+    )
+
+
+def _read(path: Path, sources: Sequence[tuple[str, str]]) -> PolicyDatabase | None:
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(number, "rb") as file:  # noqa: PTH123  opened above, without following links
+        if not _private(os.fstat(number), stat.S_ISREG):
+            return None
+        data = file.read()
+    body = data[:-_DIGEST]
+    if not data.startswith(_MARK) or hashlib.sha256(body).digest() != data[-_DIGEST:]:
+        return None
+    try:
+        return unpack(body, sources)
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Put a file in place whole, or not at all; and take away the oldest beyond `KEPT`."""
+    with contextlib.suppress(OSError):
+        number, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(body + hashlib.sha256(body).digest())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        kept = sorted(path.parent.glob("*.policy"), key=lambda each: each.stat().st_mtime)
+        for old in kept[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+
+# ---- a database as bytes ----
+
+_KINDS = tuple(RuleKind)
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+_TABLES: dict[str, type] = {
+    "types": TypeDatum, "classes": PolicyClass, "roles": Role, "users": User,
+    "sensitivities": Sensitivity, "categories": Category,
+}  # fmt: skip
+_COLUMNS: dict[str, tuple[Any, int]] = {"rules": (Rule, 8), "neverallows": (Rule, 8),
+                                        "type_rules": (TypeRule, 8)}  # fmt: skip
+_PLAIN = ("files", "type_count", "booleans", "handle_unknown", "mls")
+_SETS = frozenset(["members", "types", "roles", "categories"])
+"""Fields of tables that are sets: numbers of thousands of bits, which JSON has in hexadecimal"""
+
+
+def pack(db: PolicyDatabase, sources: Sequence[tuple[str, str]]) -> bytes:
+    """Return a database as bytes. The text of its sources is not in them."""
+    head = {name: getattr(db, name) for name in _PLAIN}
+    head["booleans"] = dict(db.booleans)
+    head["permissive"] = hex(db.permissive)
+    head["text"] = _rest(db.text, sources)
+    head["initial_sids"] = {name: _packed(context) for name, context in db.initial_sids.items()}
+    for name in _TABLES:
+        head[name] = [[_packed(getattr(row, f.name), f.name) for f in fields(row)]
+                      for row in getattr(db, name)]  # fmt: skip
+    head["extended_rules"] = [list(rule[1:]) for rule in db.extended_rules]
+    head["constraints"] = [
+        [*rule[:2], _packed(rule.expression), *rule[3:]] for rule in db.constraints
+    ]
+    head["conditions"] = [[_packed(rule.expression), *rule[1:]] for rule in db.conditions]
+    head["columns"] = {name: len(getattr(db, name)) for name in _COLUMNS}
+    text = json.dumps(head, separators=(",", ":")).encode()
+    parts = [_MARK, len(text).to_bytes(8, "little"), text]
+    for name in _COLUMNS:
+        parts += [column.tobytes() for column in _columns(getattr(db, name))]
+    return b"".join(parts)
+
+
+def _columns(rules: Sequence[Any]) -> list[array[int]]:
+    columns = list(zip(*rules, strict=True))
+    if columns:
+        columns[0] = tuple(map(_KIND_NUMBERS.__getitem__, columns[0]))
+    return [array("q", column) for column in columns]
+
+
+def unpack(data: bytes, sources: Sequence[tuple[str, str]]) -> PolicyDatabase:
+    """Return the database that `pack` made bytes of.
+
+    Raises:
+        ValueError, KeyError, IndexError, TypeError: the bytes are no such thing.
+    """
+    at = len(_MARK) + 8
+    end = at + int.from_bytes(data[len(_MARK) : at], "little")
+    head = json.loads(data[at:end])
+    view, at = memoryview(data), end
+    made: dict[str, Any] = {name: head[name] for name in _PLAIN}
+    made["files"] = tuple(head["files"])
+    made["permissive"] = int(head["permissive"], 16)
+    made["text"] = _joined(sources) + head["text"]
+    made["initial_sids"] = {
+        k: Context(v[0], v[1], v[2], _range(v[3])) for k, v in head["initial_sids"].items()
+    }
+    for name, kind in _TABLES.items():
+        made[name] = tuple(_row(kind, row) for row in head[name])
+    made["extended_rules"] = tuple(
+        ExtendedRule._make([RuleKind.ALLOWX, *row[:3], tuple(map(tuple, row[3])), *row[4:]])
+        for row in head["extended_rules"]
+    )
+    made["constraints"] = tuple(
+        Constraint._make([*row[:2], _expression(row[2]), *row[3:]]) for row in head["constraints"]
+    )
+    made["conditions"] = tuple(
+        Condition._make([_expression(row[0]), *row[1:]]) for row in head["conditions"]
+    )
+    for name, (kind, width) in _COLUMNS.items():
+        count = head["columns"][name]
+        made[name], at = _rules(kind, view[at:], count, width), at + 8 * width * count
+    if at != len(data):
+        raise ValueError("the columns do not end where the data does")
+    return PolicyDatabase(**made)
+
+
+def _rules(kind: Any, view: memoryview, count: int, width: int) -> tuple[Any, ...]:
+    columns: list[Iterable[Any]] = [
+        view[8 * count * n : 8 * count * (n + 1)].cast("q") for n in range(width)
+    ]
+    columns[0] = map(_KINDS.__getitem__, columns[0])
+    return tuple(map(kind._make, zip(*columns, strict=True)))
+
+
+def _joined(sources: Iterable[tuple[str, str]]) -> str:
+    """Return the sources as the compiler puts them together."""
+    return "\n".join(text.replace("\r\n", "\n") for _, text in sources)
+
+
+def _rest(text: str, sources: Iterable[tuple[str, str]]) -> str:
+    """Return what the base added to the sources."""
+    joined = _joined(sources)
+    if not text.startswith(joined):
+        raise ValueError("the policy's text does not begin with its sources")
+    return text[len(joined) :]
+
+
+def _packed(value: Any, name: str = "") -> Any:
+    """Return a value in what JSON has; sets in hexadecimal, a comparison as an object."""
+    if isinstance(value, Comparison):
+        right = value.right.what if isinstance(value.right, Operand) else value.right
+        sides = [value.left.what, hex(right) if isinstance(right, int) else right]
+        return {"compare": [value.operator, *sides, value.names]}
+    if isinstance(value, tuple):
+        parts = zip(value, getattr(value, "_fields", ("",) * len(value)), strict=True)
+        return [_packed(each, field) for each, field in parts]
+    return hex(value) if name in _SETS else value
+
+
+def _row(kind: type, row: list[Any]) -> Any:
+    made = {}
+    for field, value in zip(fields(kind), row, strict=True):
+        made[field.name] = _unpacked(field.name, value)
+    return kind(**made)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_SETS, lambda text: int(text, 16)),
+    **dict.fromkeys(("aliases", "permissions"), tuple),
+    "origin": lambda value: Origin(*value),
+    "level": lambda value: Level(value[0], int(value[1], 16)),
+    "range": lambda value: _range(value),
+}
+
+
+def _unpacked(name: str, value: Any) -> Any:
+    reader = _READERS.get(name)
+    return reader(value) if reader else value
+
+
+def _range(value: Any) -> Range:
+    low, high = (Level(each[0], int(each[1], 16)) for each in value)
+    return Range(low, high)
+
+
+def _expression(value: Any) -> Expression:
+    if isinstance(value, dict):
+        operator, left, right, names = value["compare"]
+        other = int(right, 16) if right.startswith("0x") else Operand(right)
+        return Comparison(operator, Operand(left), other, names)
+    return value if isinstance(value, str) else tuple(map(_expression, value))
