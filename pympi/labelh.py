@@ -136,10 +136,17 @@ class LabelHandles:
         handle = self._handles.get(Right(task, name).port_id)
         return None if handle is None else handle.sid
 
-    def label_of(self, task: Task, name: int) -> int:
-        """Return the SID that a name gives: the stored label of a handle, else a port's label."""
+    def label_of(self, task: Task, name: int, caller: Task | None = None) -> int:
+        """Return the SID that a name gives: the stored label of a handle, else a port's label.
+
+        Raises:
+            AccessDenied: KERN_NO_ACCESS: the handle may not be read.
+        """
         stored = self.stored(task, name)
-        return Right(task, name).sid if stored is None else stored
+        if stored is None:
+            return Right(task, name).sid
+        self.may_read(caller or task, task, name)
+        return stored
 
     def may_read(self, reader: Task, task: Task, name: int) -> None:
         """Ask whether a handle may be read: get_attributes of its access label.

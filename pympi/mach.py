@@ -541,19 +541,24 @@ def mac_check_named_access(
 
 
 def mac_check_name_port_access(
-    task: Task, subject: str, port: int, tclass: str, permission: str
-) -> None:
-    """As `mac_check_named_access`; the object is a port or a label handle (4806)."""
-    target = LabelHandles.of(task.kernel).label_of(task, port)
+    task: Task, subject: str, port: int, tclass: str, permission: str, *,
+    caller: Task | None = None,
+) -> None:  # fmt: skip
+    """As `mac_check_named_access`; the object is a port or a label handle (4806).
+
+    A handle has to be one that the caller may read (get_attributes of its access label).
+    """
+    target = LabelHandles.of(task.kernel).label_of(task, port, caller)
     labelh.judge(task.kernel, labelh.argument(subject), target, tclass, permission)
 
 
 def mac_check_port_access(
-    task: Task, subject: int, port: int, tclass: str, permission: str
-) -> None:
-    """As `mac_check_named_access`; subject and object are ports or label handles (4807)."""
+    task: Task, subject: int, port: int, tclass: str, permission: str, *,
+    caller: Task | None = None,
+) -> None:  # fmt: skip
+    """As `mac_check_name_port_access`; subject and object are ports or label handles (4807)."""
     handles = LabelHandles.of(task.kernel)
-    source, target = handles.label_of(task, subject), handles.label_of(task, port)
+    source, target = (handles.label_of(task, name, caller) for name in (subject, port))
     labelh.judge(task.kernel, source, target, tclass, permission)
 
 
@@ -573,10 +578,11 @@ def mac_request_label(
 
     What `subject` makes for `port`; both are ports or label handles. For class mach_task the
     modules' `label_new_task` is asked, else `label_new_port`; what none of them says is taken from
-    the label of `port`. KERN_INVALID_ARGUMENT for a class there is not.
+    the label of `port`. KERN_INVALID_ARGUMENT for a class there is not; KERN_NO_ACCESS for a handle
+    that the caller may not read.
     """
     handles = LabelHandles.of(task.kernel)
-    source, target = handles.label_of(task, subject), handles.label_of(task, port)
+    source, target = (handles.label_of(task, name, caller) for name in (subject, port))
     try:
         label = task.kernel.policies.new_label(source, target, labelh.argument(tclass))
     except ValueError as error:

@@ -49,13 +49,22 @@ def enroll(enforcer: Enforcer) -> None:
 
 
 def announce(modules: Iterable[PolicyModule]) -> None:
-    """Tell whoever has one of these modules in force, each once, that its answers changed."""
+    """Tell whoever has one of these modules in force, each once, that its answers changed.
+
+    All are told, whatever one of them raises; the first such error is raised at the end.
+    """
     changed = list(modules)
     with _enforcers_lock:
         enforcers = list(_enforcers)
+    errors = []
     for enforcer in enforcers:
-        if any(enforcer.has(module) for module in changed):
-            enforcer.renew()
+        try:
+            if any(enforcer.has(module) for module in changed):
+                enforcer.renew()
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 @dataclass(frozen=True, slots=True)

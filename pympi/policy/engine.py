@@ -218,8 +218,10 @@ class Policies:
                 module.reload()
                 reloaded.append(module)
         finally:
-            self.renew()
-            announce(reloaded)
+            try:
+                self.renew()
+            finally:
+                announce(reloaded)
 
     def has(self, module: PolicyModule) -> bool:
         """Tell whether a module is in force here, or on trial as a shadow."""

@@ -27,7 +27,7 @@ from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import PolicyError
 from .base import Decision, PolicyModule
 from .cil import Budget, compile_policy, read_files
-from .cil.contexts import fault, format_context, nearest, parse_context
+from .cil.contexts import fault, format_context, lasting_text, nearest, parse_context
 from .cil.evaluate import (
     AccessVectors,
     Evaluator,
@@ -253,7 +253,7 @@ class TypeEnforcement(PolicyModule):
             ValueError: it is no valid context of this policy; the message says why.
         """
         db = self._state.db
-        return format_context(db, parse_context(db, text))
+        return lasting_text(db, text)
 
     # ---- decisions ----
 
@@ -279,7 +279,7 @@ class TypeEnforcement(PolicyModule):
         for kind in _NEW:
             made = _new(state, kind, subject, related, tclass)
             if made is not None:
-                return format_context(state.db, made)
+                return format_context(state.db, made, lasting=True)
         return None
 
     def label_new_task(self, parent: Any) -> str | None:
@@ -332,6 +332,7 @@ class TypeEnforcement(PolicyModule):
             db = compile_policy(read_files(self._paths), budget=self._budget)
             with self._lock:
                 self._state = self._make(db)
+            self.changed()
 
     # ---- explanations ----
 
@@ -416,7 +417,7 @@ def _new(
 
 
 def _valid(db: PolicyDatabase, context: Context) -> str:
-    text = format_context(db, context)
+    text = format_context(db, context, lasting=True)
     wrong = fault(db, context)
     if wrong:
         raise ValueError(f"the new label {text} is not valid: {wrong}")

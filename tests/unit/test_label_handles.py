@@ -329,6 +329,27 @@ def test_the_access_label_says_who_may_read_a_handle(scene: Scene) -> None:
     assert mach.mach_get_label_text(scene.other, there.name) == "p/secret"
 
 
+def test_nothing_else_tells_of_a_handle_that_may_not_be_read(scene: Scene) -> None:
+    name = mach.mac_label_new(scene.task, "p/secret")
+    mach.mach_set_port_label(scene.task, name, "p/closed")
+    there = scene.task.receive_right(name).make_send(scene.other).name
+    scene.policy.refuse("mach_port", "get_attributes", "closed")
+    own = scene.other.allocate_port().name
+    names = scene.other.names()
+    calls: list[Callable[[], object]] = [
+        lambda: mach.mac_request_label(scene.other, there, there, "mach_task"),
+        lambda: mach.mac_request_label(scene.other, own, there, "mach_port"),
+        lambda: mach.mac_check_name_port_access(scene.other, "p/o", there, "mach_port", "send"),
+        lambda: mach.mac_check_port_access(scene.other, there, own, "mach_port", "send"),
+        lambda: mach.mac_check_port_access(scene.other, own, there, "mach_port", "send"),
+    ]
+    for call in calls:
+        with pytest.raises(AccessDenied) as caught:
+            call()
+        assert (caught.value.name, caught.value.permission) == ("KERN_NO_ACCESS", "get_attributes")
+    assert scene.other.names() == names
+
+
 def test_reading_a_concealed_handle() -> None:
     policy = Refuses()
     with Kernel(policies=[policy], conceal_denials=True) as kernel:

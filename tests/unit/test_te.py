@@ -664,3 +664,49 @@ def test_two_modules_of_one_database_share_it() -> None:
     one.set_booleans(night_work=True)
     assert one.decide(EDITOR, PRINTER, PORT).allowed == PORT.mask("send")
     assert other.decide(EDITOR, PRINTER, PORT).allowed == 0
+
+
+# ---- a policy that comes later ----
+
+ORDERED = """
+    (mls true)(sensitivity s0)(sensitivityorder (s0))
+    (category c0)(category c1)(category c2)(category c3)(category c9)(category red)(category blue)
+    (categoryorder ({order}))(sensitivitycategory s0 (all))
+    (user u)(role r)(userrole u r)(userlevel u (s0))(userrange u ((s0) (s0 (all))))
+    (type t)(roletype r t)(allow t t (mach_port (send)))
+    (mlsconstrain (mach_port (send)) (dom h1 h2))
+"""
+
+
+def test_another_order_of_categories_gives_no_label_another_meaning(tmp_path: Path) -> None:
+    path = tmp_path / "levels.cil"
+    path.write_text(ORDERED.format(order="c0 c1 c2 c3 c9 red blue"))
+    policy = TypeEnforcement.from_file(path)
+    counted, listed, c9 = (rf"te/u:r:t:s0:{c}" for c in (r"c0.c3", r"c9.blue", "c9"))
+    with Kernel(policies=[policy]) as kernel:
+        high = kernel.create_task("high", label=counted)
+        colours = kernel.create_task("colours", label=listed)
+        assert colours.label == r"te/u:r:t:s0:c9\,red\,blue"
+        low = kernel.create_task("low", label=c9)
+        assert not kernel.access(high, low, "mach_port", "send")
+        assert kernel.access(colours, low, "mach_port", "send")
+        path.write_text(ORDERED.format(order="c0 c9 c1 c2 c3 blue red"))
+        policy.reload()
+        assert not kernel.access(high, low, "mach_port", "send"), "c0.c3 would hold c9 now"
+        assert not kernel.access(high, high, "mach_port", "send"), "nobody knows what it means"
+        assert kernel.access(colours, low, "mach_port", "send")
+
+
+def test_reloading_a_policy_is_told_to_its_kernels(tmp_path: Path) -> None:
+    path = tmp_path / "policy.cil"
+    head = "(type a_t)(roletype system_r a_t)(userrole system_u system_r)"
+    path.write_text(head + "(allow a_t a_t (mach_port (make_send hold_send send copy_send)))")
+    policy = TypeEnforcement.from_file(path)
+    with Kernel(policies=[policy]) as kernel:
+        task = kernel.create_task("task", label="te/system_u:system_r:a_t")
+        right = task.allocate_port().make_send(task)
+        right.send(b"", timeout=0)
+        path.write_text(head)
+        policy.reload()
+        with pytest.raises(AccessDenied):
+            right.send(b"", timeout=0)

@@ -11,16 +11,18 @@ whose ends are the same as one level; names, never aliases.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 from .policydb import Context, Level, PolicyDatabase, Range, Role, TypeDatum, User
 
-__all__ = ["OBJECT_R", "fault", "format_context", "nearest", "parse_context"]
+__all__ = ["OBJECT_R", "fault", "format_context", "lasting_text", "nearest", "parse_context"]
 
 OBJECT_R = "object_r"
 """The role of objects: it goes with every type and user, at every level."""
 
 _LOWEST = Range(Level(0), Level(0))
+_NUMBERED = re.compile(r"(.*?)(0|[1-9][0-9]{0,5})")
 _MARK = ":"
 
 
@@ -47,11 +49,50 @@ def parse_context(db: PolicyDatabase, text: str) -> Context:
     return context
 
 
-def format_context(db: PolicyDatabase, context: Context) -> str:
-    """Return the one text of a context: `parse_context(db, format_context(db, c)) == c`."""
+def format_context(db: PolicyDatabase, context: Context, *, lasting: bool = False) -> str:
+    """Return the one text of a context: `parse_context(db, format_context(db, c)) == c`.
+
+    Args:
+        db: the policy.
+        context: of that policy.
+        lasting: as `lasting_text` has it, not as SELinux does.
+    """
     fields = (db.users[context.user], db.roles[context.role], db.types[context.type])
     names = [field.name for field in fields]
-    return _MARK.join([*names, _range_text(db, context.range)] if db.mls else names)
+    return _MARK.join([*names, _range_text(db, context.range, lasting)] if db.mls else names)
+
+
+def lasting_text(db: PolicyDatabase, text: str) -> str:
+    """Return the text of a context that no other order of categories gives another meaning.
+
+    A run of categories speaks of their order, which another policy may have otherwise. It is
+    written only where the names count up, as in c0.c3, and such a one is read only where it holds
+    just those.
+
+    Raises:
+        ValueError: as `parse_context`; or a run whose names count up holds others.
+    """
+    context = parse_context(db, text)
+    known = {category.name for category in db.categories}
+    for word in re.split("[:,-]", "".join(text.split(_MARK, 3)[3:])):
+        first, _, last = word.partition(".")
+        if {first, last} <= known and _counted(first, last) not in ([], _members(db, first, last)):
+            raise ValueError(f"categories {word!r} hold others in this policy: write them out")
+    return format_context(db, context, lasting=True)
+
+
+def _members(db: PolicyDatabase, first: str, last: str) -> list[str]:
+    """Return the names of a run, as the policy orders them."""
+    bits = _category_set(db, f"{first}.{last}")
+    return [category.name for bit, category in enumerate(db.categories) if bits >> bit & 1]
+
+
+def _counted(first: str, last: str) -> list[str]:
+    """Return c0 c1 c2 c3 for c0 and c3; nothing where the names do not count up."""
+    one, other = _NUMBERED.fullmatch(first), _NUMBERED.fullmatch(last)
+    if not one or not other or one[1] != other[1]:
+        return []
+    return [f"{one[1]}{number}" for number in range(int(one[2]), int(other[2]) + 1)]
 
 
 def fault(db: PolicyDatabase, context: Context) -> str:
@@ -172,23 +213,23 @@ def _category_set(db: PolicyDatabase, word: str) -> int:
     return (1 << high + 1) - (1 << low)
 
 
-def _range_text(db: PolicyDatabase, levels: Range) -> str:
-    return "-".join(_level_text(db, level) for level in dict.fromkeys(levels))
+def _range_text(db: PolicyDatabase, levels: Range, lasting: bool = False) -> str:
+    return "-".join(_level_text(db, level, lasting) for level in dict.fromkeys(levels))
 
 
-def _level_text(db: PolicyDatabase, level: Level) -> str:
+def _level_text(db: PolicyDatabase, level: Level, lasting: bool = False) -> str:
     name = db.sensitivities[level.sensitivity].name
-    return f"{name}:{_categories(db, level.categories)}" if level.categories else name
+    return f"{name}:{_categories(db, level.categories, lasting)}" if level.categories else name
 
 
-def _categories(db: PolicyDatabase, categories: int) -> str:
+def _categories(db: PolicyDatabase, categories: int, lasting: bool = False) -> str:
     names = [category.name for category in db.categories]
-    return ",".join(
-        names[first]
-        if first == last
-        else f"{names[first]}{'.' if last - first > 1 else ','}{names[last]}"
-        for first, last in _runs(categories)
-    )
+    words: list[str] = []
+    for first, last in _runs(categories):
+        run = names[first : last + 1]
+        counted = not lasting or _counted(run[0], run[-1]) == run
+        words += [f"{run[0]}.{run[-1]}"] if len(run) > 2 and counted else run
+    return ",".join(words)
 
 
 def _runs(bits: int) -> Iterator[tuple[int, int]]:
