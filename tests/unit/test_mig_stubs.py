@@ -462,6 +462,10 @@ def test_the_kinds_of_arguments(kernel: Kernel) -> None:
         return 2 * values[1]
 
     world = World(kernel, interface, {"printi": printi})
+    world.client.printi(16, ms=0)
+    assert got == [False, 16, world.client_task.label, 0, (0, 0)], "nobody was asked"
+    got.clear()
+    world.port.serve(interface)
     label, identity, twice = world.client.printi(16, ms=0)
     assert got == [True, 16, world.client_task.label, 0, (0, 0)]
     assert (label, twice, len(identity)) == (world.server_task.label, 32, 8)

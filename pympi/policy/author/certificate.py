@@ -54,7 +54,7 @@ def check(policy: bytes, certificate: bytes, recordings: list[Path]) -> int:
     used = sum((each.used for each in read), Counter[_Grant]())
     completed = {grant for each in read for grant in each.closure} - used.keys()
     if missing := sorted((used.keys() | completed) - rules.granted):
-        raise CertificateError(f"policy: {missing[0]} is needed, and not allowed")
+        raise CertificateError(f"policy: {tuple(missing[0])} is needed, and not allowed")
     for line, forbidden in rules.forbidden.items():
         if broken := sorted(forbidden & rules.granted):
             raise CertificateError(f"policy: {line} is broken: {broken[0]} is allowed")
