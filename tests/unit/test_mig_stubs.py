@@ -467,7 +467,7 @@ def test_the_kinds_of_arguments(kernel: Kernel) -> None:
     got.clear()
     world.port.serve(interface)
     label, identity, twice = world.client.printi(16, ms=0)
-    assert got == [True, 16, world.client_task.label, 0, (0, 0)]
+    assert got == [True, 16, world.client_task.label, 1, (0, 0)]
     assert (label, twice, len(identity)) == (world.server_task.label, 32, 8)
     with pytest.raises(ValueError, match="no options"):
         world.client.printi(16, ms=None, o=1)
