@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -359,3 +361,10 @@ def test_rules(text: str, expected: list[tuple[str, int]]) -> None:
     findings = lint_rules(Rules.from_text(text), "x.rules")
     assert all(isinstance(each, Finding) and each.file == "x.rules" for each in findings)
     assert [(each.id, each.line) for each in findings] == expected
+
+
+def test_every_check_is_in_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "author.md").read_text()
+    table = page[page.index("| id | what it means |") :]
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in CHECKS.items()]
+    assert re.findall(r"^\| `[a-z-]+` \| .* \|$", table, re.MULTILINE) == rows
