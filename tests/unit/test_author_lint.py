@@ -285,7 +285,14 @@ def test_conditions_of_too_many_booleans_are_left_alone() -> None:
 def test_search_stops_in_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMPARISONS", 1)
     text = "\n".join(f"(allow a c (mach_port ({name})))" for name in ("send", "recv", "use_recv"))
-    assert "unfinished" in {check for check, _ in found(text)}
+    assert [each for each in found(text) if each[0] == "unfinished"] == [("unfinished", 2)]
+    text += "".join(f"\n(dontaudit a c (mach_port ({name})))" for name in ("send", "recv", "send"))
+    findings = [each for each in lint(compiled(BASE + text)) if each.id == "unfinished"]
+    assert {tuple(each.message.split()[:3]) for each in findings} == {
+        ("each", "allow", "before"),
+        ("each", "dontaudit", "before"),
+        ("each", "dontaudit", "from"),
+    }
 
 
 def test_the_sample_is_clean_but_for_what_it_shows() -> None:

@@ -116,10 +116,23 @@ class _Policy:
         self.own_types = self.all_types & ~sum(1 << number for number in base)
         self.constants = [_constant(each.expression) for each in db.conditions]
         self.allows = [rule for rule in db.rules if rule.kind is RuleKind.ALLOW]
+        self._by_source: dict[int, dict[int, list[Rule]]] = {}
+        for rule in self.allows:
+            self._by_source.setdefault(rule.tclass, {}).setdefault(rule.source, []).append(rule)
 
     def target(self, rule: Any) -> int:
         """Return the types that a rule is about as targets."""
         return self.members[rule.source if rule.target == SELF else rule.target]
+
+    def given(self, rule: Any) -> int:
+        """Return what allow rules give of a rule's class to some of the pairs it is about."""
+        members, said = self.members, 0
+        whom = members[rule.source]
+        for source, allows in self._by_source.get(rule.tclass, {}).items():
+            if members[source] & whom:
+                for allow in allows:
+                    said |= _meet(self, rule, allow)
+        return said
 
     def empty(self, rule: Any) -> bool:
         """Tell whether a rule is about no pair of types."""
@@ -304,6 +317,13 @@ class _Coverage:
                 yield target
 
 
+def _unfinished(policy: _Policy, rule: Rule, which: str) -> Finding:
+    return policy.at(
+        "unfinished", rule, f"each {rule.kind.value} {which} this one was not compared with others",
+        f"split the policy; {COMPARISONS:,} comparisons were made",
+    )  # fmt: skip
+
+
 def _dominated(policy: _Policy) -> Iterator[Finding]:
     for kind in (RuleKind.ALLOW, RuleKind.AUDITALLOW, RuleKind.DONTAUDIT):
         yield from _dominated_of(policy, kind)
@@ -317,10 +337,7 @@ def _dominated_of(policy: _Policy, kind: RuleKind) -> Iterator[Finding]:
         if rule.kind is not kind or policy.empty(rule) or db.origin(rule).file == BASE:
             continue
         if coverage.left < 0:
-            yield policy.at(
-                "unfinished", rule, f"rules before this {kind.value} were not compared with others",
-                f"split the policy; {COMPARISONS:,} comparisons were made",
-            )  # fmt: skip
+            yield _unfinished(policy, rule, "before")
             return
         others = [n for n in coverage.covering(rule) if n != number and n not in gone]
         said = 0
@@ -482,6 +499,9 @@ def _dontaudits(policy: _Policy) -> Iterator[Finding]:
             or _taken(db.constraints, rule)
         ):
             continue
+        if coverage.left < 0:
+            yield _unfinished(policy, rule, "from")
+            return
         said = 0
         for number in coverage.covering(rule):
             said |= db.rules[number].permissions
@@ -501,7 +521,7 @@ def _auditallows(policy: _Policy) -> Iterator[Finding]:
     for rule in policy.db.rules:
         if rule.kind is not RuleKind.AUDITALLOW or policy.empty(rule):
             continue
-        if not any(_meet(policy, rule, allow) & rule.permissions for allow in policy.allows):
+        if not policy.given(rule) & rule.permissions:
             yield policy.at(
                 "idle-auditallow", rule,
                 f"{rule_text(policy.db, rule)} records nothing: no rule allows it",
@@ -510,9 +530,7 @@ def _auditallows(policy: _Policy) -> Iterator[Finding]:
 
 
 def _meet(policy: _Policy, rule: Any, allow: Rule) -> int:
-    """Return the permissions of an allow rule if both are about a pair that is the same."""
-    if rule.tclass != allow.tclass:
-        return 0
+    """Return the permissions of an allow rule of the class if both are about one same pair."""
     members = policy.members
     both = members[rule.source] & members[allow.source]
     if SELF in (rule.target, allow.target):
@@ -534,10 +552,7 @@ def _extended(policy: _Policy) -> Iterator[Finding]:
                 "extended rules are for classes mi_<interface>",
             )  # fmt: skip
             continue
-        given = 0
-        for allow in policy.allows:
-            given |= _meet(policy, rule, allow)
-        yield from _extended_finding(policy, rule, text, given)
+        yield from _extended_finding(policy, rule, text, policy.given(rule))
 
 
 def _extended_finding(
