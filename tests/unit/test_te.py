@@ -693,6 +693,11 @@ def test_another_order_of_categories_gives_no_label_another_meaning(tmp_path: Pa
         path.write_text(ORDERED.format(order="c0 c9 c1 c2 c3 blue red"))
         policy.reload()
         assert not kernel.access(high, low, "mach_port", "send"), "c0.c3 would hold c9 now"
+        renamed = ORDERED.replace("(category c0)", "(category z)(categoryalias c0)")
+        renamed += "(categoryaliasactual c0 z)"
+        path.write_text(renamed.format(order="z c9 c1 c2 c3 blue red"))
+        policy.reload()
+        assert not kernel.access(high, low, "mach_port", "send"), "c0 is another's alias now"
         assert not kernel.access(high, high, "mach_port", "send"), "nobody knows what it means"
         assert kernel.access(colours, low, "mach_port", "send")
 

@@ -73,7 +73,7 @@ def lasting_text(db: PolicyDatabase, text: str) -> str:
         ValueError: as `parse_context`; or a run whose names count up holds others.
     """
     context = parse_context(db, text)
-    known = {category.name for category in db.categories}
+    known = {name for each in db.categories for name in (each.name, *each.aliases)}
     for word in re.split("[:,-]", "".join(text.split(_MARK, 3)[3:])):
         first, _, last = word.partition(".")
         if {first, last} <= known and _counted(first, last) not in ([], _members(db, first, last)):
