@@ -54,6 +54,8 @@ static PyMemberDef pm_received_members[] = {
     PM_FIELD("sender_task", T_UINT, sender_task),
     PM_FIELD("access", T_UINT, access),
     PM_FIELD("method", T_UINT, method),
+    PM_FIELD("tclass", T_UINT, tclass),
+    PM_FIELD("permission", T_UINT, permission),
     PM_FIELD("denied", T_UINT, denied),
     PM_FIELD("voucher", T_UINT, voucher),
     PM_FIELD("transfer", T_ULONGLONG, transfer),

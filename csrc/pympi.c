@@ -22,6 +22,7 @@
 #include "sys/call.c"
 #include "sys/handler.c"
 #include "sys/kernel.c"
+#include "sys/method.c"
 #include "sys/receive.c"
 #include "sys/send.c"
 #include "sys/sys_attr.c"

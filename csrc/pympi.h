@@ -402,8 +402,9 @@ struct pm_received {
     uint32_t local, reply, reply_disposition;
     uint32_t sender_sid, real_sid;      /* at the time of sending: effective and real; 0 for the kernel */
     uint32_t sender_task;               /* pm_task_id, 0 for the kernel */
-    uint32_t access;                    /* the sender's vector: of the method's class, or of mach_port */
-    uint32_t method;                    /* 1: the sender may call this method; 0 denied by a permissive policy */
+    uint32_t access;                    /* what the sender may do to the port: the vector of tclass */
+    uint32_t tclass, permission;        /* the method that was asked about; mach_port and 0 where there is none */
+    uint32_t method;                    /* 1: the sender may call it, or there is no policy; 0: it may not, or nothing was asked */
     uint32_t rights_count, memory_count, denied;        /* denied: rights that were refused to the receiver */
     uint32_t voucher;
     uint64_t transfer, context;

@@ -83,10 +83,14 @@ class Message(RECEIVED):  # type: ignore[misc]
         msgh_id (int): the message's number.
         seqno (int): its place among all messages received from the port.
         size (int): of the body, bytes.
-        access (int): what the sender may do here: the vector of the method's class if the port has
-            an interface, else of mach_port (Mach's AV trailer, as SEDarwin used it).
-        method (int): 1 if the sender may call this method, or there was no policy to ask; 0 if a
-            permissive policy let it pass, or the port served no interface that has the method.
+        tclass, permission (int): the method that was asked about, as its class's number and the bit
+            in it; where the port serves no interface that has the method, mach_port and 0. See
+            `asked`.
+        access (int): what the sender may do to the port: the vector of `tclass`.
+        method (int): 1 if the sender may call the method, or there is no policy to ask; 0 if a
+            permissive policy let it pass, or nothing was asked about. Like `access`, it is about
+            policy, label and interface of the port as they were when the message was received
+            (Mach's AV trailer, as SEDarwin used it).
         transfer (int): the number this message has in the audit trail, at both ends.
         denied (int): how many rights access control kept from the receiver.
         context (int): of the port.
@@ -105,6 +109,8 @@ class Message(RECEIVED):  # type: ignore[misc]
         size: int
         access: int
         method: int
+        tclass: int
+        permission: int
         transfer: int
         denied: int
         context: int
@@ -140,6 +146,14 @@ class Message(RECEIVED):  # type: ignore[misc]
             kernel.label(self.real_sid),
             *self.identity,
         )
+
+    @property
+    def asked(self) -> tuple[str, str] | None:
+        """The method that access control was asked about: class and permission, by name."""
+        if not self.permission:
+            return None
+        tclass = self.task.kernel.object_class(self.tclass)
+        return tclass.name, *tclass.names(self.permission)  # type: ignore[return-value]
 
     @property
     def rights(self) -> list[Right | None]:

@@ -32,6 +32,7 @@ struct ipc {
     struct interfaces *interfaces;
     struct pool ports, extras, sets, links, requests, kmsgs;
     uint64_t next_port_id, transfers;
+    uint64_t outdated;                  /* transfers up to this one were judged in an epoch that is over */
     uint64_t sent, received, destroyed, notifications, urefs_dropped, circular, guard_violations, quota_refusals,
         handler_failures, handler_too_deep;
     uint64_t live_ports, live_sets, names, messages, bytes;     /* messages and bytes: queued */

@@ -66,6 +66,13 @@ bool port_extra_reserve(struct ipc *ipc, struct port *port) {
     return true;
 }
 
+bool port_outdate(struct ipc *ipc, struct port *port) {
+    if (!port->first && !(port->flags & PORT_HANDLER)) return true;
+    if (!port_extra_reserve(ipc, port)) return false;
+    port->extra->outdated = ipc->transfers;
+    return true;
+}
+
 void port_relabel(struct ipc *ipc, struct port *port, uint32_t sid) {
     sids_retain(ipc->sids, sid);
     sid_drop(ipc, port->sid);

@@ -36,6 +36,7 @@ struct port_extra {
     pm_handler handler;
     void *handler_context;
     struct event event;
+    uint64_t outdated;                          /* transfers up to this one were judged by another label or interface */
 };
 
 struct port {
@@ -74,6 +75,8 @@ static inline void port_ref(struct port *port) { port->refs++; }
 struct port *port_create(struct ipc *ipc, struct space *payer, uint32_t sid) pm_must_check;
 void port_unref(struct ipc *ipc, struct port *port);
 bool port_extra_reserve(struct ipc *ipc, struct port *port) pm_must_check;
+/* Label or interface are about to change: what is queued, or on its way to a handler, has to be judged again. False: no memory. */
+bool port_outdate(struct ipc *ipc, struct port *port) pm_must_check;
 void port_relabel(struct ipc *ipc, struct port *port, uint32_t sid);    /* takes a reference on sid */
 void port_set_receiver(struct port *port, struct space *space, uint32_t name);
 /* Would a receive right of `port`, inside a message to `dest`, never be reached again? */

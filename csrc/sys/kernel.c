@@ -213,6 +213,7 @@ void kernel_move_stamp(struct pm_kernel *kernel) {
 
 void kernel_move_epoch(struct pm_kernel *kernel) {
     mac_move_epoch(&kernel->mac);
+    kernel->ipc.outdated = kernel->ipc.transfers;
     if (kernel->mac.stamps_began_anew) forget_hints(kernel);
 }
 

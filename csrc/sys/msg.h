@@ -38,9 +38,28 @@ struct receive {
     bool for_handler;
     struct kmsg *kmsg;                  /* received: the caller's, to be freed */
     uint32_t local, seqno, reply, reply_disposition, denied, needed;
+    struct method method;               /* what the message asked for */
+    bool permitted;                     /* by policy, or there is none */
     uint64_t context;
     int32_t too_large_id;
 };
+
+/* ---- methods ---- */
+
+#define PM_METHOD_UNKNOWN 0x80000000u   /* of an interface's class: the permission for ids that it does not know */
+/* The class and permission that a message is about; mach_port and none where its port serves no interface that knows it. */
+struct method method_of(const struct pm_kernel *kernel, const struct port *port, const struct kmsg *kmsg);
+/*
+ * Purpose: may call's subject call the method? Notes in kmsg what else it may do, and whether a policy grants the method itself:
+ * that of a permissive one lets it pass without. A server that trusts these fails closed.
+ */
+enum mac_verdict method_judge(struct call *call, const struct port *port, struct kmsg *kmsg, const struct mac_site *site);
+/* For the receiver of a queued message: the same of its sender, if what was found at the send need not hold any more. */
+enum mac_verdict method_judge_again(struct call *call, const struct port *port, struct kmsg *kmsg);
+int method_code(enum mac_verdict verdict, int refusal);
+static inline bool method_outdated(const struct ipc *ipc, const struct port *port, const struct kmsg *kmsg) {
+    return kmsg->transfer <= ipc->outdated || (port->extra && kmsg->transfer <= port->extra->outdated);
+}
 
 /* All but the call, which is large and which call_init() sets, begins at zero. */
 static inline void receive_init(struct receive *receive, uint32_t name) {
@@ -78,6 +97,8 @@ int turn_sleep(struct pm_kernel *kernel, struct turn *turn, int timed_out, int i
 /* Takes send->kmsg on success; on any code it is still there and holds nothing but memory. */
 int send_run(struct send *send, const struct pm_wait *wait);
 int receive_run(struct receive *receive, const struct pm_wait *wait);
+/* With the lock: what is said of the message beside its rights, as it leaves the queue of port. */
+void receive_describe(const struct pm_kernel *kernel, struct receive *receive, const struct port *port);
 /* Frees a message that was not sent. */
 void message_drop(struct pm_kernel *kernel, struct kmsg *kmsg);
 /* Frees a message that was received; it held a reference on the kernel. */

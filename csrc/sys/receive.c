@@ -72,6 +72,19 @@ static bool may_take(struct receive *receive, const struct port *port, uint8_t t
     return mac_check(&call->mac, port->sid, PM_CLASS_MACH_PORT, taking_of(type)->take, &site) != MAC_DENIED;
 }
 
+/* The method, if it has to be asked about anew. What the sender may not call any more is not received. */
+static int check_method_again(struct receive *receive, const struct port *port, struct kmsg *kmsg) {
+    return method_code(method_judge_again(&receive->call, port, kmsg), MACH_RCV_INVALID_DATA);
+}
+
+/* May this message be received at all? 0, CALL_MISS, or MACH_RCV_INVALID_DATA: it is to be destroyed. */
+static int check_message(struct receive *receive, const struct port *port, struct kmsg *kmsg) {
+    int sender = check_sender(receive, kmsg);
+    if (sender == MACH_RCV_INVALID_DATA) return sender;
+    int method = check_method_again(receive, port, kmsg);
+    return sender ? sender : method;    /* a refusal counts once all before it is known */
+}
+
 static uint32_t check_takes(struct receive *receive, struct kmsg *kmsg, bool *reply_denied) {
     struct cargo *cargo = kmsg->cargo;
     uint32_t denied = 0;
@@ -139,6 +152,7 @@ static void take_message(struct receive *receive, struct kmsg *kmsg, struct port
     receive->local = port_name;
     receive->seqno = port->seqno++;
     receive->context = port->flags & PORT_STRICT ? 0 : port->context;
+    receive_describe(call->kernel, receive, port);
     call_ipc(call)->received++;
     kmsg->dest = NULL;
     right_used(call_ipc(call), port, kmsg->dest_type, &call->after);
@@ -193,7 +207,7 @@ static int receive_from(struct receive *receive, struct entry *entry, struct pse
     uint32_t index = (uint32_t)(entry - call->task->space.table);
     bool reply_denied;
 
-    int code = check_sender(receive, kmsg);
+    int code = check_message(receive, port, kmsg);
     if (code == MACH_RCV_INVALID_DATA) {
         destroy_first(receive, port);
         return code;
@@ -216,9 +230,10 @@ static int receive_from(struct receive *receive, struct entry *entry, struct pse
 
 /* Something has no answer yet: asks whatever else will be asked of this message, so that all is answered at once. */
 static int collect(struct receive *receive, struct entry *entry) {
-    struct kmsg *kmsg = ((struct port *)entry->object)->first;
+    const struct port *port = entry->object;
+    struct kmsg *kmsg = port->first;
     bool reply_denied;
-    if (kmsg && check_sender(receive, kmsg) != MACH_RCV_INVALID_DATA) check_takes(receive, kmsg, &reply_denied);
+    if (kmsg && check_message(receive, port, kmsg) != MACH_RCV_INVALID_DATA) check_takes(receive, kmsg, &reply_denied);
     return CALL_MISS;
 }
 

@@ -136,30 +136,8 @@ static int check_dest(struct send *send) {
     return denied & PM_MACH_PORT__carry_rights ? MACH_SEND_NO_GRANT_DEST : MACH_SEND_INVALID_MEMORY;
 }
 
-static int verdict_code(enum mac_verdict verdict, int refusal) {
-    return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : refusal;
-}
-
-/* The sender's vector travels with the message: of the method's class, or of the port's. With it goes the verdict, which says
- * yes only about a method that was asked about, or where there is no policy to ask: a server that trusts it fails closed. */
 static int check_method(struct send *send) {
-    struct call *call = &send->call;
-    struct port *port = send->dest_port;
-    const struct interface *interface = interface_find(&call->kernel->interfaces, port->interface);
-    struct avc_vector vector;
-    struct method method = {PM_CLASS_MACH_PORT, 0};
-    bool known = interface && interface_method(interface, send->kmsg->msgh_id, &method);
-    enum mac_verdict verdict = MAC_ALLOWED;
-    if (interface && !known && !(interface->flags & PM_INTERFACE_ALLOW_UNKNOWN)) {
-        call->site.operation = PM_OP_METHOD;
-        verdict = mac_refuse(&call->mac, port->sid, interface->tclass, 0x80000000u, &call->site);
-    } else if (known) {
-        call->site.operation = PM_OP_METHOD;
-        verdict = mac_check(&call->mac, port->sid, method.tclass, method.permission, &call->site);
-    }
-    send->kmsg->access = mac_vector(&call->mac, port->sid, method.tclass, &vector) ? vector.allowed : 0;
-    if (mac_unchecked(&call->kernel->mac) || (known && send->kmsg->access & method.permission)) send->kmsg->flags |= KMSG_METHOD;
-    return verdict_code(verdict, MACH_SEND_MSG_FILTERED);
+    return method_code(method_judge(&send->call, send->dest_port, send->kmsg, &send->call.site), MACH_SEND_MSG_FILTERED);
 }
 
 static int check_reply(struct send *send) {

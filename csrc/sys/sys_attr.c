@@ -300,8 +300,10 @@ static int attempt_relabel(struct call *call) {
     int relabel = call_check_relabel(call, &port_relabelling, port->sid, args->a);
     if (relabel) return relabel;
     code = code ? code : call_ready(call);
-    if (!code) port_relabel(call_ipc(call), port, args->a);
-    return code;
+    if (code) return code;
+    if (!port_outdate(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    port_relabel(call_ipc(call), port, args->a);
+    return 0;
 }
 
 int pm_port_relabel(struct pm_task *caller, struct pm_task *task, uint32_t name, uint32_t sid) {
@@ -315,6 +317,7 @@ static int attempt_set_interface(struct call *call) {
     struct port *port = enter_port(call, INSERT, SET, &code);
     if (!port) return code;
     if (args->a && !interface_find(&call->kernel->interfaces, args->a)) return KERN_INVALID_ARGUMENT;
+    if (args->a != port->interface && !port_outdate(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
     port->interface = args->a;
     port->flags = args->a ? port->flags | PORT_INTERFACE : port->flags & ~(uint32_t)PORT_INTERFACE;
     return 0;

@@ -62,14 +62,14 @@ static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *k
 }
 
 static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
-                             int32_t msgh_id, uint32_t access, bool method) {
+                             int32_t msgh_id, uint32_t access) {
     kmsg->next = NULL;
     kmsg->reply = NULL;
     kmsg->cargo = NULL;
     kmsg->voucher = 0;
     kmsg->dest_type = MACH_MSG_TYPE_PORT_SEND;
     kmsg->reply_type = 0;
-    kmsg->flags = method ? KMSG_METHOD : 0;
+    kmsg->flags = 0;
     kmsg->dest = port;
     kmsg->body = kmsg->inside;
     kmsg->sender = space;
@@ -96,7 +96,7 @@ static inline bool fast_post(struct pm_task *task, struct entry *entry, const vo
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_SEND);
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_COPY_SEND);
     }
-    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access, mac_unchecked(&kernel->mac));
+    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access);
     fast_copy(kmsg->inside, body, size);
     fast_queue(&kernel->ipc, port, kmsg);
     if (recorded) fast_record(kernel, &task->space, entry, kmsg, false);
@@ -174,7 +174,7 @@ static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint6
     const struct port *port = entry->object;
     const struct kmsg *kmsg = port->first;
     if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return NULL;
-    if (!fast_message(kmsg, port) || kmsg->size > capacity) return NULL;
+    if (!fast_message(kmsg, port) || kmsg->size > capacity || method_outdated(&kernel->ipc, port, kmsg)) return NULL;
     if (!kernel->mac.active) return entry;
     enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
     if (pm_likely(answer == HINT_QUIET)) return entry;
@@ -247,6 +247,7 @@ static inline bool fast_receive_message(struct pm_task *task, uint32_t name, str
     receive->reply_disposition = receive->kmsg->reply_type;     /* also where the name is null */
     receive->seqno = port->seqno - 1;
     receive->context = port->flags & PORT_STRICT ? 0 : port->context;
+    receive_describe(task->kernel, receive, port);
     task->kernel->refs++;
     return true;
 }

@@ -150,7 +150,8 @@ void received_fill(struct pm_received *received, const struct receive *receive) 
         .msgh_id = kmsg->msgh_id, .seqno = receive->seqno, .size = kmsg->size, .local = receive->local,
         .reply = receive->reply, .reply_disposition = receive->reply_disposition, .sender_sid = kmsg->sid,
         .real_sid = kmsg->real_sid, .sender_task = kmsg->sender ? kmsg->sender->id : 0, .access = kmsg->access,
-        .method = kmsg->flags & KMSG_METHOD, .denied = receive->denied, .voucher = kmsg->voucher,
+        .tclass = receive->method.tclass, .permission = receive->method.permission,
+        .method = receive->permitted, .denied = receive->denied, .voucher = kmsg->voucher,
         .transfer = kmsg->transfer, .context = receive->context, .body = kmsg->body,
         .message = (struct pm_message *)kmsg, .rights = NULL, .rights_count = 0, .memory = NULL, .memory_count = 0,
         .identity = kmsg->sender ? kmsg->sender->identity : kernel_identity};

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MachError
@@ -45,8 +45,9 @@ class Server:
     Attributes:
         interface (Interface): whose routines these are.
         counts (Mapping[str, int]): of messages: "served", "bad_id", "bad_arguments", "refused" (no
-            access), "failed" (the function raised, or returned what does not fit), "unanswered"
-            (the client did not take the answer), "deferred" (MIG_NO_REPLY: to be answered later).
+            access, or a method of another interface, which the port serves), "failed" (the function
+            raised, or returned what does not fit), "unanswered" (the client did not take the
+            answer), "deferred" (MIG_NO_REPLY: to be answered later).
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Server:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._functions = _functions(interface, implementation)
+        self._methods = dict(enumerate(_methods(interface), interface.base))
         missing = [r.name for n, r in interface.numbered() if n not in self._functions]
         if missing and not partial:
             raise TypeError(f"{implementation!r} has no function for: {', '.join(missing)}")
@@ -96,7 +98,7 @@ class Server:
         values = _read(routine, message)
         if values is None:
             self._refuse(message, MIG_BAD_ARGUMENTS, "bad_arguments", routine)
-        elif routine.protected and not message.method:
+        elif not self._permitted(routine, message):
             values.clear()
             self._refuse(message, KERN_NO_ACCESS, "refused", routine)
         else:
@@ -104,6 +106,15 @@ class Server:
             values.clear()
             if code not in (0, MIG_NO_REPLY):
                 self._refuse(message, code, "failed", routine)
+
+    def _permitted(self, routine: Routine, message: Message) -> bool:
+        """Whether what the kernel found out about the message lets it come to this routine.
+
+        What it was asked about is a method of the port's interface, which need not be this one.
+        """
+        if message.asked not in (None, self._methods[message.msgh_id]):
+            return False
+        return bool(message.method) or not routine.protected
 
     def _run(self, routine: Routine, function: Any, message: Message, values: list[Any]) -> int:
         """Call the function and send what it answers; return the code if it failed."""
@@ -182,6 +193,13 @@ class Server:
             self._count("unanswered")
             _let_go(packet)
             _drop_reply(message)
+
+
+def _methods(interface: Interface) -> Iterator[tuple[str, str]]:
+    """Yield class and permission of each number."""
+    for tclass, routines in interface.classes().items():
+        for name in routines:
+            yield tclass, name
 
 
 def _functions(interface: Interface, implementation: Any) -> dict[int, tuple[Routine, Any]]:

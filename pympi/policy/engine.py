@@ -342,8 +342,10 @@ class Policies:
         Raises:
             ValueError: there is none; the message lists those there are.
         """
+        if isinstance(name, int) and name in self._classes:
+            return self._classes[name]
         for tclass in self._classes.values():
-            if name in (tclass.name, tclass.number):
+            if name == tclass.name:
                 return tclass
         known = ", ".join(tclass.name for tclass in self._classes.values())
         raise ValueError(f"no class {name!r}; there are: {known}")

@@ -267,6 +267,8 @@ static int64_t cancel_dead_name(struct world *w) {
 }
 
 STEP(send_small, CODE(pm_send(w->client, w->names[CLIENT_SEND], "hello", 5, 1, NULL)))
+STEP(serve_queued, CODE(pm_port_set_interface(SELF(server), w->names[PORT], w->interface)))
+STEP(serve_queued_no_more, CODE(pm_port_set_interface(SELF(server), w->names[PORT], 0)))
 STEP(send_handled, CODE(pm_send(w->client, w->names[CLIENT_HANDLER], "hello", 5, 1, NULL)))
 
 static int64_t send_large(struct world *w) {
@@ -460,8 +462,8 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(set_context), DO(guard_other), DO(assert_guard), DO(unguard_other), DO(guard_weakly), DO(swap_guards),
     DO(unguard_swapped), DO(set_interface), DO(set_handler), DO(ask_no_senders), DO(ask_no_senders_again), DO(ask_destroyed),
     DO(ask_dead_name), DO(ask_dead_name_again), DO(cancel_dead_name), DO(ask_dead_name), DO(ask_dead_already),
-    DO(set_quota), DO(send_small), DO(send_large), DO(full), DO(ask_possible), DO(peek), DO(relabel_port), DO(relabel_task),
-    DO(relabel_back), DO(receive_set), DO(leave_all), DO(receive_body), DO(send_rights), DO(receive_port), DO(send_handled),
+    DO(set_quota), DO(send_small), DO(send_large), DO(full), DO(serve_queued), DO(serve_queued_no_more),
+    DO(ask_possible), DO(peek), DO(relabel_port), DO(relabel_task), DO(relabel_back), DO(receive_set), DO(leave_all), DO(receive_body), DO(send_rights), DO(receive_port), DO(send_handled),
     DO(allocate_memory), DO(write_memory), DO(read_memory), DO(send_wire), DO_IN_PART(receive_wire), DO(send_wire),
     DO(start_denying), DO_IN_PART(receive_wire), DO(stop_denying), DO(send_small), DO(send_small), DO(wire_finds_no_room),
     DO(receive_body), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),

@@ -174,7 +174,7 @@ static int same_received(const struct pm_received *a, const struct pm_received *
     return a->msgh_id == b->msgh_id && a->seqno == b->seqno && a->size == b->size && a->local == b->local &&
            a->reply == b->reply && a->reply_disposition == b->reply_disposition && a->sender_sid == b->sender_sid &&
            a->real_sid == b->real_sid && a->sender_task == b->sender_task && a->access == b->access &&
-           a->method == b->method && a->rights_count == b->rights_count && a->memory_count == b->memory_count &&
+           a->method == b->method && a->tclass == b->tclass && a->permission == b->permission && a->rights_count == b->rights_count && a->memory_count == b->memory_count &&
            a->denied == b->denied && a->voucher == b->voucher && a->transfer == b->transfer &&
            a->context == b->context && !memcmp(&a->identity, &b->identity, sizeof a->identity) &&
            !memcmp(a->body, b->body, a->size);

@@ -299,7 +299,7 @@ class Kmsg:
     sender: str | None = None  # label at the time of sending; None for the kernel
     audit_token: tuple[int, ...] = (0,) * 8
     security_token: tuple[int, int] = KERNEL_TOKEN
-    method: bool = False  # it is one that was asked about, or there was no policy to ask
+    method: bool = False  # once received: it is one that was asked about, or there is no policy
 
     def size(self, option: int) -> int:
         """msgh_size for a receiver with this option."""
@@ -1651,14 +1651,17 @@ class Model:
             self.ask(task, dest, "carry_rights", m.SEND_NO_GRANT_DEST)
         if any(isinstance(descriptor, MemoryItem) for descriptor in wire.descriptors):
             self.ask(task, dest, "carry_memory", m.SEND_INVALID_MEMORY)
-        if dest.serves and self.checked:
-            routine = ROUTINES.get(wire.id)
-            need(routine, m.SEND_MSG_FILTERED)
-            assert routine
-            need(self.allows(task.label, dest.label, INTERFACE, routine), m.SEND_MSG_FILTERED)
+        need(self.may_call(task.label, dest, wire.id), m.SEND_MSG_FILTERED)
         if isinstance(reply, Port):
             self.ask(task, reply, "set_reply", m.SEND_INVALID_REPLY)
             self.ask(task, reply, GIVE[wire.bits >> 8 & 0x1F], m.SEND_INVALID_REPLY)
+
+    def may_call(self, sender: str, port: Port, number: int) -> bool:
+        """Whether a port takes a message of this number from a sender."""
+        if not (port.serves and self.checked):
+            return True
+        routine = ROUTINES.get(number)
+        return routine is not None and self.allows(sender, port.label, INTERFACE, routine)
 
     def build(self, task: Task, wire: Wire) -> Kmsg:
         """Takes all rights out of the sender's space, the header's first, copies before moves."""
@@ -1674,7 +1677,6 @@ class Model:
         complex_ = bool(wire.bits & m.BITS_COMPLEX)
         kmsg = Kmsg(dest, reply, wire.id, voucher, items, wire.data, complex_, task.label)
         kmsg.audit_token, kmsg.security_token = task.audit_token, task.security_token
-        kmsg.method = not self.checked or (isinstance(dest.port, Port) and dest.port.serves)
         return kmsg
 
     def build_item(
@@ -1712,12 +1714,20 @@ class Model:
         return code, message + self.trailer(kmsg, seqno, port, trailer_size)
 
     def first_message(self, task: Task, port: Port) -> Kmsg:
-        """The message to receive. One whose sender the task may not hear is destroyed."""
+        """The message to receive.
+
+        It is destroyed if the task may not hear its sender, or the sender may not call it any more:
+        label and interface of the port may have changed since it was sent.
+        """
         kmsg = port.queue[0]
-        if kmsg.sender and not self.allows(task.label, kmsg.sender, "mach_port", "recv"):
+        if kmsg.sender and not (
+            self.allows(task.label, kmsg.sender, "mach_port", "recv")
+            and self.may_call(kmsg.sender, port, kmsg.id)
+        ):
             self.take(port)
             self.doomed.append(kmsg)
             raise Fault(m.RCV_INVALID_DATA)
+        kmsg.method = kmsg.sender is not None and (port.serves or not self.checked)
         return kmsg
 
     def trace_receive(self, kmsg: Kmsg) -> None:
