@@ -7,7 +7,8 @@ csrc/sec/hooks.def, line by line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = [
     "ALL",
     "CLASSES",
     "KOBJECTS",
+    "ROUTINES_PER_CLASS",
     "AuditFlag",
     "Disposition",
     "Event",
@@ -33,7 +35,9 @@ __all__ = [
     "PortType",
     "Service",
     "SpecialPort",
+    "first_routine",
     "hooks",
+    "interface_classes",
 ]
 
 ALL = 0xFFFFFFFF
@@ -273,3 +277,45 @@ MachPort: Any = _flag("MachPort", "mach_port")
 MachTask: Any = _flag("MachTask", "mach_task")
 Service: Any = _flag("Service", "service")
 KernelClass: Any = _flag("KernelClass", "kernel")
+
+
+# ---- classes of interfaces ----
+
+ROUTINES_PER_CLASS: int = lib.PM_ROUTINES_PER_CLASS
+"""How many routines of an interface a class has; the next ones are in `mi_<interface>_2`."""
+
+_CONTINUES = re.compile(r".+_([2-9]|[1-9][0-9]{1,3})", re.DOTALL)
+
+
+def interface_classes(name: str, routines: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the classes of an interface and the routines of each.
+
+    Raises:
+        ValueError: the name is one that a class of another interface could have.
+
+    Example:
+        >>> [*interface_classes("x", [f"r{n}" for n in range(40)])]
+        ['mi_x', 'mi_x_2']
+    """
+    if match := _CONTINUES.fullmatch(name):
+        other = name[: match.start(1) - 1]
+        raise ValueError(
+            f"interface {name!r}: mi_{name} is the name of a class of an interface {other!r} with "
+            f"more than {ROUTINES_PER_CLASS} routines; let the name not end in _{match[1]}"
+        )
+    starts = range(0, len(routines), ROUTINES_PER_CLASS)
+    parts = [tuple(routines[start : start + ROUTINES_PER_CLASS]) for start in starts]
+    return {f"mi_{name}{f'_{n}' if n > 1 else ''}": part for n, part in enumerate(parts, 1)}
+
+
+def first_routine(tclass: str) -> int:
+    """Return the index, in its interface, of the first routine of a class.
+
+    It goes by the name alone: what else a policy declares changes no numbers.
+
+    Example:
+        >>> first_routine("mi_x"), first_routine("mi_x_3")
+        (0, 62)
+    """
+    match = _CONTINUES.fullmatch(tclass) if tclass.startswith("mi_") else None
+    return ROUTINES_PER_CLASS * (int(match[1]) - 1) if match else 0

@@ -8,17 +8,18 @@ never held while Python code runs.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
-from .enums import ALL, ObjectClass
+from .enums import ALL, ROUTINES_PER_CLASS, ObjectClass, interface_classes
 from .errors import KernelClosed, VerifyError, check, exception
 from .label import EMPTY, choose
 from .policy.base import PolicyModule
@@ -41,6 +42,20 @@ _log = logging.getLogger("pympi.kernel")
 _CLOCKS = {None: lib.PM_CLOCK_COARSE, "coarse": lib.PM_CLOCK_COARSE, "exact": lib.PM_CLOCK_EXACT}
 _VIOLATIONS = ("audit", "log", "raise")
 _NS = 1_000_000_000
+
+
+class _Declaration(NamedTuple):
+    """What an interface is, beside its name."""
+
+    base: int
+    routines: tuple[str, ...]
+    allow_unknown: bool
+
+    def __str__(self) -> str:
+        names = ", ".join(name or "-" for name in self.routines[:4])
+        more = ", ..." if len(self.routines) > 4 else ""
+        unknown = ", other numbers allowed" if self.allow_unknown else ""
+        return f"{self.base}: {names}{more} ({len(self.routines)} routines{unknown})"
 
 
 class SimulatedClock:
@@ -177,6 +192,8 @@ class Kernel:
         self._audit: Audit | None = None
         self._trace: Trace | None = None
         self._identities: dict[str, int] = {}
+        self._interfaces: dict[str, tuple[_Declaration, int]] = {}
+        self._interfaces_lock = threading.Lock()
         config = ffi.new("struct pm_config *")
         config.avc_entries, config.audit_records = avc_entries, audit_records
         config.trace_paths, config.seed = trace_paths, seed
@@ -451,22 +468,38 @@ class Kernel:
 
         Its classes are mi_<name>, mi_<name>_2 and so on, 31 routines each; bit 31 is `ioctl`, which
         a message of another number is refused with. A routine "" is none: its number is skipped.
-        `pympi.mig.Interface` does this for you.
+        One that is known already keeps its number. `pympi.mig.Interface` does this for you.
+
+        Raises:
+            ValueError: the name is another interface's, or could be that of a class of one.
+            LimitExceeded: memory or classes are short.
         """
-        names = list(routines)
-        flags = lib.PM_INTERFACE_ALLOW_UNKNOWN if allow_unknown else 0
+        said = _Declaration(base, tuple(routines), allow_unknown)
+        with self._interfaces_lock:
+            known, number = self._interfaces.get(name, (said, 0))
+            if known != said:
+                raise ValueError(
+                    f"interface {name!r} is known to this kernel as {known}, not as {said}: "
+                    "declare both alike, or give one another name"
+                )
+            if not number:
+                number = self._create_interface(name, said)
+                self._interfaces[name] = said, number
+            return number
+
+    def _create_interface(self, name: str, said: _Declaration) -> int:
+        names = said.routines
+        classes = interface_classes(name, names)
+        flags = lib.PM_INTERFACE_ALLOW_UNKNOWN if said.allow_unknown else 0
         holes = sum(1 << index for index, routine in enumerate(names) if not routine)
         skipped = holes.to_bytes((len(names) + 7) // 8, "little")
-        number = lib.pm_interface_create(self.pointer, base, len(names), flags, skipped)
+        number = lib.pm_interface_create(self.pointer, said.base, len(names), flags, skipped)
         if number < 0:
             raise exception(number, f"interface {name!r}")
         first = lib.pm_interface_class(self.pointer, number)
-        step = lib.PM_ROUTINES_PER_CLASS
-        for index, start in enumerate(range(0, len(names), step)):
-            suffix = f"_{index + 1}" if index else ""
-            some = names[start : start + step]
-            permissions = (*some, *[""] * (step - len(some)), "ioctl")
-            self.policies.add_class(ObjectClass(first + index, f"mi_{name}{suffix}", permissions))
+        for tclass, (known_as, some) in enumerate(classes.items(), first):
+            permissions = (*some, *[""] * (ROUTINES_PER_CLASS - len(some)), "ioctl")
+            self.policies.add_class(ObjectClass(tclass, known_as, permissions))
         return int(number)
 
     # ---- audit, trace, state ----

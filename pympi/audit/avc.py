@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ..enums import AuditFlag, ObjectClass
+from ..enums import ROUTINES_PER_CLASS, AuditFlag, ObjectClass, first_routine
 from ..errors import LabelError
 from ..label import parse_label
 from .record import AuditRecord, Batch
@@ -38,8 +38,6 @@ Classes = Mapping[str, ObjectClass]
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:,+-]+")
 _UNSAFE = re.compile(rb"[^\x21\x23-\x3c\x3e-\x7e]")
-_CONTINUED = re.compile(r"(mi_.+)_([1-9][0-9]*)")
-_ROUTINES = 31
 _ROOM = {"word": 128, "label": 1024, "context": 2048, "comm": 2046}
 _MESSAGES = {"send", "receive", "method"}
 
@@ -188,18 +186,8 @@ def _routine(record: AuditRecord, asked: tuple[str, ...], classes: Classes) -> s
     if not record.tclass.startswith("mi_") or not tclass or asked[0] not in tclass.permissions:
         return ""
     index = tclass.permissions.index(asked[0])
-    return f"ioctlcmd={_first_index(tclass, classes) + index:#x} " if index < _ROUTINES else ""
-
-
-def _first_index(tclass: ObjectClass, classes: Classes) -> int:
-    """Return the index of a class's first routine; mi_x_2 goes on where a full mi_x ends."""
-    continued = _CONTINUED.fullmatch(tclass.name)
-    if not continued or int(continued[2]) < 2:
-        return 0
-    first, place = classes.get(continued[1]), int(continued[2]) - 1
-    if first and first.number + place != tclass.number:
-        return 0
-    return _ROUTINES * place
+    known = index < ROUTINES_PER_CLASS
+    return f"ioctlcmd={first_routine(tclass.name) + index:#x} " if known else ""
 
 
 # ---- what others chose ----

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..enums import interface_classes
 from .client import Client, Method
 from .defs import Limits, Subsystem, read_defs, read_defs_text
 from .routine import Routine
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Interface", "Method"]
 
-ROUTINES_PER_CLASS = 31  # bit 31 is the permission `ioctl`
 _FLASK_MAX = 128  # routines that SEDarwin's tables have room for
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -49,7 +49,8 @@ class Interface:
         server_prefix (str): what the functions of a server may begin with.
 
     Raises:
-        ValueError: a name that cannot be used, or two routines of one name, or none.
+        ValueError: a name that cannot be used, or two routines of one name, or none. A name that
+            ends in _2, _3, ... is kept for the classes of an interface with many routines.
 
     Example:
         >>> from pympi import Kernel
@@ -78,6 +79,7 @@ class Interface:
         self.server_prefix = ""
         if len(set(self.routines)) != len(self.routines) or not any(self.table):
             raise ValueError(f"interface {name!r} needs routines, each of another name")
+        self._classes = interface_classes(name, self.routines)
         self._numbers: weakref.WeakKeyDictionary[Kernel, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -121,7 +123,11 @@ class Interface:
         return f"<Interface {self.name} {self.base}, {len(self.routines)} routines>"
 
     def number(self, kernel: Kernel) -> int:
-        """Return the number by which a kernel knows this interface; it is told of it at need."""
+        """Return the number by which a kernel knows this interface; it is told of it at need.
+
+        Raises:
+            ValueError: the kernel knows another interface of this name.
+        """
         with self._lock:
             if kernel not in self._numbers:
                 names = [routine.name if routine else "" for routine in self.table]
@@ -178,11 +184,7 @@ class Interface:
 
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Return the permissions of the interface's classes, in bit order, by class."""
-        found = {}
-        for index, start in enumerate(range(0, len(self.routines), ROUTINES_PER_CLASS)):
-            suffix = f"_{index + 1}" if index else ""
-            found[f"mi_{self.name}{suffix}"] = self.routines[start : start + ROUTINES_PER_CLASS]
-        return found
+        return dict(self._classes)
 
     def cil(self, *, order: bool = False) -> str:
         """Return the declarations of the classes for a policy in SELinux CIL.

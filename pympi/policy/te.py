@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..enums import ALL, CLASSES, ObjectClass
+from ..enums import ALL, CLASSES, ObjectClass, first_routine
 from ..errors import PolicyError
 from .base import Decision, PolicyModule
 from .cil import Budget, compile_policy, read_files
@@ -33,7 +33,6 @@ from .cil.evaluate import (
     Evaluator,
     SecurityServer,
     excluded,
-    first_routine,
     numbered,
 )
 from .cil.explain import Question, explain
@@ -98,7 +97,7 @@ def _mapping(db: PolicyDatabase, tclass: ObjectClass) -> _Mapping:
 
     number = datum.number
     narrowed = any(rule.tclass == number for rule in db.extended_rules)
-    return _Mapping(tclass, number, decision, unknown, first_routine(db, number), narrowed)
+    return _Mapping(tclass, number, decision, unknown, first_routine(tclass.name), narrowed)
 
 
 @dataclass(frozen=True, slots=True)

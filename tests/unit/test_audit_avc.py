@@ -156,7 +156,7 @@ def test_what_is_no_decision_has_no_line(fields: dict[str, Any]) -> None:
         ("mi_big_2", "r31", "0x1f"),
         ("mi_big_2", "r32", "0x20"),
         ("mi_lone_2", "r32", "0x20"),
-        ("mi_big_3", "other", "0x1"),
+        ("mi_big_3", "other", "0x3f"),
         ("mi_zero_0", "b", "0x1"),
     ],
 )

@@ -124,6 +124,63 @@ def test_wrong_interfaces_are_refused(name: str, routines: list[str | None]) -> 
         Interface(name, 1, routines)
 
 
+@pytest.mark.parametrize("name", ["x_2", "x_31", "x_y_9", "_2_2", "x_9999"])
+def test_names_that_classes_of_others_could_have(name: str, kernel: Kernel) -> None:
+    """`mi_x_2` is the second class of a long interface `x`, and of no other."""
+    said = rf"{name!r}.*name of a class of an interface .*not end in _{name.rpartition('_')[2]}$"
+    for make in (
+        lambda: Interface(name, 1, ["f"]),
+        lambda: Interface.from_text(f"subsystem {name} 1; routine f(p: mach_port_t);"),
+        lambda: kernel.create_interface(name, 1, ["f"]),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make()
+    with pytest.raises(ValueError, match="no class"):
+        kernel.object_class(f"mi_{name}")
+
+
+@pytest.mark.parametrize("name", ["x_", "x_0", "x_1", "x_02", "x2", "x_2_", "x_20000"])
+def test_names_that_they_could_not_have(name: str, kernel: Kernel) -> None:
+    long = Interface(name, 1, [f"r{n}" for n in range(70)])
+    long.number(kernel)
+    assert [*long.classes()] == [f"mi_{name}", f"mi_{name}_2", f"mi_{name}_3"]
+
+
+OTHERS: list[Interface] = [
+    Interface("printing", 1201, ["print_page", "cancel", "set_default"]),
+    Interface("printing", 1200, ["print_page", "set_default", "cancel"]),
+    Interface("printing", 1200, ["print_page", "cancel"]),
+    Interface("printing", 1200, ["print_page", None, "set_default"]),
+    Interface("printing", 1200, ["print_page", "cancel", "set_default"], allow_unknown=True),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_one_name_is_one_interface_in_a_kernel(other: Interface, server: Task) -> None:
+    """Its class would stand for two lists of routines, and a policy's words for two things."""
+    port = server.allocate_port()
+    port.serve(PRINTING)
+    said = r"'printing' is known to this kernel as 1200: print_page, .* declare both alike, or"
+    with pytest.raises(ValueError, match=said):
+        port.serve(other)
+    with Kernel() as another:
+        other.number(another)
+
+
+def test_alike_is_the_same(kernel: Kernel) -> None:
+    """Server and client may each have read it."""
+    text = "subsystem s 7; routine f(p: mach_port_t); skip; routine g(p: mach_port_t);"
+    numbers = {Interface.from_text(text).number(kernel) for _ in range(3)}
+    assert len(numbers | {Interface("s", 7, ["f", None, "g"]).number(kernel)}) == 1
+
+
+def test_several_threads_declare_alike(kernel: Kernel) -> None:
+    """Each has its own object: what they ask is one kernel."""
+    for n in range(20):
+        same = [Interface(f"x{n}", 1, ["f"]) for _ in range(4)]
+        assert len(numbers_in_threads(same, kernel)) == 1
+
+
 def test_one_interface_in_several_kernels() -> None:
     for _ in range(3):
         with Kernel() as kernel:
@@ -146,20 +203,20 @@ def test_two_threads_make_one_interface() -> None:
     try:
         for _ in range(20):
             with Kernel() as kernel:
-                assert len(numbers_in_threads(Interface("x", 1, ["f"]), kernel)) == 1
+                assert len(numbers_in_threads([Interface("x", 1, ["f"])] * 4, kernel)) == 1
     finally:
         sys.setswitchinterval(interval)
 
 
-def numbers_in_threads(interface: Interface, kernel: Kernel) -> set[int]:
-    """Return the numbers that several threads get for an interface, asking all at once."""
-    start, found = threading.Barrier(4), []
+def numbers_in_threads(interfaces: list[Interface], kernel: Kernel) -> set[int]:
+    """Return the numbers that threads get for an interface each, asking all at once."""
+    start, found = threading.Barrier(len(interfaces)), []
 
-    def ask() -> None:
+    def ask(interface: Interface) -> None:
         start.wait(10)
         found.append(interface.number(kernel))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=ask, args=(each,)) for each in interfaces]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pympi import AccessDenied, Kernel
-from pympi.enums import ALL, CLASSES, ObjectClass
+from pympi.enums import ALL, CLASSES, ObjectClass, first_routine
 from pympi.errors import LabelError, PolicyError
 from pympi.mig import Interface
 from pympi.policy import Decision, TypeEnforcement
 from pympi.policy.cil import Budget, compile_policy
 from pympi.policy.cil.contexts import format_context, parse_context
-from pympi.policy.cil.evaluate import Evaluator, first_routine
+from pympi.policy.cil.evaluate import Evaluator
 from pympi.policy.cil.policydb import RuleKind
 
 PORT, TASK = CLASSES["mach_port"], CLASSES["mach_task"]
@@ -243,11 +243,27 @@ def test_the_second_class_of_an_interface_begins_at_31() -> None:
         "(allow editor_t printer_t (mi_big_2 (all)))"
         "(allowx editor_t printer_t (ioctl mi_big_2 ((range 32 33))))"
     )
-    db = policy.database
-    firsts = {each.name: first_routine(db, each.number) for each in db.classes}
-    assert (firsts["mi_big"], firsts["mi_big_2"], firsts["mi_small_2"]) == (0, 31, 0)
+    assert first_routine("mi_big") == first_routine("mi_big_0") == first_routine("mach_port_2") == 0
+    assert (first_routine("mi_big_2"), first_routine("mi_big_12")) == (31, 341)
     second = ObjectClass(91, "mi_big_2", tuple(names[31:]))
     assert policy.decide(EDITOR, PRINTER, second).allowed == second.mask("routine_32 routine_33")
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["", "(class mi_big (routine_0 ioctl))", "(class mi_big (routine_30 routine_3 routine_7))"],
+)
+def test_whatever_a_policy_declares_of_the_first(first: str) -> None:
+    """Numbers are those of the interface: a rule does not come to mean other routines."""
+    names = [f"routine_{n}" for n in range(31, 40)]
+    order = "mi_big mi_big_2" if first else "mi_big_2"
+    policy = te(
+        f"{first} (class mi_big_2 (routine_33 routine_31 ioctl)) (classorder ({order}))"
+        "(allow editor_t printer_t (mi_big_2 (all)))"
+        "(allowx editor_t printer_t (ioctl mi_big_2 (33)))"
+    )
+    second = ObjectClass(91, "mi_big_2", tuple(names))
+    assert policy.decide(EDITOR, PRINTER, second).allowed == second.mask("routine_33")
 
 
 # ---- new labels ----

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple, cast
 
+from ...enums import first_routine
 from ..cil.contexts import OBJECT_R, format_context
-from ..cil.evaluate import first_routine, holds, numbered
+from ..cil.evaluate import holds, numbered
 from ..cil.explain import condition_text, expression_text
 from ..cil.policydb import SELF, Comparison, Expression, Level, Operand, PolicyDatabase
 from .query import boolean_names
@@ -271,7 +272,7 @@ def _routines(db: PolicyDatabase, rule: Any) -> Iterator[str]:
     tclass = db.classes[rule.tclass]
     if not tclass.name.startswith("mi_"):
         return
-    known = numbered(tclass.permissions, first_routine(db, rule.tclass))
+    known = numbered(tclass.permissions, first_routine(tclass.name))
     left = [
         name
         for name, index in known.items()

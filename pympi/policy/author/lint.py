@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple, cast
 
+from ...enums import first_routine
 from ..cil.contexts import OBJECT_R
-from ..cil.evaluate import first_routine, holds, numbered
+from ..cil.evaluate import holds, numbered
 from ..cil.explain import condition_text, expression_text, extended_text
 from ..cil.policydb import (
     SELF,
@@ -559,7 +560,7 @@ def _extended_finding(
     policy: _Policy, rule: ExtendedRule, text: str, given: int
 ) -> Iterator[Finding]:
     tclass = policy.db.classes[rule.tclass]
-    first = first_routine(policy.db, rule.tclass)
+    first = first_routine(tclass.name)
     routines = numbered(tclass.permissions, first)
     last = max(routines.values(), default=first)
     if not given & tclass.mask(tuple(routines)):

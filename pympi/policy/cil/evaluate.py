@@ -11,12 +11,12 @@ first asks, as long as there is room.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
+from ...enums import first_routine
 from .contexts import OBJECT_R
 from .policydb import (
     SELF,
@@ -33,18 +33,12 @@ from .policydb import (
 )
 
 __all__ = [
-    "AccessVectors", "Evaluator", "SecurityServer", "compiled", "excluded", "first_routine",
-    "holds", "numbered",
+    "AccessVectors", "Evaluator", "SecurityServer", "compiled", "excluded", "holds", "numbered",
 ]  # fmt: skip
 
 _ALL = 0xFFFFFFFF
 _MERGED = 1 << 18
 """How many entries merged tables may have altogether, some 30 MB; beyond, tables are shared."""
-
-ROUTINES = 31
-"""How many routines of an interface a class has; the next ones are in `mi_<interface>_2`."""
-
-_CONTINUED = re.compile(r"(mi_.+)_([2-9]|[1-9][0-9]+)")
 
 
 class AccessVectors(NamedTuple):
@@ -303,7 +297,7 @@ class Evaluator:
         ranges = self.routines(source, target, tclass)
         if ranges is None:
             return vectors
-        first = first_routine(self.db, tclass)
+        first = first_routine(self.db.classes[tclass].name)
         refused = excluded(self.db.classes[tclass].permissions, first, ranges)
         return vectors._replace(allowed=vectors.allowed & ~refused)
 
@@ -440,23 +434,6 @@ def _merged(rows: Iterable[_Row]) -> _Row:
 
 
 # ---- routines of interfaces ----
-
-
-def first_routine(db: PolicyDatabase, tclass: int) -> int:
-    """Return the index of a class's first routine: 0, or 31 in `mi_<interface>_2`, and so on.
-
-    A class continues another only if the policy has that one, and it is full.
-    """
-    match = _CONTINUED.fullmatch(db.classes[tclass].name)
-    if not match:
-        return 0
-    place = int(match[2])
-    before = match[1] if place == 2 else f"{match[1]}_{place - 1}"
-    full = any(
-        each.name == before and len(numbered(each.permissions, 0)) == ROUTINES
-        for each in db.classes
-    )
-    return ROUTINES * (place - 1) if full else 0
 
 
 def numbered(permissions: Iterable[str], first: int) -> dict[str, int]:
