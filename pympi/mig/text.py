@@ -76,6 +76,7 @@ class Token(NamedTuple):
 _TOKEN = re.compile(
     r"""(?P<gap>[ \t\r\f\v]+|//[^\n]*|/\*(?s:.*?)\*/)
     |(?P<newline>\n)
+    |(?P<open>/\*)
     |(?P<directive>\#[^\n]*)
     |(?P<token>[A-Za-z_]\w*|\d+|"[^"\n]*"|<[^<>\s]+>|[:;,()\[\]*^|=+/-])""",
     re.VERBOSE | re.ASCII,
@@ -84,6 +85,7 @@ _MARKER = re.compile(r'#\s*(?:line\s+)?(\d{1,9})\s+"([^"\n]*)"[\d\s]*')
 _INCLUDE = re.compile(r'#\s*include\s*[<"]mach/(?:std|mach)_types\.defs[>"]\s*')
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _NUMBER_MAX = (1 << 31) - 1
+_SHOWN = 80  # characters of what was found, in an error's words
 
 
 class Source:
@@ -118,6 +120,8 @@ class Source:
                 tokens.append(here._replace(text=match[0]))
             elif match.lastgroup == "directive":
                 self._direct(here._replace(text=match[0].rstrip()))
+            elif match.lastgroup == "open":
+                self.refuse(here._replace(text="/*"), "a comment that does not end")
             else:
                 self._skip(match[0], at)
             at = match.end()
@@ -131,7 +135,7 @@ class Source:
 
     def _direct(self, token: Token) -> None:
         marker = _MARKER.fullmatch(token.text)
-        if marker:
+        if marker and marker[2].isprintable():
             self._line, self._file = int(marker[1]) - 1, marker[2]
         elif not _INCLUDE.fullmatch(token.text):
             self.fail(token, "no preprocessor directive; put the file through `cc -E -x c` first")
@@ -150,7 +154,8 @@ class Source:
 
     def fail(self, token: Token, expected: str) -> NoReturn:
         """Raise a DefsError: `expected` would be right, and `token` stands there."""
-        found = repr(token.text) if token.text else "the end"
+        shown = token.text if len(token.text) <= _SHOWN else token.text[:_SHOWN] + "..."
+        found = repr(shown) if token.text else "the end"
         message = f"expected {expected}, found {found}"
         raise DefsError(message, *token[1:], expected=expected, found=token.text)
 
@@ -321,17 +326,22 @@ class TypeReader:
         source, token = self.source, self.source.peek()
         depth = source.deeper(depth)
         try:
-            if source.accept("^"):
-                return _by_reference(self.read(depth))
-            if word := source.accept("array", "struct", "c_string"):
-                return self._string() if word == "c_string" else self._array(word, depth)
-            if source.accept("("):
-                return self._sized()
-            return self._named()
+            found = self._read(depth)
         except DefsError:
             raise
         except ValueError as error:
             source.refuse(token, str(error))
+        if found.depth > source.limits.depth:  # also where a name stands for what is inside
+            source.refuse(token, f"more than {source.limits.depth} types inside each other")
+        return found
+
+    def _read(self, depth: int) -> Type:
+        source = self.source
+        if source.accept("^"):
+            return _by_reference(self.read(depth))
+        if word := source.accept("array", "struct", "c_string"):
+            return self._string() if word == "c_string" else self._array(word, depth)
+        return self._sized() if source.accept("(") else self._named()
 
     def _bound(self) -> tuple[int, bool]:
         """Step over `[n]`, `[*:n]`, `[*]` or `[]`; return n, or 0, and whether it is variable."""
@@ -358,14 +368,15 @@ class TypeReader:
         return Array(element, count, variable, unbounded, word)
 
     def _sized(self) -> Type:
-        """Step over the rest of `(MACH_MSG_TYPE_X, bits, flags)`."""
+        """Step over the rest of `(MACH_MSG_TYPE_X|MACH_MSG_TYPE_Y, bits, flags)`."""
         token, bits = self.source.peek(), 0
         name = self._code()
+        arrival = self._arrival()
         if self.source.accept(","):
             bits = self.source.number()
         self.flags()
         self.source.expect(")")
-        return self._basic(token, name, bits)
+        return self._basic(token, name, bits, arrival)
 
     def flags(self) -> tuple[str, ...]:
         """Step over `, dealloc` and its like, which say who frees what, and change no layout."""
@@ -383,7 +394,7 @@ class TypeReader:
         token = self.source.peek()
         lower = token.text.lower()
         if lower.startswith(_PREFIX) or lower == "polymorphic":
-            return self._basic(token, self._code(), 0)
+            return self._basic(token, self._code(), 0, self._arrival())
         self.source.next()
         if token.text not in self.known:
             self.source.fail(token, "a type")
@@ -396,8 +407,7 @@ class TypeReader:
             self.source.fail(token, "MACH_MSG_TYPE_... or polymorphic")
         return name
 
-    def _basic(self, token: Token, name: str, bits: int) -> Type:
-        arrival = self._arrival() if self.source.accept("|") else None
+    def _basic(self, token: Token, name: str, bits: int, arrival: Disposition | None) -> Type:
         if name in _PORTS:
             return Port(_PORTS[name], arrival)
         if name in _SCALARS:
@@ -408,6 +418,9 @@ class TypeReader:
         return Array(_BYTE, bits // 8) if name == "UNSTRUCTURED" else String(bits // 8)
 
     def _arrival(self) -> Disposition | None:
+        """Step over `|MACH_MSG_TYPE_Y`, if there is one: as what a right arrives."""
+        if not self.source.accept("|"):
+            return None
         token = self.source.peek()
         name = self._code()
         arrival = Port(_PORTS[name]).arrival if name in _PORTS else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..enums import Disposition
@@ -127,10 +127,12 @@ class Type:
 
     Attributes:
         size (int): bytes of a value; 0 for what is not inline, or not always of the same size.
+        depth (int): how many types are inside each other, with itself.
         described (bool): whether it travels as descriptors, not in the inline bytes.
     """
 
     size: int = 0
+    depth: int = 1
     described: bool = False
 
     def pack(self, value: Any) -> bytes:
@@ -341,8 +343,10 @@ class Array(Type):
     variable: bool = False
     out_of_line: bool = False
     word: str = "array"
+    depth: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", self.element.depth + 1)
         if not isinstance(self.element, Port) and not self.element.size:
             raise ValueError(f"{self.element} cannot be an element")
         if self.count < 0 or self.count * max(self.element.size, 1) > _LARGEST:

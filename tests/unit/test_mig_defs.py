@@ -58,11 +58,14 @@ def numbers(subsystem: Subsystem) -> list[tuple[str, int, int]]:
     ]
 
 
+MIGS = ("mig", "x86_64-gnu-mig", "i686-gnu-mig")  # as distributions name it
+
+
 def numbers_by_mig(path: Path) -> list[tuple[str, int, int]]:
     """Return the same as MIG has it. It succeeds silently even where it read nothing."""
-    program = next(filter(None, map(shutil.which, ["mig", "x86_64-gnu-mig"])), None)
+    program = next(filter(None, map(shutil.which, MIGS)), None)
     if program is None:
-        pytest.skip("no mig to compare with (Debian's mig-for-host)")
+        pytest.skip("no mig to compare with (Debian's mig-x86-64-gnu or mig-i686-gnu)")
     if shutil.which("gcc") is None:
         pytest.skip("mig needs gcc for its preprocessor, and there is none")
     made = ["-n", "-list", "list", "-header", "h", "-server", "s", "-user", "u"]
@@ -269,7 +272,9 @@ WRONG = [
     (f"{HEAD} import ;", 1, 23, "expected what import says"),
     (f"{HEAD} $", 1, 16, "expected a word of MIG's, found '$'"),
     (f'{HEAD} rcsid "open;', 1, 22, "expected a word of MIG's"),
-    (f"{HEAD} /* open", 1, 16, "expected one of"),
+    (f"{HEAD} /* open", 1, 16, "a comment that does not end"),
+    (f"{HEAD} /*/", 1, 16, "a comment that does not end"),
+    (f'# 1 "\x1b[2J"\n{HEAD}', 1, 1, "no preprocessor directive"),
     (f"subsystem x {(1 << 31) - 1}; skip; routine f(p: mach_port_t);", 1, 39, "over 2147483647"),
 ]  # fmt: skip
 
@@ -291,6 +296,15 @@ def test_an_error_has_its_parts() -> None:
     assert (caught.value.expected, caught.value.found) == ("the subsystem's base", "y")
 
 
+# A line for each type, all but the first of the one before it.
+NESTED = "type t1 = array[1] of int;" + "".join(
+    f"\ntype t{n} = array[1] of t{n - 1};" for n in range(2, 500)
+)
+DOUBLED = "type t1 = array[2] of char;" + "".join(
+    f"\ntype t{n} = array[2] of t{n - 1};" for n in range(2, 30)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "limits", "why"),
     [
@@ -298,6 +312,13 @@ def test_an_error_has_its_parts() -> None:
         (f"{HEAD} type t = {'^' * 40} int;", Limits(), "more than 32 inside each other"),
         (f"{HEAD} type t = array[{'(' * 40}1{')' * 40}] of int;", Limits(), "more than 32"),
         (f"{HEAD} type t = {'array[1] of ' * 40} int;", Limits(), "more than 32"),
+        (f"{HEAD} {NESTED}", Limits(), r"^<text>:32:12: more than 32 types inside each other$"),
+        (
+            f"{HEAD} {NESTED}",
+            Limits(depth=3),
+            r"^<text>:3:11: more than 3 types inside each other$",
+        ),
+        (f"{HEAD} {DOUBLED}", Limits(), r"^<text>:25:12: an array has at most 16777216 bytes$"),
         (f"{HEAD} skip 5000;", Limits(), "more than 4096 routines"),
         (f"{HEAD} skip; skip;", Limits(routines=1), "more than 1 routines"),
         (f"{HEAD} routine f(p: mach_port_t; a: int; b: int);", Limits(arguments=2), "2 arguments"),
@@ -307,6 +328,47 @@ def test_an_error_has_its_parts() -> None:
 def test_limits(text: str, limits: Limits, why: str) -> None:
     with pytest.raises(DefsError, match=why):
         read_defs_text(text, limits=limits)
+
+
+def test_what_is_as_deep_as_it_may_be_travels() -> None:
+    text = f"{HEAD} {NESTED.splitlines()[0]}" + "".join(NESTED.splitlines(True)[1:31])
+    made = read_defs_text(f"{text} routine f(p: mach_port_t; x: t31; y: u = ^array[] of t30);")
+    value: object = 7
+    for _ in range(31):
+        value = (value,)
+    (_, inner, outer) = made.routines[0].arguments  # type: ignore[union-attr,misc]
+    assert (inner.type.depth, outer.type.depth) == (32, 32)
+    assert inner.type.unpack(memoryview(inner.type.pack(value))) == value
+    assert str(outer.type).count("array") == 31
+
+
+def test_comments_that_do_not_end_are_looked_for_once() -> None:
+    """Each would be looked through to the end of the text: an hour for a megabyte."""
+    with pytest.raises(DefsError, match="does not end"):
+        read_defs_text("/* " * 300_000)
+
+
+def test_an_error_shows_a_part_of_what_is_long() -> None:
+    with pytest.raises(DefsError) as caught:
+        read_defs_text(f"subsystem {'9' * 100_000} 1;")
+    assert len(str(caught.value)) < 200
+    assert len(caught.value.found) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("(MACH_MSG_TYPE_COPY_SEND|MACH_MSG_TYPE_PORT_SEND, 32, dealloc)", "COPY_SEND"),
+        ("(polymorphic|MACH_MSG_TYPE_PORT_SEND_ONCE, 32)", "MOVE_SEND_ONCE"),
+        ("MACH_MSG_TYPE_MAKE_SEND|MACH_MSG_TYPE_PORT_SEND", "MAKE_SEND"),
+    ],
+)
+def test_how_a_right_leaves_and_arrives(text: str, said: str) -> None:
+    """As in MIG's grammar, which has both in the parentheses."""
+    made = read_defs_text(f"{HEAD} type t = {text}; routine f(p: mach_port_t; x: t);")
+    assert str(made.types["t"]).endswith(said)
+    with pytest.raises(DefsError, match=r"expected ';', found '\|'"):
+        read_defs_text(f"{HEAD} type t = (MACH_MSG_TYPE_COPY_SEND, 32)|MACH_MSG_TYPE_PORT_SEND;")
 
 
 def test_a_product_that_explodes() -> None:
