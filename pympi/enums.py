@@ -284,19 +284,33 @@ KernelClass: Any = _flag("KernelClass", "kernel")
 ROUTINES_PER_CLASS: int = lib.PM_ROUTINES_PER_CLASS
 """How many routines of an interface a class has; the next ones are in `mi_<interface>_2`."""
 
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CONTINUES = re.compile(r".+_([2-9]|[1-9][0-9]{1,3})", re.DOTALL)
 
 
 def interface_classes(name: str, routines: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the classes of an interface and the routines of each.
 
+    Args:
+        name: of the interface.
+        routines: names, in order; "" where a number is skipped.
+
     Raises:
-        ValueError: the name is one that a class of another interface could have.
+        ValueError: no routine, two of one name, a name that is no identifier or is reserved; or the
+            interface's is one that a class of another could have.
 
     Example:
         >>> [*interface_classes("x", [f"r{n}" for n in range(40)])]
         ['mi_x', 'mi_x_2']
     """
+    named = [routine for routine in routines if routine]
+    for word in (name, *named):
+        if not _NAME.fullmatch(word):
+            raise ValueError(f"not an identifier: {word!r}")
+    if "ioctl" in named:
+        raise ValueError("'ioctl' is reserved, and no name of a routine")
+    if len(set(named)) != len(named) or not named:
+        raise ValueError(f"interface {name!r} needs routines, each of another name")
     if match := _CONTINUES.fullmatch(name):
         other = name[: match.start(1) - 1]
         raise ValueError(

@@ -471,7 +471,8 @@ class Kernel:
         One that is known already keeps its number. `pympi.mig.Interface` does this for you.
 
         Raises:
-            ValueError: the name is another interface's, or could be that of a class of one.
+            ValueError: names that cannot be used, or the name is another interface's, or could be
+                that of a class of one.
             LimitExceeded: memory or classes are short.
         """
         said = _Declaration(base, tuple(routines), allow_unknown)

@@ -515,8 +515,14 @@ class ReceiveRight(_Receiving):
     def serve(self, interface: Any, *, caller: Task | None = None) -> None:
         """Let the core refuse whatever is no method of `interface`, or not allowed to its sender.
 
+        What is queued already is asked about when it is received.
+
         Args:
             interface: a `pympi.mig.Interface`, or None to take every message again.
+
+        Raises:
+            AccessDenied: set_attributes is refused.
+            ValueError: the kernel knows another interface of this name.
         """
         number = interface.number(self.task.kernel) if interface is not None else 0
         self.task._do(lib.pm_port_set_interface, self.name, number, caller=caller)

@@ -9,7 +9,6 @@ servers had to ask for the verdict).
 from __future__ import annotations
 
 import os
-import re
 import threading
 import warnings
 import weakref
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Interface", "Method"]
 
 _FLASK_MAX = 128  # routines that SEDarwin's tables have room for
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class Interface:
@@ -38,7 +36,7 @@ class Interface:
 
     Args:
         name: of the subsystem; its class is `mi_<name>`, 31 routines to a class.
-        base: the first routine's msgh_id.
+        base: the first routine's msgh_id, 32 bits, signed.
         routines: names or `Routine`s, in order; None skips a number.
         allow_unknown: take messages of other numbers too; by default they are refused.
 
@@ -49,7 +47,8 @@ class Interface:
         server_prefix (str): what the functions of a server may begin with.
 
     Raises:
-        ValueError: a name that cannot be used, or two routines of one name, or none. A name that
+        ValueError: a name that cannot be used, two routines of one name, or none; a base that does
+            not fit. A name that
             ends in _2, _3, ... is kept for the classes of an interface with many routines.
 
     Example:
@@ -69,16 +68,16 @@ class Interface:
         self, name: str, base: int, routines: Sequence[str | Routine | None], *,
         allow_unknown: bool = False,
     ) -> None:  # fmt: skip
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"not an identifier: {name!r}")
+        if not -(1 << 31) <= base < 1 << 31:
+            raise ValueError(f"interface {name!r}: numbers have 32 bits, unlike {base}")
         self.name = name
         self.base = base
         self.table = tuple(Routine(r) if isinstance(r, str) else r for r in routines)
         self.routines = tuple(r.name if r else f"unused{n}" for n, r in enumerate(self.table))
         self.allow_unknown = allow_unknown
         self.server_prefix = ""
-        if len(set(self.routines)) != len(self.routines) or not any(self.table):
-            raise ValueError(f"interface {name!r} needs routines, each of another name")
+        if not any(self.table):
+            raise ValueError(f"interface {name!r} has no routines but skipped ones")
         self._classes = interface_classes(name, self.routines)
         self._numbers: weakref.WeakKeyDictionary[Kernel, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()

@@ -203,7 +203,10 @@ def _methods(interface: Interface) -> Iterator[tuple[str, str]]:
 
 
 def _functions(interface: Interface, implementation: Any) -> dict[int, tuple[Routine, Any]]:
-    """Return routines and functions by number; a function may have the server's prefix."""
+    """Return routines and functions by number; a function may have the server's prefix.
+
+    What Python calls itself is no function, whatever a `.defs` file puts together.
+    """
     found = {}
     for number, routine in interface.numbered():
         for name in (routine.name, interface.server_prefix + routine.name):
@@ -211,7 +214,7 @@ def _functions(interface: Interface, implementation: Any) -> dict[int, tuple[Rou
                 function = implementation.get(name)
             else:
                 function = getattr(implementation, name, None)
-            if callable(function):
+            if callable(function) and not name.startswith("__"):
                 found[number] = (routine, function)
                 break
     return found

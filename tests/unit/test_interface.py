@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pympi import AccessDenied, Kernel, MachError, Task, audit, mach
+from pympi.enums import first_routine
 from pympi.mig import Interface, Routine
 from pympi.policy import Rules, TypeEnforcement
 
@@ -144,6 +145,34 @@ def test_names_that_they_could_not_have(name: str, kernel: Kernel) -> None:
     long = Interface(name, 1, [f"r{n}" for n in range(70)])
     long.number(kernel)
     assert [*long.classes()] == [f"mi_{name}", f"mi_{name}_2", f"mi_{name}_3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "routines"),
+    [("a b", ["f"]), ("a", ["f", "f"]), ("a", ["f", "ioctl"]), ("a", ["f g"]), ("a", ["", ""])],
+)
+def test_a_kernel_takes_no_other_names(name: str, routines: list[str], kernel: Kernel) -> None:
+    """One word for two permissions of a class would grant one of them for the other."""
+    with pytest.raises(ValueError, match=r"identifier|routines|reserved"):
+        kernel.create_interface(name, 1, routines)
+    assert kernel.create_interface("a", 1, ["f", "", "g"]) == 1
+
+
+@pytest.mark.parametrize("base", [1 << 31, -(1 << 31) - 1, 1 << 100])
+def test_bases_that_do_not_fit(base: int) -> None:
+    with pytest.raises(ValueError, match=f"32 bits, unlike {base}"):
+        Interface("x", base, ["f"])
+
+
+def test_classes_run_out(kernel: Kernel) -> None:
+    """Without harm to those there are."""
+    long = Interface("long", 0, [f"r{n}" for n in range(31 * 2000)])
+    long.number(kernel)
+    with pytest.raises(MachError, match="KERN_RESOURCE_SHORTAGE"):
+        Interface("other", 0, long.routines).number(kernel)
+    assert Interface("small", 0, ["f"]).number(kernel)
+    assert first_routine("mi_long_2000") == 31 * 1999
+    assert kernel.object_class("mi_long_2000").names(1) == ("r61969",)
 
 
 OTHERS: list[Interface] = [

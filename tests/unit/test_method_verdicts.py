@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -208,6 +209,54 @@ def test_the_kernels_own_messages_are_no_methods(port: ReceiveRight, client: Tas
     message = port.receive(timeout=0)
     assert message.notification is not None
     assert (message.asked, message.method) == (None, 0)
+
+
+def test_what_is_queued_goes_with_the_port_and_its_interface(
+    kernel: Kernel, port: ReceiveRight, right: SendRight
+) -> None:
+    """Its next owner receives under the interface it came with, or another that it sets."""
+    for number in (400, 401, 401):
+        right.send(b"", number)
+    heir = kernel.create_task("heir", label="rules/heir")
+    post = heir.allocate_port()
+    post.make_send(port.task).send(b"", rights=[port.move_receive()])
+    (moved,) = post.receive().rights
+    assert isinstance(moved, ReceiveRight)
+    assert moved.receive().asked == ("mi_plain", "look")
+    moved.serve(PLAIN)  # what it served before: nothing changes
+    assert moved.receive().asked == ("mi_plain", "touch")
+    moved.serve(VAULT)
+    with pytest.raises(AccessDenied):
+        moved.receive(timeout=0)
+
+
+def test_of_a_set_the_member_is_asked_about(port: ReceiveRight, right: SendRight) -> None:
+    plain = port.task.allocate_port()
+    both = port.task.create_port_set(port, plain)
+    right.send(b"", OPEN)
+    plain.make_send(right.task).send(b"", OPEN)
+    port.serve(VAULT)
+    with pytest.raises(AccessDenied) as caught:
+        both.receive(timeout=0)
+    assert caught.value.tclass == "mi_vault"
+    assert both.receive(timeout=0).local_name == plain.name
+
+
+def test_on_the_wire_too(port: ReceiveRight, right: SendRight) -> None:
+    """The verdict is msgh_ad of the trailer; no size is told of what is refused."""
+    option = mach.MACH_RCV_MSG | mach.MACH_RCV_TIMEOUT | mach.MACH_RCV_LARGE | 7 << 24
+
+    def receive(size: int) -> tuple[int, bytes]:
+        return mach.mach_msg(port.task, b"", option, size, port.name)
+
+    right.send(b"", OPEN)
+    right.send(b"", OPEN)
+    rules(port.task.kernel, "allow client * mi_plain { touch };")
+    code, got = receive(256)
+    assert (code, struct.unpack_from("<I", got, len(got) - 8)) == (0, (1,))
+    rules(port.task.kernel, "")
+    assert receive(24)[0] == mach.MACH_RCV_INVALID_DATA
+    assert receive(256)[0] == mach.MACH_RCV_TIMED_OUT
 
 
 # ---- servers ----

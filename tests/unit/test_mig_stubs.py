@@ -748,3 +748,10 @@ def test_types_in_words() -> None:
     for text in VALUES:
         assert str(mig.parse_type(str(mig.parse_type(text)))) == str(mig.parse_type(text))
     assert mig.parse_type("mach_port_make_send_t") == Port(Disposition.MAKE_SEND)
+
+
+def test_no_prefix_makes_a_function_of_what_python_calls_itself() -> None:
+    """A file that strangers wrote puts no names together that reach an object's own methods."""
+    text = "subsystem s 1; serverprefix __; routine init__(p: mach_port_t);"
+    with pytest.raises(TypeError, match="no function for: init__"):
+        Interface.from_text(text).server(object())
