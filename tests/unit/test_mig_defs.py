@@ -394,6 +394,28 @@ def test_nonsense_is_an_error_and_nothing_else(text: str, headed: bool) -> None:
         assert Interface(found.name, found.base, found.routines).routines
 
 
+PLACES = st.floats(0, 1, exclude_max=True)
+EDITS = st.lists(st.tuples(PLACES, PLACES, WORDS), min_size=1, max_size=4)
+
+
+@given(name=st.sampled_from(sorted(DEFS.keys() - {"many"})), edits=EDITS, cut=PLACES | st.just(1.0))
+def test_files_that_went_wrong(
+    name: str, edits: list[tuple[float, float, str]], cut: float
+) -> None:
+    """Parts are missing, or in another place, or something else stands there."""
+    text = DEFS[name]
+    for where, to, word in edits:
+        first, last = sorted(int(place * len(text)) for place in (where, to))
+        text = text[:first] + f" {word} " + text[min(last, first + 30) :]
+    found = read_or_fail(text[: int(cut * len(text))])
+    if isinstance(found, Subsystem):
+        interface = Interface(found.name, found.base, found.routines)
+        assert interface.cil()
+        assert repr(interface.table)
+    else:
+        assert str(found).startswith(f"<text>:{found.line}:{found.column}: ")
+
+
 def read_or_fail(text: str) -> Subsystem | DefsError:
     """Return what a text says, or what is wrong with it."""
     try:
