@@ -25,7 +25,7 @@ struct denial { uint32_t ssid, tsid, tclass, bits; };
 static struct denial denials[8];
 static size_t denials_used, calls, asked_used;
 static struct pm_query asked[64];
-static uint32_t all_uncached;
+static uint32_t all_uncached, chosen;
 static void (*meanwhile)(void); /* what else the decider does */
 
 static uint32_t denied_of(const struct pm_query *query) {
@@ -45,6 +45,7 @@ static int decide(void *context, struct pm_query *queries, size_t count, uint32_
         queries[i].allowed = ~denied_of(&queries[i]);
         queries[i].uncached = all_uncached;
         queries[i].code = 0;
+        if (queries[i].kind == PM_QUERY_LABEL_PORT) queries[i].label = chosen;
     }
     if (meanwhile) meanwhile();
     return 0;
@@ -87,7 +88,7 @@ static void open_scene(void) {
     server = new_task(kernel, "server", sids[SERVER]);
     assert(pm_kernel_set_decider(kernel, decide, NULL) == 0);
     denials_used = 0;
-    all_uncached = 0;
+    all_uncached = chosen = 0;
     meanwhile = NULL;
     target = make_port(server, TARGET);
     right = given(server, target, MACH_MSG_TYPE_MAKE_SEND, client);
@@ -423,6 +424,17 @@ static void test_kernel_calls_ask_for_their_own_permission(void) {
     set_policy(0);
 }
 
+static void test_a_chosen_label_that_is_gone_makes_no_port(void) {
+    open_scene();
+    chosen = sid_named(kernel, "te/chosen");
+    set_policy(PM_POLICY_LABELS_PORTS);
+    int64_t made = pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0);
+    assert(made > 0 && pm_port_destroy(client, client, (uint32_t)made) == 0);
+    assert(pm_sid_release(kernel, chosen) == 0);
+    assert(pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0) == -KERN_NO_ACCESS);
+    close_scene();
+}
+
 static void test_a_task_is_made_and_ended_where_that_is_allowed(void) {
     struct pm_task *child;
     deny_only(CLIENT, MASK, PM_CLASS_MACH_TASK, T(create));
@@ -566,5 +578,6 @@ int main(void) {
     test_the_port_may_die_while_it_is_asked_about();
     test_the_task_may_die_while_it_is_asked_about();
     close_scene();
+    test_a_chosen_label_that_is_gone_makes_no_port();
     return 0;
 }
