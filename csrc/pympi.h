@@ -206,7 +206,8 @@ enum pm_query_kind {
     PM_QUERY_ACCESS = 0,                /* vectors for (ssid, tsid, tclass) */
     PM_QUERY_LABEL_PORT = 1,            /* label of a new port: ssid issuer, tsid owner; answer a SID in `label` */
     PM_QUERY_LABEL_TASK = 2,            /* label of a new task: ssid parent, tsid = ssid */
-    PM_QUERY_RELABEL = 3                /* may ssid change tsid to label; tclass the object's class; answer a code in `code` */
+    PM_QUERY_RELABEL = 3                /* may ssid change tsid to label; tclass the object's class; answer a code in `code`,
+                                         * and all ones in `report` where something permissive refuses it */
 };
 struct pm_query {
     uint32_t kind, ssid, tsid, tclass, asked;

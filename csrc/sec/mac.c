@@ -293,6 +293,19 @@ enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, ui
     return judge(op, tsid, tclass, permissions, &vector, site);
 }
 
+enum mac_verdict mac_check_change(struct mac_op *op, uint32_t permission, const struct pm_query *question,
+                                  const struct mac_site *site, int32_t *code) {
+    struct avc_vector vector;
+    const struct pm_query *answer = mac_ask(op, question);
+    if (!mac_vector(op, question->label, question->tclass, &vector) || !answer) return MAC_MISS;
+    *code = permission & ~vector.allowed ? KERN_NO_ACCESS : answer->code;
+    uint32_t refused = answer->code ? permission : 0, reported = permission & answer->report;
+    vector.allowed &= ~refused;
+    vector.report |= reported;
+    vector.auditdeny |= refused | reported;
+    return judge(op, question->label, question->tclass, permission, &vector, site);
+}
+
 enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
                             const struct mac_site *site) {
     static const struct avc_vector nothing_allowed = {.auditdeny = ALL};
