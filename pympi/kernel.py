@@ -382,7 +382,8 @@ class Kernel:
                 refusers = self.policies.refusers(ssid, tsid, kind, denied)
         audited = found.auditdeny & denied if denied else found.auditallow & asked
         return AccessDecision(
-            not denied, kind.names(denied), bool(audited), bool(found.report & asked & ~denied),
+            not denied, kind.names(denied), bool(audited),
+            bool(found.auditdeny & found.report & asked & ~denied),
             found.allowed, found.epoch, refusers,
         )  # fmt: skip
 

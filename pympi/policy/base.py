@@ -77,7 +77,8 @@ class Decision:
         allowed (int): what is allowed.
         auditallow (int): what is recorded when it is done.
         auditdeny (int): what is recorded when it is refused; SELinux's dontaudit clears bits.
-        report (int): what is allowed, but would not be without a permissive type.
+        report (int): what is allowed, but would not be without a permissive type; auditdeny says
+            whether it is recorded.
     """
 
     allowed: int = ALL

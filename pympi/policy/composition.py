@@ -2,8 +2,8 @@
 """Modules composed: one answer of many.
 
 Every module is asked (TrustedBSD's MAC framework). Allowed is the AND of the answers, auditallow
-the OR, auditdeny the OR over those that refused. Where modules answer with codes, `PRECEDENCE`
-chooses. So the order in which modules were loaded changes nothing.
+the OR, auditdeny the OR over those that refused, in earnest or in word only. Where modules answer
+with codes, `PRECEDENCE` chooses. So the order in which modules were loaded changes nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def compose(answers: Iterable[Decision]) -> Decision:
     for answer in answers:
         allowed &= answer.allowed
         auditallow |= answer.auditallow
-        auditdeny |= answer.auditdeny & ~answer.allowed
+        auditdeny |= answer.auditdeny & (~answer.allowed | answer.report)
         report |= answer.report
     return Decision(allowed, auditallow, auditdeny & ALL, report)
 

@@ -494,12 +494,12 @@ class Policies:
         if tclass is None:
             return
         decision, lasting, trials = composition.decide(source, target, tclass)
-        report = decision.report
+        differing = 0
         for shadow, present, answer in trials:
             labels = composition.shown(source), composition.shown(target)
-            report |= shadow.saw(self._kernel, query, labels, tclass, present, answer)
-        query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny
-        query.report, query.allowed = report, decision.allowed
+            differing |= shadow.saw(self._kernel, query, labels, tclass, present, answer)
+        query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny | differing
+        query.report, query.allowed = decision.report | differing, decision.allowed
         query.uncached = not lasting
 
     def _label_port(self, composition: Composition, query: Any) -> None:

@@ -58,7 +58,8 @@ def test_composition_bit_by_bit(answers: list[Decision]) -> None:
         refusing = [a for a in answers if not a.allowed & bit]
         assert bool(whole.allowed & bit) == (not refusing)
         assert bool(whole.auditallow & bit) == any(a.auditallow & bit for a in answers)
-        assert bool(whole.auditdeny & bit) == any(a.auditdeny & bit for a in refusing)
+        reporting = [a for a in answers if a.report & bit]
+        assert bool(whole.auditdeny & bit) == any(a.auditdeny & bit for a in refusing + reporting)
         assert bool(whole.report & bit) == any(a.report & bit for a in answers)
 
 
