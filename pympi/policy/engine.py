@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 
 from .. import _upcall
 from .._ffi import ffi, lib
-from ..enums import CLASSES, ObjectClass
+from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import (
     ForkedError,
     KernelClosed,
@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..label import EMPTY, format_label
 from .base import PolicyModule, announce, enroll
-from .composition import Composition
+from .composition import Composition, ModuleFailed
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]
@@ -461,6 +461,8 @@ class Policies:
             else:
                 label = composition.new_label("label_new_port", subjects)
             return composition.shown(label)
+        except ModuleFailed as failed:
+            raise exception(lib.KERN_NO_ACCESS, f"new_label(): {failed} failed") from failed
         except Exception as error:
             self._failures["engine"] += 1
             _log.warning("a label could not be computed: %r", error, exc_info=error)
@@ -479,6 +481,8 @@ class Policies:
         query.uncached = True
         try:
             self._KINDS[query.kind](self, composition, query)
+        except ModuleFailed:
+            return
         except BaseException as error:
             self._failures["engine"] += 1
             _log.warning("a question of the kernel failed, denied: %r", error, exc_info=error)
@@ -515,7 +519,8 @@ class Policies:
     def _relabel(self, composition: Composition, query: Any) -> None:
         query.code = lib.KERN_NO_ACCESS
         subject, old, new = map(self._filed_text, (query.ssid, query.tsid, query.label))
-        query.code = composition.check_relabel(subject, old, new, self._classes[query.tclass])
+        change = composition.check_relabel(subject, old, new, self._classes[query.tclass])
+        query.code, query.report = change.code, ALL if change.reported else 0
 
     _KINDS = {
         lib.PM_QUERY_ACCESS: _access,
