@@ -96,7 +96,8 @@ class PolicyModule:
     Attributes:
         name (str): the module's name space in labels: lower-case letters, digits, "_".
         uncached (bool): True to be asked about every single operation, at its price.
-        permissive (bool): True to have refusals recorded instead of enforced.
+        permissive (bool): True to have refusals recorded instead of enforced, in every kernel. It
+            may be set at any time, on the module; it is as with `changed()` then.
 
     Example:
         >>> class OneWay(PolicyModule):
@@ -155,6 +156,11 @@ class PolicyModule:
         """Return why `permission` is allowed or refused, in one line."""
         allowed = self.decide(source, target, tclass).allowed & tclass.mask(permission)
         return f"{'allows' if allowed else 'refuses'} {permission} for {source!r} to {target!r}"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "permissive":
+            announce([self])
 
     def changed(self) -> None:
         """Tell every kernel that has this module in force that its answers are others from now on.

@@ -186,17 +186,21 @@ class Composition:
         modules (dict[str, PolicyModule]): by the name under which their values are filed.
         failures (Counter[str]): by module, how often it failed; shared with `Policies`.
         shadows (dict[str, Shadow]): by the name under which the values they read are filed.
-        permissive (frozenset[str]): the names of modules that are permissive in this kernel.
+        soft (frozenset[str]): the names of modules that were set permissive in this kernel.
+        permissive (bool): whether the whole kernel is.
     """
 
     def __init__(
         self, modules: Mapping[str, PolicyModule], failures: Counter[str],
-        shadows: Mapping[str, Shadow] | None = None, permissive: Collection[str] = (),
+        shadows: Mapping[str, Shadow] | None = None, soft: Collection[str] = (),
+        permissive: bool = False,
     ) -> None:  # fmt: skip
         self.modules = dict(sorted(modules.items()))
         self.failures = failures
         self.shadows = dict(sorted((shadows or {}).items()))
-        self.permissive = frozenset(permissive)
+        self.soft = frozenset(soft)
+        self.permissive = permissive
+        self._lenient = self.soft | {name for name, m in self.modules.items() if m.permissive}
         self._asked = {
             method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
             for method in _FLAGS
@@ -206,6 +210,14 @@ class Composition:
         self.uncached = any(module.uncached for module in (*self.modules.values(), *trials))
         self._known = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._read)
         self.filed = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._filed)
+
+    def but(self, **changes: Any) -> Composition:
+        """Return this composition with some of what it is made of exchanged."""
+        made_of: dict[str, Any] = {
+            "modules": self.modules, "failures": self.failures, "shadows": self.shadows,
+            "soft": self.soft, "permissive": self.permissive,
+        }  # fmt: skip
+        return Composition(**(made_of | changes))
 
     def _failed(self, module: PolicyModule, error: BaseException) -> None:
         self.failures[module.name] += 1
@@ -470,10 +482,11 @@ class Composition:
 
     def is_permissive(self, filed: str) -> bool:
         """Tell whether a module is permissive, by itself or in this kernel."""
-        return self.modules[filed].permissive or filed in self.permissive
+        return filed in self._lenient
 
     @property
     def flags(self) -> int:
-        """What the core has to ask about: enum pm_policy_flag."""
+        """What the core has to ask about and to enforce: enum pm_policy_flag."""
         asked = sum(flag for method, flag in _FLAGS.items() if self._asked[method])
-        return asked | (self._trial and lib.PM_POLICY_LOADED)
+        mode = lib.PM_POLICY_PERMISSIVE if self.permissive else 0
+        return asked | mode | (self._trial and lib.PM_POLICY_LOADED)
