@@ -222,6 +222,12 @@ bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_ve
     return true;
 }
 
+void mac_enforced(const struct mac *mac, struct avc_vector *vector) {
+    if (!(mac->policy & PM_POLICY_PERMISSIVE)) return;
+    vector->report |= ~vector->allowed;
+    vector->allowed = ALL;
+}
+
 /* ---- records ---- */
 
 static struct pm_audit_record *record_new(struct mac_op *op) {

@@ -105,6 +105,8 @@ enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, u
 void mac_join(struct mac_op *op);
 /* The vector itself, unaudited. False: a miss was noted. */
 bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
+/* Makes of what modules answer what is enforced: in a permissive kernel all is allowed, and refusals are reported. */
+void mac_enforced(const struct mac *mac, struct avc_vector *vector);
 /* A question that is not an access question; the answer, or NULL after noting a miss. */
 const struct pm_query *mac_ask(struct mac_op *op, const struct pm_query *question);
 

@@ -415,6 +415,12 @@ class Composition:
             if permissions & ~answer.allowed
         )
 
+    def let_pass(self, source: str, target: str, tclass: ObjectClass) -> int:
+        """Return the permissions that are allowed only because something is permissive."""
+        answers = self.answers(self.values(source), self.values(target), tclass)
+        decision = compose(self._enforced(answers).values())
+        return decision.report | (ALL & ~decision.allowed if self.permissive else 0)
+
     def new_label(self, method: str, subjects: tuple[str, ...], inherit: str | None = None) -> str:
         """Return the label of something new, which `method` of the modules may choose.
 

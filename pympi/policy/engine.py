@@ -444,6 +444,17 @@ class Policies:
         texts = self.filed_text(source), self.filed_text(target)
         return functools.partial(self._composition.refused_by, *texts, tclass, permissions)
 
+    def let_pass(self, source: int, target: int, tclass: ObjectClass, reported: int) -> int:
+        """Return those of the reported permissions that only something permissive lets pass.
+
+        The others are those that a shadow would refuse; the modules are asked if there is one.
+        """
+        composition = self._composition
+        if not composition.shadows:
+            return reported
+        texts = self._filed_text(source), self._filed_text(target)
+        return reported & composition.let_pass(*texts, tclass)
+
     def new_label(self, source: str | int, target: str | int, tclass: str) -> str:
         """Return the label that something new would have, as users see it.
 

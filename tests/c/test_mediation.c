@@ -509,6 +509,26 @@ static void test_a_chosen_label_that_is_gone_makes_no_port(void) {
     close_scene();
 }
 
+static void test_what_is_asked_is_told_as_it_is_enforced(void) {
+    struct pm_decision decision;
+    uint8_t verdict = 9;
+    uint32_t tclass = PM_CLASS_MACH_PORT, permission = P(send);
+    for (int permissive = 0; permissive < 2; permissive++) {
+        open_scene();
+        deny(CLIENT, TARGET, tclass, permission);
+        set_policy(PM_POLICY_LOADED | (permissive ? PM_POLICY_PERMISSIVE : 0));
+        assert(pm_check_many(kernel, &sids[CLIENT], &sids[TARGET], &tclass, &permission, &verdict, 1) == 0);
+        assert(verdict == permissive);
+        assert(pm_decide(kernel, sids[CLIENT], sids[TARGET], tclass, &decision) == 0);
+        assert(decision.allowed == (permissive ? UINT32_MAX : ~permission));
+        assert(decision.report == (permissive ? permission : 0));
+        assert(pm_check(kernel, sids[CLIENT], sids[TARGET], tclass, permission) == permissive);
+        assert(pm_check(kernel, sids[CLIENT], sids[TARGET], tclass, P(recv)) == 1);
+        assert((pm_send(client, right, "x", 1, 0, NULL) == 0) == permissive);
+        close_scene();
+    }
+}
+
 static void test_a_task_is_made_and_ended_where_that_is_allowed(void) {
     struct pm_task *child;
     deny_only(CLIENT, MASK, PM_CLASS_MACH_TASK, T(create));
@@ -655,5 +675,6 @@ int main(void) {
     test_a_change_of_label_is_refused_in_earnest_or_in_word();
     test_the_permission_comes_before_what_modules_say();
     test_a_chosen_label_that_is_gone_makes_no_port();
+    test_what_is_asked_is_told_as_it_is_enforced();
     return 0;
 }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from background import Run, settle
 
-from pympi import AccessDenied, Kernel, KernelClosed, mach
+from pympi import AccessDenied, Kernel, KernelClosed, MachError, mach
 from pympi.enums import ALL, CLASSES, AuditFlag
 from pympi.policy import Decision, Partition, PolicyModule, TypeEnforcement
 
@@ -199,6 +199,53 @@ def test_one_permissive_module_does_not_soften_another() -> None:
         assert caught.value.code == mach.KERN_DENIED
 
 
+# ---- what access() says ----
+
+
+@SOFTEN
+def test_access_says_what_is_enforced_and_what_would_be_refused(
+    soften: Callable[[Kernel], None],
+) -> None:
+    with Kernel(policies=[Guard("send copy_send")]) as kernel:
+        scene = Scene(kernel)
+        sids = scene.task.sid, scene.inbox.sid
+        may = kernel.checker("mach_port", "send")
+        for enforced in (True, False):
+            answer = kernel.access(scene.task, scene.inbox, "mach_port", "send recv")
+            assert answer.allowed == bool(answer) == scene.sends() == may(*sids) == (not enforced)
+            assert bool(kernel.check_many(*sids, "mach_port", "send")) == (not enforced)
+            assert answer.denied == (("send",) if enforced else ())
+            assert answer.permissive == (() if enforced else ("send",))
+            assert answer.refused_by == (("guard",) if enforced else ())
+            assert answer.reported == (not enforced)
+            assert bool(answer.vector & PORT.mask("copy_send")) == (not enforced)
+            words = kernel.explain(scene.task, scene.inbox, "mach_port", "send").splitlines()[0]
+            assert ("refused by guard" in words) == enforced
+            assert ("only because of what is permissive" in words) == (not enforced)
+            soften(kernel)
+
+
+def test_access_says_so_of_a_permissive_type_too() -> None:
+    policy, label = te("(allow a a (mach_port (send))) (dontaudit a a (mach_port (make_send)))")
+    with Kernel(policies=[policy]) as kernel:
+        scene = Scene(kernel, label)
+        answer = kernel.access(scene.task, scene.inbox, "mach_port", "send recv make_send")
+        assert (answer.allowed, answer.permissive) == (True, ("recv", "make_send"))
+        assert answer.reported
+        quiet = kernel.access(scene.task, scene.inbox, "mach_port", "make_send")
+        assert (quiet.allowed, quiet.permissive, quiet.reported) == (True, ("make_send",), False)
+
+
+@SOFTEN
+def test_what_a_shadow_would_refuse_is_not_permissive(soften: Callable[[Kernel], None]) -> None:
+    with Kernel(policies=[Guard("send")]) as kernel:
+        scene = Scene(kernel)
+        kernel.policies.replace("guard", Guard("send recv"), shadow=True)
+        soften(kernel)
+        answer = kernel.access(scene.task, scene.inbox, "mach_port", "send recv")
+        assert (answer.allowed, answer.permissive, answer.reported) == (True, ("send",), True)
+
+
 # ---- dontaudit ----
 
 
@@ -331,3 +378,21 @@ def test_a_closed_kernel_keeps_its_settings(change: str) -> None:
     with pytest.raises(KernelClosed):
         CHANGES[change](kernel)
     assert state(kernel) == before
+
+
+def test_label_handles_are_as_permissive_as_their_kernel() -> None:
+    for soften, flag in (
+        (soften_kernel, AuditFlag.PERMISSIVE),
+        (soften_name, AuditFlag.REPORTED),
+    ):
+        with Kernel(policies=[Guard("get_attributes")]) as kernel:
+            scene = Scene(kernel)
+            name = mach.mac_label_new(scene.task, "guard/secret")
+            with pytest.raises(MachError):
+                mach.mach_get_label_text(scene.task, name)
+            assert [record.denied for record in scene.records()] == [("get_attributes",)]
+            soften(kernel)
+            assert mach.mach_get_label_text(scene.task, name) == "guard/secret"
+            (record,) = scene.records()
+            assert (record.denied or record.reported) == ("get_attributes",)
+            assert (record.flags, record.result) == (flag, "KERN_SUCCESS")
