@@ -67,6 +67,10 @@ def announce(modules: Iterable[PolicyModule]) -> None:
         raise errors[0]
 
 
+_SETTINGS = ("permissive", "uncached")
+"""What a kernel takes from a module when it puts it in force, and anew when it is set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A module's answer about (source, target, class): access vectors, a bit for each permission.
@@ -96,7 +100,7 @@ class PolicyModule:
     Attributes:
         name (str): the module's name space in labels: lower-case letters, digits, "_".
         uncached (bool): True to be asked about every single operation, at its price.
-        permissive (bool): True to have refusals recorded instead of enforced, in every kernel. It
+        permissive (bool): True to have refusals recorded instead of enforced, in every kernel. Both
             may be set at any time, on the module; it is as with `changed()` then.
 
     Example:
@@ -159,7 +163,7 @@ class PolicyModule:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if name == "permissive":
+        if name in _SETTINGS:
             announce([self])
 
     def changed(self) -> None:

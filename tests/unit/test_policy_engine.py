@@ -542,6 +542,19 @@ def test_an_uncached_module_sees_every_operation() -> None:
         right.send(b"")
 
 
+def test_a_module_becomes_uncached_and_cached_again_at_once() -> None:
+    count = Count(uncached=False)
+    with Kernel(policies=[count]) as kernel:
+        task = kernel.create_task("task")
+        right = task.allocate_port(qlimit=100).make_send(task)
+        for uncached, asked in ((True, 3), (False, 1)):
+            count.uncached = uncached
+            before = count.counts["mach_port"]
+            for _ in range(3):
+                right.send(b"")
+            assert count.counts["mach_port"] - before == asked
+
+
 def test_modules_without_hooks_are_not_asked() -> None:
     with Kernel(policies=[NoHooks()]) as kernel:
         task = kernel.create_task("task")
