@@ -206,7 +206,8 @@ enum pm_query_kind {
     PM_QUERY_ACCESS = 0,                /* vectors for (ssid, tsid, tclass) */
     PM_QUERY_LABEL_PORT = 1,            /* label of a new port: ssid issuer, tsid owner; answer a SID in `label` */
     PM_QUERY_LABEL_TASK = 2,            /* label of a new task: ssid parent, tsid = ssid */
-    PM_QUERY_RELABEL = 3                /* may ssid change tsid to label; tclass the object's class; answer a code in `code` */
+    PM_QUERY_RELABEL = 3                /* may ssid change tsid to label; tclass the object's class; answer a code in `code`,
+                                         * and all ones in `report` where something permissive refuses it */
 };
 struct pm_query {
     uint32_t kind, ssid, tsid, tclass, asked;
@@ -235,7 +236,8 @@ int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows);
 int64_t pm_kernel_take_reports(struct pm_kernel *kernel, struct pm_report *rows, size_t capacity, uint64_t *lost);
 
 struct pm_decision { uint32_t allowed, auditallow, auditdeny, report, epoch; };
-/* The whole vector for (ssid, tsid, tclass), through the cache; not audited. */
+/* The whole vector for (ssid, tsid, tclass) as it is enforced, through the cache; not audited. Of a permissive kernel it allows
+ * all, and what is refused in word only is in report. */
 int pm_decide(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct pm_decision *decision);
 /* 1 allowed, 0 denied, negative code. Not audited. */
 int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t tclass, uint32_t permissions);

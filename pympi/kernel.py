@@ -104,9 +104,11 @@ class AccessDecision:
         allowed (bool): all of the permissions asked for.
         denied (tuple[str, ...]): those that are refused.
         audited (bool): whether the policy has this recorded.
-        reported (bool): allowed, but only by a permissive type or module, or a shadow policy would
-            not.
-        vector (int): everything the subject may do to the object.
+        reported (bool): allowed, and recorded because something would refuse it: a permissive type,
+            module or kernel, or a shadow policy.
+        permissive (tuple[str, ...]): those that are allowed only because a type, a module or the
+            kernel is permissive; also where `dontaudit` keeps them from being recorded.
+        vector (int): everything the subject may do to the object; in a permissive kernel all.
         epoch (int): of the policy that decided.
         refused_by (tuple[str, ...]): the modules that refuse one of the permissions; they are asked
             when this is looked at.
@@ -116,6 +118,7 @@ class AccessDecision:
     denied: tuple[str, ...]
     audited: bool
     reported: bool
+    permissive: tuple[str, ...]
     vector: int
     epoch: int
     _refusers: Callable[[], tuple[str, ...]] = field(default=tuple, repr=False, compare=False)
@@ -376,6 +379,8 @@ class Kernel:
     ) -> AccessDecision:  # fmt: skip
         """Return whether `subject` may do something to `target`, without doing or recording it.
 
+        The answer is what is enforced; what would be refused is in its `permissive`.
+
         Args:
             subject: a task, a label, or the SID of one.
             target: a right (its port is meant), a task, a label, or a SID.
@@ -390,17 +395,20 @@ class Kernel:
         """
         kind = self.object_class(tclass)
         asked = kind.mask(permissions)
+        permissive = 0
         refusers: Callable[[], tuple[str, ...]] = tuple
         with self._sid(subject) as ssid, self._sid(target) as tsid:
             found = ffi.new("struct pm_decision *")
             check(lib.pm_decide(self.pointer, ssid, tsid, kind.number, found), "access()")
-            denied = asked & ~found.allowed
+            denied, passed = asked & ~found.allowed, asked & found.allowed & found.report
             if denied and not self.closed:
                 refusers = self.policies.refusers(ssid, tsid, kind, denied)
+            if passed and not self.closed:
+                permissive = self.policies.let_pass(ssid, tsid, kind, passed)
         audited = found.auditdeny & denied if denied else found.auditallow & asked
         return AccessDecision(
-            not denied, kind.names(denied), bool(audited), bool(found.report & asked & ~denied),
-            found.allowed, found.epoch, refusers,
+            not denied, kind.names(denied), bool(audited), bool(found.auditdeny & passed),
+            kind.names(permissive), found.allowed, found.epoch, refusers,
         )  # fmt: skip
 
     def explain(
@@ -415,7 +423,8 @@ class Kernel:
             lines = self.policies.explanations(ssid, tsid, kind, permission)
         refusing = ", ".join(verdict.refused_by)
         refused = f"refused by {refusing}" if refusing else "refused"
-        return "\n".join([head + ("allowed" if verdict else refused), *lines])
+        allowed = "allowed, only because of what is permissive" if verdict.permissive else "allowed"
+        return "\n".join([head + (allowed if verdict else refused), *lines])
 
     def checker(
         self, tclass: str, permissions: str | int | Iterable[str]

@@ -156,10 +156,9 @@ class LabelHandles:
         """
         right = SendRight(task, name)
         decision = self._kernel.access(reader, right, "mach_port", "get_attributes")
-        permissive = self._kernel.policies.permissive
         if decision.audited or decision.reported:
-            self._record(reader, right, decision, permissive)
-        if decision or permissive:
+            self._record(reader, right, decision)
+        if decision:
             return
         detail = f"task {reader.name!r}, name {name:#x}"
         if self._kernel.conceals_denials:
@@ -167,24 +166,22 @@ class LabelHandles:
         denied = " ".join(decision.denied)
         raise AccessDenied(lib.KERN_NO_ACCESS, detail, "attributes", denied, "mach_port")
 
-    def _record(
-        self, reader: Task, right: Right, decision: AccessDecision, permissive: bool
-    ) -> None:
+    def _record(self, reader: Task, right: Right, decision: AccessDecision) -> None:
+        """Write what the core writes of a check: a permissive kernel's refusals as denied."""
         tclass = self._kernel.object_class("mach_port")
         asked = tclass.mask("get_attributes")
-        flags = (permissive and lib.PM_AUDIT_PERMISSIVE) | (
-            decision.reported and lib.PM_AUDIT_REPORTED
-        )
+        permissive = decision.reported and self._kernel.policies.permissive
+        reported = decision.reported and not permissive
         record = ffi.new("struct pm_audit_record *")
         record.operation, record.tclass = lib.PM_OP_ATTRIBUTES, tclass.number
         record.real_sid = record.effective_sid = reader.sid
         record.object_sid, record.port = right.sid, right.port_id
         record.task, record.name = reader.id, right.name
-        record.asked, record.denied = asked, tclass.mask(decision.denied)
-        record.report = asked if decision.reported else 0
-        record.flags = flags if not decision or decision.reported else 0
-        refused = not decision and not permissive
-        record.result = lib.KERN_NO_ACCESS if refused else 0
+        record.asked, record.report = asked, asked if reported else 0
+        record.denied = asked if permissive or not decision else 0
+        record.flags |= lib.PM_AUDIT_PERMISSIVE if permissive else 0
+        record.flags |= lib.PM_AUDIT_REPORTED if reported else 0
+        record.result = 0 if decision else lib.KERN_NO_ACCESS
         lib.pm_audit_write(self._kernel.pointer, record)
 
 
@@ -247,6 +244,6 @@ def judge(kernel: Kernel, source: int | str, target: int | str, tclass: str, per
         decision = kernel.access(source, target, argument(tclass), argument(perm))
     except ValueError as error:
         raise invalid(error) from None
-    if not decision and not kernel.policies.permissive:
+    if not decision:
         denied = " ".join(decision.denied)
         raise exception(lib.KERN_NO_ACCESS, f"no {denied} on {tclass}")

@@ -222,6 +222,12 @@ bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_ve
     return true;
 }
 
+void mac_enforced(const struct mac *mac, struct avc_vector *vector) {
+    if (!(mac->policy & PM_POLICY_PERMISSIVE)) return;
+    vector->report |= ~vector->allowed;
+    vector->allowed = ALL;
+}
+
 /* ---- records ---- */
 
 static struct pm_audit_record *record_new(struct mac_op *op) {
@@ -255,13 +261,17 @@ static void record_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint
     record->flags |= flags;
 }
 
+/* Of what is refused, or would be: what is worth a word. */
+static uint32_t worth_telling(const struct mac *mac, const struct avc_vector *vector) {
+    return mac->audit.everything ? ALL : vector->auditdeny;
+}
+
 static bool selected(const struct mac *mac, uint32_t tclass, uint32_t asked, uint32_t denied,
                      const struct avc_vector *vector) {
     const struct audit *audit = &mac->audit;
-    uint32_t granted = asked & ~denied;
-    if (granted & (audit->granted[tclass] | vector->auditallow | vector->report)) return true;
-    uint32_t worth = audit->everything ? denied : denied & (vector->auditdeny | vector->report);
-    return worth & audit->denied[tclass];
+    uint32_t granted = asked & ~denied, worth = worth_telling(mac, vector);
+    if (granted & (audit->granted[tclass] | vector->auditallow | (vector->report & worth))) return true;
+    return denied & worth & audit->denied[tclass];
 }
 
 static void note_denial(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,
@@ -274,12 +284,13 @@ static void note_denial(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint3
 static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
                               const struct avc_vector *vector, const struct mac_site *site) {
     struct mac *mac = op->mac;
-    uint32_t denied = permissions & ~vector->allowed, report = permissions & vector->report;
+    uint32_t denied = permissions & ~vector->allowed, worth = worth_telling(mac, vector);
     bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
-    uint32_t flags = (permissive ? PM_AUDIT_PERMISSIVE : 0) | (report ? PM_AUDIT_REPORTED : 0);
+    uint32_t report = permissions & vector->report & worth, told = permissive ? denied & worth : denied;
+    uint32_t flags = (permissive && told ? PM_AUDIT_PERMISSIVE : 0) | (report ? PM_AUDIT_REPORTED : 0);
     bool recorded = selected(mac, tclass, permissions, denied, vector);
     if (pm_unlikely(recorded || (report && reports_on(&mac->reports))))
-        record_check(op, tsid, tclass, permissions, denied, report, site, flags | (recorded ? 0 : UNRECORDED));
+        record_check(op, tsid, tclass, permissions, told, report, site, flags | (recorded ? 0 : UNRECORDED));
     if (!denied || permissive) return MAC_ALLOWED;
     note_denial(op, tsid, tclass, permissions, denied, site);
     return MAC_DENIED;
@@ -291,6 +302,19 @@ enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, ui
     if (!op->mac->active) return MAC_ALLOWED;
     if (!mac_vector(op, tsid, tclass, &vector)) return MAC_MISS;
     return judge(op, tsid, tclass, permissions, &vector, site);
+}
+
+enum mac_verdict mac_check_change(struct mac_op *op, uint32_t permission, const struct pm_query *question,
+                                  const struct mac_site *site, int32_t *code) {
+    struct avc_vector vector;
+    const struct pm_query *answer = mac_ask(op, question);
+    if (!mac_vector(op, question->label, question->tclass, &vector) || !answer) return MAC_MISS;
+    *code = permission & ~vector.allowed ? KERN_NO_ACCESS : answer->code;
+    uint32_t refused = answer->code ? permission : 0, reported = permission & answer->report;
+    vector.allowed &= ~refused;
+    vector.report |= reported;
+    vector.auditdeny |= refused | reported;
+    return judge(op, question->label, question->tclass, permission, &vector, site);
 }
 
 enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
@@ -360,7 +384,7 @@ static void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_
         vector = entry->vector;
     }
     uint32_t recorded = vector.auditallow | mac->audit.granted[PM_CLASS_MACH_PORT];
-    uint32_t plain = vector.allowed & ~vector.report;
+    uint32_t plain = vector.allowed & ~(vector.report & worth_telling(mac, &vector));
     *hint = (struct hint){mac->stamp, ssid, tsid, plain & ~recorded, plain & recorded, vector.allowed};
 }
 

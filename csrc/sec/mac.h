@@ -91,6 +91,13 @@ void mac_op_done(struct mac_op *op);
  */
 enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
                            const struct mac_site *site);
+/*
+ * Purpose: may op's subject give something a new label: `permission` on that label, and the answer to a question of kind
+ * PM_QUERY_RELABEL, which refuses it by its code. One check, so one record.
+ * Returns: as mac_check; if MAC_DENIED, why in *code: the answer's own, KERN_NO_ACCESS where the permission is refused.
+ */
+enum mac_verdict mac_check_change(struct mac_op *op, uint32_t permission, const struct pm_query *question,
+                                  const struct mac_site *site, int32_t *code);
 /* Denies without asking, as for a method that nobody declared. */
 enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
                             const struct mac_site *site);
@@ -98,6 +105,8 @@ enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, u
 void mac_join(struct mac_op *op);
 /* The vector itself, unaudited. False: a miss was noted. */
 bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
+/* Makes of what modules answer what is enforced: in a permissive kernel all is allowed, and refusals are reported. */
+void mac_enforced(const struct mac *mac, struct avc_vector *vector);
 /* A question that is not an access question; the answer, or NULL after noting a miss. */
 const struct pm_query *mac_ask(struct mac_op *op, const struct pm_query *question);
 

@@ -121,21 +121,24 @@ int call_check_port(struct call *call, const struct port *port, uint32_t permiss
 const struct relabelling port_relabelling = {PM_CLASS_MACH_PORT, PM_MACH_PORT__relabelfrom, PM_MACH_PORT__relabelto};
 const struct relabelling task_relabelling = {PM_CLASS_MACH_TASK, PM_MACH_TASK__relabelfrom, PM_MACH_TASK__relabelto};
 
-int call_ask_relabel(struct call *call, uint32_t tclass, uint32_t old_sid, uint32_t new_sid) {
-    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL)) return 0;
+/* A code that is none of Mach's would make the call go round for ever. */
+static int mach_code(int32_t code) { return code < 0 || code >= PM_FORKED ? KERN_NO_ACCESS : code; }
+
+int call_check_change(struct call *call, uint32_t tclass, uint32_t permission, uint32_t old_sid, uint32_t new_sid) {
+    if (!(call->kernel->mac.policy & PM_POLICY_CHECKS_RELABEL))
+        return call_check(call, new_sid, tclass, permission, KERN_NO_ACCESS);
     struct pm_query question = {.kind = PM_QUERY_RELABEL, .ssid = call->mac.sid, .tsid = old_sid, .label = new_sid,
                                 .tclass = tclass};
-    const struct pm_query *answer = mac_ask(&call->mac, &question);
-    return answer ? call_answer(answer) : CALL_MISS;
+    int32_t code;
+    enum mac_verdict verdict = mac_check_change(&call->mac, permission, &question, &call->site, &code);
+    return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : mach_code(code);
 }
 
 int call_check_relabel(struct call *call, const struct relabelling *kind, uint32_t old_sid, uint32_t new_sid) {
     int from = call_check(call, old_sid, kind->tclass, kind->from, KERN_NO_ACCESS);
     if (from && from != CALL_MISS) return from;
-    int to = call_check(call, new_sid, kind->tclass, kind->to, KERN_NO_ACCESS);
-    if (to && to != CALL_MISS) return to;
-    int asked = call_ask_relabel(call, kind->tclass, old_sid, new_sid);
-    return from ? from : to ? to : asked;
+    int to = call_check_change(call, kind->tclass, kind->to, old_sid, new_sid);
+    return to ? to : from;
 }
 
 int call_ready(struct call *call) {

@@ -44,16 +44,13 @@ int call_enter(struct call *call, uint32_t permission);
 /* For attempts: a check whose refusal has this code; CALL_MISS. */
 int call_check(struct call *call, uint32_t tsid, uint32_t tclass, uint32_t permissions, int refusal);
 int call_check_port(struct call *call, const struct port *port, uint32_t permissions, int refusal);
-/* For attempts: the decider's code where it is one of Mach's; what is ours would make the call go round for ever. */
-static inline int call_answer(const struct pm_query *answer) {
-    return answer->code < 0 || answer->code >= PM_FORKED ? KERN_NO_ACCESS : answer->code;
-}
 /* What gives an object of a class another label, and the bits of its permissions for that. */
 struct relabelling { uint32_t tclass, from, to; };
 extern const struct relabelling port_relabelling, task_relabelling;
-/* For attempts: what modules say of a change of label beside the permissions: 0, their code, CALL_MISS. */
-int call_ask_relabel(struct call *call, uint32_t tclass, uint32_t old_sid, uint32_t new_sid);
-/* For attempts: the object's label may change so: relabelfrom, relabelto, and what modules say beside. KERN_NO_ACCESS; CALL_MISS. */
+/* For attempts: something gets a new label: this permission on it, and what modules say of the change beside. Their code, or
+ * KERN_NO_ACCESS; CALL_MISS. */
+int call_check_change(struct call *call, uint32_t tclass, uint32_t permission, uint32_t old_sid, uint32_t new_sid);
+/* For attempts: the object's label may change so: relabelfrom on the old one, and call_check_change of relabelto. */
 int call_check_relabel(struct call *call, const struct relabelling *kind, uint32_t old_sid, uint32_t new_sid);
 /* For attempts: the point of no return is near; 0, PM_AUDIT_FULL, or KERN_RESOURCE_SHORTAGE. */
 int call_ready(struct call *call);

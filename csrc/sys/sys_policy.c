@@ -114,7 +114,8 @@ static void op_begin(struct mac_op *op, struct pm_kernel *kernel, uint32_t ssid)
     mac_op_init(op, &kernel->mac, ssid, 0);
 }
 
-/* The vector of one pair, asking the decider as often as it takes. With the lock, which is dropped while the decider runs. */
+/* The vector of one pair as it is enforced, asking the decider as often as it takes. With the lock, which is dropped while the
+ * decider runs. */
 static int vector_of(struct mac_op *op, struct pm_kernel *kernel, uint32_t tsid, uint32_t tclass,
                      struct avc_vector *vector) {
     while (!mac_vector(op, tsid, tclass, vector)) {
@@ -124,6 +125,7 @@ static int vector_of(struct mac_op *op, struct pm_kernel *kernel, uint32_t tsid,
         kernel_lock(kernel);
         mac_absorb(op);
     }
+    mac_enforced(&kernel->mac, vector);
     return 0;
 }
 
@@ -147,9 +149,11 @@ int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_
     kernel_lock(kernel);
     const struct avc_entry *entry = avc_find(&kernel->mac.avc, kernel->mac.epoch, ssid, tsid, tclass);
     bool known = entry && kernel->mac.policy & PM_POLICY_LOADED;
-    uint32_t allowed = known ? entry->vector.allowed : 0;
+    struct avc_vector vector = {0};
+    if (known) vector = entry->vector;
+    mac_enforced(&kernel->mac, &vector);
     kernel_unlock(kernel);
-    if (known) return (allowed & permissions) == permissions;
+    if (known) return (vector.allowed & permissions) == permissions;
     struct pm_decision decision;
     int code = pm_decide(kernel, ssid, tsid, tclass, &decision);
     return code ? -(int64_t)code : (decision.allowed & permissions) == permissions;

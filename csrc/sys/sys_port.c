@@ -48,8 +48,8 @@ static int ask_label(struct call *call, uint32_t *sid) {
                                 .tclass = PM_CLASS_MACH_PORT};
     const struct pm_query *answer = mac_ask(&call->mac, &question);
     if (!answer) return CALL_MISS;
-    if (!answer->label && answer->code) return KERN_NO_ACCESS;
-    if (answer->label && sids_alive(&kernel->sids, answer->label)) *sid = answer->label;
+    if (answer->label ? !sids_alive(&kernel->sids, answer->label) : answer->code) return KERN_NO_ACCESS;
+    if (answer->label) *sid = answer->label;
     return 0;
 }
 

@@ -84,8 +84,8 @@ static int policy_label(struct call *call, uint32_t *sid) {
 /* Another label than the policy's is a change of it at birth: beside `create` on the label itself, modules are asked. */
 static int check_create(struct call *call, uint32_t given, uint32_t sid) {
     if (!sids_alive(&call->kernel->sids, sid)) return KERN_INVALID_ARGUMENT;
-    int code = call_check(call, sid, PM_CLASS_MACH_TASK, PM_MACH_TASK__create, KERN_NO_ACCESS);
-    return code || sid == given ? code : call_ask_relabel(call, PM_CLASS_MACH_TASK, given, sid);
+    if (sid == given) return call_check(call, sid, PM_CLASS_MACH_TASK, PM_MACH_TASK__create, KERN_NO_ACCESS);
+    return call_check_change(call, PM_CLASS_MACH_TASK, PM_MACH_TASK__create, given, sid);
 }
 
 static int attempt_create(struct call *call) {

@@ -67,6 +67,10 @@ def announce(modules: Iterable[PolicyModule]) -> None:
         raise errors[0]
 
 
+_SETTINGS = ("permissive", "uncached")
+"""What a kernel takes from a module when it puts it in force, and anew when it is set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A module's answer about (source, target, class): access vectors, a bit for each permission.
@@ -77,7 +81,8 @@ class Decision:
         allowed (int): what is allowed.
         auditallow (int): what is recorded when it is done.
         auditdeny (int): what is recorded when it is refused; SELinux's dontaudit clears bits.
-        report (int): what is allowed, but would not be without a permissive type.
+        report (int): what is allowed, but would not be without a permissive type; auditdeny says
+            whether it is recorded.
     """
 
     allowed: int = ALL
@@ -95,7 +100,8 @@ class PolicyModule:
     Attributes:
         name (str): the module's name space in labels: lower-case letters, digits, "_".
         uncached (bool): True to be asked about every single operation, at its price.
-        permissive (bool): True to have refusals recorded instead of enforced.
+        permissive (bool): True to have refusals recorded instead of enforced, in every kernel. Both
+            may be set at any time, on the module; it is as with `changed()` then.
 
     Example:
         >>> class OneWay(PolicyModule):
@@ -154,6 +160,11 @@ class PolicyModule:
         """Return why `permission` is allowed or refused, in one line."""
         allowed = self.decide(source, target, tclass).allowed & tclass.mask(permission)
         return f"{'allows' if allowed else 'refuses'} {permission} for {source!r} to {target!r}"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in _SETTINGS:
+            announce([self])
 
     def changed(self) -> None:
         """Tell every kernel that has this module in force that its answers are others from now on.

@@ -2,8 +2,8 @@
 """Modules composed: one answer of many.
 
 Every module is asked (TrustedBSD's MAC framework). Allowed is the AND of the answers, auditallow
-the OR, auditdeny the OR over those that refused. Where modules answer with codes, `PRECEDENCE`
-chooses. So the order in which modules were loaded changes nothing.
+the OR, auditdeny the OR over those that refused, in earnest or in word only. Where modules answer
+with codes, `PRECEDENCE` chooses. So the order in which modules were loaded changes nothing.
 """
 
 from __future__ import annotations
@@ -55,14 +55,39 @@ _FLAGS = {
 _KNOWN_LABELS = 1 << 12
 
 
-class _Broken:
-    """The value of a label's part that its module cannot read: refused everything."""
+class _Unread:
+    """Stands for the value of a label's part that there is no reading: refused everything."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
 
     def __repr__(self) -> str:
-        return "<a value its module cannot read>"
+        return f"<a value {self.why}>"
 
 
-_BROKEN = _Broken()
+_BROKEN = _Unread("its module cannot read")
+_FAILED = _Unread("at which its module failed")
+
+
+def _is_in(unread: _Unread, values: Iterable[Any]) -> bool:
+    """Tell whether a value is that one; the values of modules are not asked, being anything."""
+    return any(value is unread for value in values)
+
+
+def _unread(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, _Unread) for value in values)
+
+
+class _NotLasting(Exception):
+    """Carries a label's values past the memory of values: a module failed, and is asked again."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.values = values
+
+
+class ModuleFailed(Exception):
+    """A module failed where nothing is done without its answer. It is counted and logged."""
 
 
 def compose(answers: Iterable[Decision]) -> Decision:
@@ -76,7 +101,7 @@ def compose(answers: Iterable[Decision]) -> Decision:
     for answer in answers:
         allowed &= answer.allowed
         auditallow |= answer.auditallow
-        auditdeny |= answer.auditdeny & ~answer.allowed
+        auditdeny |= answer.auditdeny & (~answer.allowed | answer.report)
         report |= answer.report
     return Decision(allowed, auditallow, auditdeny & ALL, report)
 
@@ -108,6 +133,19 @@ def _vector(number: object) -> int:
     raise TypeError(f"an access vector is an int from 0 to 2**32 - 1, not {number!r}")
 
 
+def checked_code(answer: object) -> int:
+    """Return a module's answer if it is a Mach code.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        plain = int.__index__(answer)
+        if 0 <= plain < lib.PM_FORKED:
+            return plain
+    raise TypeError(f"check_relabel() must return a Mach code, not {answer!r}")
+
+
 def _permissive(answer: Decision) -> Decision:
     refused = ~answer.allowed & ALL
     return Decision(ALL, answer.auditallow, answer.auditdeny, answer.report | refused)
@@ -129,6 +167,18 @@ class Verdict(NamedTuple):
     trials: list[Trial]
 
 
+class Change(NamedTuple):
+    """What the modules say of a change of label.
+
+    Attributes:
+        code: the Mach code that refuses it; 0 if none does.
+        reported: whether a permissive module would refuse it.
+    """
+
+    code: int
+    reported: bool
+
+
 class Composition:
     """The modules in force at one time; never changed, only replaced whole.
 
@@ -136,17 +186,21 @@ class Composition:
         modules (dict[str, PolicyModule]): by the name under which their values are filed.
         failures (Counter[str]): by module, how often it failed; shared with `Policies`.
         shadows (dict[str, Shadow]): by the name under which the values they read are filed.
-        permissive (frozenset[str]): the names of modules that are permissive in this kernel.
+        soft (frozenset[str]): the names of modules that were set permissive in this kernel.
+        permissive (bool): whether the whole kernel is.
     """
 
     def __init__(
         self, modules: Mapping[str, PolicyModule], failures: Counter[str],
-        shadows: Mapping[str, Shadow] | None = None, permissive: Collection[str] = (),
+        shadows: Mapping[str, Shadow] | None = None, soft: Collection[str] = (),
+        permissive: bool = False,
     ) -> None:  # fmt: skip
         self.modules = dict(sorted(modules.items()))
         self.failures = failures
         self.shadows = dict(sorted((shadows or {}).items()))
-        self.permissive = frozenset(permissive)
+        self.soft = frozenset(soft)
+        self.permissive = permissive
+        self._lenient = self.soft | {name for name, m in self.modules.items() if m.permissive}
         self._asked = {
             method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
             for method in _FLAGS
@@ -154,8 +208,16 @@ class Composition:
         trials = [shadow.module for shadow in self.shadows.values()]
         self._trial = any(module.answers("decide") for module in trials)
         self.uncached = any(module.uncached for module in (*self.modules.values(), *trials))
-        self.values = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._values)
+        self._known = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._read)
         self.filed = functools.lru_cache(maxsize=_KNOWN_LABELS)(self._filed)
+
+    def but(self, **changes: Any) -> Composition:
+        """Return this composition with some of what it is made of exchanged."""
+        made_of: dict[str, Any] = {
+            "modules": self.modules, "failures": self.failures, "shadows": self.shadows,
+            "soft": self.soft, "permissive": self.permissive,
+        }  # fmt: skip
+        return Composition(**(made_of | changes))
 
     def _failed(self, module: PolicyModule, error: BaseException) -> None:
         self.failures[module.name] += 1
@@ -163,24 +225,33 @@ class Composition:
         if isinstance(error, KeyboardInterrupt):
             _upcall.interrupt()
 
-    def _values(self, text: str) -> tuple[Any, ...]:
+    def values(self, text: str) -> tuple[Any, ...]:
         """Return the values in a label of the core, None for none.
 
         One for each module, then one for each shadow, which reads the values of its module.
         """
+        try:
+            return self._known(text)
+        except _NotLasting as unknown:
+            return unknown.values
+
+    def _read(self, text: str) -> tuple[Any, ...]:
         parts = parse_label(text)
         modules = [self._value(module, parts.get(name)) for name, module in self.modules.items()]
         shadows = [
             self._trial_value(shadow, parts.get(name)) for name, shadow in self.shadows.items()
         ]
-        return (*modules, *shadows)
+        values = (*modules, *shadows)
+        if _is_in(_FAILED, values):
+            raise _NotLasting(values)
+        return values
 
     def _value(self, module: PolicyModule, text: str | None) -> Any:
         try:
             return None if text is None else module.parse(text)
         except BaseException as error:
             self._failed(module, error)
-            return _BROKEN
+            return _BROKEN if isinstance(error, ValueError) else _FAILED
 
     def _trial_value(self, shadow: Shadow, text: str | None) -> Any:
         try:
@@ -189,7 +260,7 @@ class Composition:
             return _BROKEN
         except BaseException as error:
             self._trial_failed(shadow, error)
-            return _BROKEN
+            return _FAILED
 
     def shown(self, text: str) -> str:
         """Return a label of the core as users see it: without what has been unloaded."""
@@ -209,8 +280,29 @@ class Composition:
             if name not in names:
                 known = ", ".join(sorted(names)) or "none"
                 raise LabelError(f"label {text!r}: no policy module {name!r}; loaded: {known}")
-            filed[names[name]] = canonical(self.modules[names[name]], value, text)
+            filed[names[name]] = self._canonical(names[name], value, text)
         return format_label(filed)
+
+    def _canonical(self, filed: str, value: str, label: str) -> str:
+        module = self.modules[filed]
+        try:
+            return self._written(filed, module.parse(value))
+        except Exception as error:
+            raise LabelError(f"label {label!r}: {module.name}: {error}") from error
+
+    def _written(self, filed: str, value: Any) -> str:
+        """Return the one text of a value, as its module writes it.
+
+        Raises:
+            ValueError: it is no text for a label, or the module does not read what it writes.
+            Exception: what the module raised.
+        """
+        module = self.modules[filed]
+        text = module.format(value)
+        format_label({filed: text})
+        if module.parse(text) != value:
+            raise ValueError(f"{module.name} writes {text!r} and reads it differently")
+        return text
 
     def answers(
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass
@@ -234,14 +326,13 @@ class Composition:
     def _answer(
         self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass
     ) -> Decision:
-        if source is _BROKEN or target is _BROKEN:
+        if _unread((source, target)):
             return NOTHING
         try:
-            answer = validated(module.decide(source, target, tclass))
+            return validated(module.decide(source, target, tclass))
         except BaseException as error:
             self._failed(module, error)
             return NOTHING
-        return answer
 
     def _trials(
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass,
@@ -262,7 +353,9 @@ class Composition:
     def _trial_answer(
         self, shadow: Shadow, source: Any, target: Any, tclass: ObjectClass
     ) -> Decision:
-        if source is _BROKEN or target is _BROKEN:
+        if _is_in(_FAILED, (source, target)):
+            return NOTHING
+        if _is_in(_BROKEN, (source, target)):
             return _UNREADABLE
         try:
             return validated(shadow.module.decide(source, target, tclass))
@@ -322,6 +415,12 @@ class Composition:
             if permissions & ~answer.allowed
         )
 
+    def let_pass(self, source: str, target: str, tclass: ObjectClass) -> int:
+        """Return the permissions that are allowed only because something is permissive."""
+        answers = self.answers(self.values(source), self.values(target), tclass)
+        decision = compose(self._enforced(answers).values())
+        return decision.report | (ALL & ~decision.allowed if self.permissive else 0)
+
     def new_label(self, method: str, subjects: tuple[str, ...], inherit: str | None = None) -> str:
         """Return the label of something new, which `method` of the modules may choose.
 
@@ -329,54 +428,71 @@ class Composition:
             method: "label_new_port" or "label_new_task".
             subjects: labels of the core, as the method wants them.
             inherit: the label to have where no module chooses; by default the last subject's.
+
+        Raises:
+            ModuleFailed: a module failed, or chose a value that it does not read back.
         """
         inherited = parse_label(subjects[-1] if inherit is None else inherit)
         label = {name: inherited[name] for name in self.modules if name in inherited}
         values = [self.values(text) for text in subjects]
-        for index, module in self._asked[method]:
-            asked = [value[index] for value in values]
-            chosen = None if _BROKEN in asked else getattr(module, method)(*asked)
+        names = list(self.modules)
+        for index, _ in self._asked[method]:
+            chosen = self._chosen(names[index], method, [value[index] for value in values])
             if chosen is not None:
-                label[list(self.modules)[index]] = module.format(chosen)
+                label[names[index]] = chosen
         return format_label(label)
 
-    def check_relabel(self, subject: str, old: str, new: str, tclass: ObjectClass) -> int:
-        """Return 0, or the code that wins among those of the modules that refuse."""
+    def _chosen(self, filed: str, method: str, subjects: list[Any]) -> str | None:
+        """Return the text of the value that a module chooses for something new, None for none."""
+        module = self.modules[filed]
+        if _is_in(_FAILED, subjects):
+            raise ModuleFailed(module.name)
+        if _is_in(_BROKEN, subjects):
+            return None
+        try:
+            value = getattr(module, method)(*subjects)
+            return None if value is None else self._written(filed, value)
+        except BaseException as error:
+            self._failed(module, error)
+            raise ModuleFailed(module.name) from error
+
+    def check_relabel(self, subject: str, old: str, new: str, tclass: ObjectClass) -> Change:
+        """Return what wins of the codes with which modules refuse.
+
+        Those of permissive modules are reported only. One that fails refuses all the same.
+        """
         labels = [self.values(text) for text in (subject, old, new)]
-        codes = []
+        names = list(self.modules)
+        enforced: list[int] = []
+        reported: list[int] = []
         for index, module in self._asked["check_relabel"]:
             who, before, after = (label[index] for label in labels)
-            broken = _BROKEN in (who, before, after)
-            code = (
-                lib.KERN_NO_ACCESS if broken else module.check_relabel(who, before, after, tclass)
-            )
-            if not isinstance(code, int) or isinstance(code, bool):
-                raise TypeError(f"check_relabel() must return a Mach code, not {code!r}")
-            codes.append(code)
-        return first_code(codes)
+            code = self._relabel_code(module, who, before, after, tclass)
+            if code is None:
+                enforced.append(lib.KERN_NO_ACCESS)
+            else:
+                (reported if self.is_permissive(names[index]) else enforced).append(code)
+        return Change(first_code(enforced), any(reported))
+
+    def _relabel_code(
+        self, module: PolicyModule, subject: Any, old: Any, new: Any, tclass: ObjectClass
+    ) -> int | None:
+        """Return a module's code; None if it failed."""
+        if _unread((subject, old, new)):
+            return None
+        try:
+            return checked_code(module.check_relabel(subject, old, new, tclass))
+        except BaseException as error:
+            self._failed(module, error)
+            return None
 
     def is_permissive(self, filed: str) -> bool:
         """Tell whether a module is permissive, by itself or in this kernel."""
-        return self.modules[filed].permissive or filed in self.permissive
+        return filed in self._lenient
 
     @property
     def flags(self) -> int:
-        """What the core has to ask about: enum pm_policy_flag."""
+        """What the core has to ask about and to enforce: enum pm_policy_flag."""
         asked = sum(flag for method, flag in _FLAGS.items() if self._asked[method])
-        return asked | (self._trial and lib.PM_POLICY_LOADED)
-
-
-def canonical(module: PolicyModule, value: str, label: str) -> str:
-    """Return the one text of a value, as its module writes it.
-
-    Raises:
-        LabelError: the module does not take it, or does not read what it writes.
-    """
-    try:
-        parsed = module.parse(value)
-        text = module.format(parsed)
-        if module.parse(text) != parsed:
-            raise ValueError(f"{module.name} writes {text!r} and reads it differently")
-    except Exception as error:
-        raise LabelError(f"label {label!r}: {module.name}: {error}") from error
-    return text
+        mode = lib.PM_POLICY_PERMISSIVE if self.permissive else 0
+        return asked | mode | (self._trial and lib.PM_POLICY_LOADED)

@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 
 from .. import _upcall
 from .._ffi import ffi, lib
-from ..enums import CLASSES, ObjectClass
+from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import (
     ForkedError,
     KernelClosed,
@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..label import EMPTY, format_label
 from .base import PolicyModule, announce, enroll
-from .composition import Composition
+from .composition import Composition, ModuleFailed
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]
@@ -56,10 +56,8 @@ class Policies:
     def __init__(self, pointer: Any) -> None:
         self._pointer = pointer
         self._lock = threading.RLock()
-        self._permissive = False
         self._generations: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
-        self._soft: set[str] = set()
         self._counts = Counts()
         self._composition = Composition({}, self._failures)
         self._kept: OrderedDict[str, int] = OrderedDict()
@@ -100,10 +98,10 @@ class Policies:
             changed = dict(self._composition.modules)
             for module in modules:
                 self._refuse_name(module, {m.name for m in changed.values()})
-                self._generations[module.name] += 1
-                generation = self._generations[module.name]
+                generation = self._generations[module.name] + 1
                 changed[module.name + (f"@{generation}" if generation > 1 else "")] = module
-            self._enforce(changed)
+            self._enforce(modules=changed)
+            self._generations.update(module.name for module in modules)
 
     def _refuse_name(self, module: PolicyModule, taken: set[str]) -> None:
         if not isinstance(module, PolicyModule):
@@ -127,10 +125,10 @@ class Policies:
             filed = self._filed_name(name)
             modules = self._composition.modules
             self._enforce(
-                {key: module for key, module in modules.items() if key != filed},
-                self._shadows_but(filed),
+                modules={key: module for key, module in modules.items() if key != filed},
+                shadows=self._shadows_but(filed),
+                soft=self._composition.soft - {filed},
             )
-            self._soft.discard(filed)
 
     @overload
     def replace(self, name: str, module: PolicyModule) -> None: ...
@@ -160,14 +158,15 @@ class Policies:
         with self._lock:
             filed = self._filed_name(name)
             if not shadow:
-                self._enforce(
-                    {**self._composition.modules, filed: module}, self._shadows_but(filed)
-                )
+                self._put_in_place(filed, module)
                 return None
             made = Shadow(name, module, self._collect, self._end_shadow, self._lock)
-            shadows = {**self._composition.shadows, filed: made}
-            self._enforce(self._composition.modules, shadows)
+            self._enforce(shadows={**self._composition.shadows, filed: made})
             return made
+
+    def _put_in_place(self, filed: str, module: PolicyModule) -> None:
+        modules = {**self._composition.modules, filed: module}
+        self._enforce(modules=modules, shadows=self._shadows_but(filed))
 
     def shadow(self, name: str) -> Shadow:
         """Return the shadow of a module.
@@ -187,15 +186,17 @@ class Policies:
 
     def _end_shadow(self, shadow: Shadow, commit: bool) -> None:
         filed = next(f for f, known in self._composition.shadows.items() if known is shadow)
-        committed = {filed: shadow.module} if commit else {}
-        self._enforce({**self._composition.modules, **committed}, self._shadows_but(filed))
+        if commit:
+            self._put_in_place(filed, shadow.module)
+        else:
+            self._enforce(shadows=self._shadows_but(filed))
 
-    def _collect(self) -> None:
-        """Give the shadows what the core counted for them."""
+    def _collect(self, shadows: Mapping[str, Shadow] | None = None) -> None:
+        """Give the shadows, by default those there are, what the core counted for them."""
         if self._pointer is None:
             return
         rows, lost = self._counts.take(self._pointer)
-        for shadow in self._composition.shadows.values():
+        for shadow in (self._composition.shadows if shadows is None else shadows).values():
             for row in rows:
                 shadow.counted(row)
             shadow.lost(lost)
@@ -225,7 +226,8 @@ class Policies:
 
     def has(self, module: PolicyModule) -> bool:
         """Tell whether a module is in force here, or on trial as a shadow."""
-        composition = self._composition
+        with self._lock:  # it may be on its way in, and have been looked at before it changed
+            composition = self._composition
         trials = [shadow.module for shadow in composition.shadows.values()]
         return any(module is known for known in (*composition.modules.values(), *trials))
 
@@ -240,18 +242,17 @@ class Policies:
         with self._lock:
             if self._pointer is not None:
                 with suppress(ForkedError):
-                    self._enforce(self._composition.modules)
+                    self._enforce()
 
     @property
     def permissive(self) -> bool:
-        """True: refusals are recorded, and nothing is refused."""
-        return self._permissive
+        """True: refusals are recorded, and nothing is refused, also where a module fails."""
+        return self._composition.permissive
 
     @permissive.setter
     def permissive(self, permissive: bool) -> None:
         with self._lock:
-            self._permissive = bool(permissive)
-            self._enforce(self._composition.modules)
+            self._enforce(permissive=bool(permissive))
 
     def set_permissive(self, name: str, permissive: bool = True) -> None:
         """Have a module's refusals recorded instead of enforced, or enforced again.
@@ -263,9 +264,9 @@ class Policies:
             KeyError: no such module is loaded.
         """
         with self._lock:
-            change = self._soft.add if permissive else self._soft.discard
-            change(self._filed_name(name))
-            self._enforce(self._composition.modules)
+            filed = {self._filed_name(name)}
+            soft = self._composition.soft
+            self._enforce(soft=soft | filed if permissive else soft - filed)
 
     def is_permissive(self, name: str) -> bool:
         """Tell whether refusals of a module are recorded instead of enforced.
@@ -275,7 +276,7 @@ class Policies:
         """
         filed = self._filed_name(name)
         composition = self._composition
-        return self._permissive or composition.is_permissive(filed)
+        return composition.permissive or composition.is_permissive(filed)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -293,24 +294,27 @@ class Policies:
             raise KernelClosed(lib.KERN_TERMINATED)
         return self._pointer
 
-    def _enforce(
-        self, modules: Mapping[str, PolicyModule], shadows: Mapping[str, Shadow] | None = None
-    ) -> None:
-        """Put modules in force, with the shadows there are, or others. The lock is held."""
-        pointer = self._kernel
-        before = self._composition.shadows
-        after = before if shadows is None else shadows
-        composition = Composition(modules, self._failures, after, self._soft)
-        if after:
+    def _enforce(self, **changes: Any) -> None:
+        """Put the composition in force with these changes, or change nothing. The lock is held.
+
+        Deciders wait for the lock, so each is of the policy before or of the one after, and what
+        the core counted until then is of the shadows before.
+        """
+        pointer, before = self._kernel, self._composition
+        after = before.but(**changes)
+        flags = after.flags
+        if after.shadows:
             self._counts.switch(pointer, on=True)
-        self._collect()
-        self._composition = composition
-        flags = composition.flags | (self._permissive and lib.PM_POLICY_PERMISSIVE)
-        check(lib.pm_kernel_set_policy(pointer, flags))
-        for shadow in before.values():
-            if shadow not in after.values():
+        self._composition = after  # before the call, since Ctrl-C may arrive right after it
+        code = lib.pm_kernel_set_policy(pointer, flags)
+        if code:
+            self._composition = before
+        check(code, "policy")
+        self._collect(before.shadows)
+        for shadow in before.shadows.values():
+            if shadow not in after.shadows.values():
                 shadow.ended(pointer)
-        if not after:
+        if not after.shadows:
             self._counts.switch(pointer, on=False)
 
     def close(self) -> None:
@@ -442,6 +446,17 @@ class Policies:
         texts = self.filed_text(source), self.filed_text(target)
         return functools.partial(self._composition.refused_by, *texts, tclass, permissions)
 
+    def let_pass(self, source: int, target: int, tclass: ObjectClass, reported: int) -> int:
+        """Return those of the reported permissions that only something permissive lets pass.
+
+        The others are those that a shadow would refuse; the modules are asked if there is one.
+        """
+        composition = self._composition
+        if not composition.shadows:
+            return reported
+        texts = self._filed_text(source), self._filed_text(target)
+        return reported & composition.let_pass(*texts, tclass)
+
     def new_label(self, source: str | int, target: str | int, tclass: str) -> str:
         """Return the label that something new would have, as users see it.
 
@@ -463,6 +478,8 @@ class Policies:
             else:
                 label = composition.new_label("label_new_port", subjects)
             return composition.shown(label)
+        except ModuleFailed as failed:
+            raise exception(lib.KERN_NO_ACCESS, f"new_label(): {failed} failed") from failed
         except Exception as error:
             self._failures["engine"] += 1
             _log.warning("a label could not be computed: %r", error, exc_info=error)
@@ -471,7 +488,8 @@ class Policies:
     # ---- questions of the core ----
 
     def _decide(self, queries: Any, count: int, _epoch: int) -> int:
-        composition = self._composition
+        with self._lock:
+            composition = self._composition
         for index in range(count):
             self._answer(composition, queries[index])
         return 0
@@ -481,6 +499,8 @@ class Policies:
         query.uncached = True
         try:
             self._KINDS[query.kind](self, composition, query)
+        except ModuleFailed:
+            return
         except BaseException as error:
             self._failures["engine"] += 1
             _log.warning("a question of the kernel failed, denied: %r", error, exc_info=error)
@@ -496,12 +516,12 @@ class Policies:
         if tclass is None:
             return
         decision, lasting, trials = composition.decide(source, target, tclass)
-        report = decision.report
+        differing = 0
         for shadow, present, answer in trials:
             labels = composition.shown(source), composition.shown(target)
-            report |= shadow.saw(self._kernel, query, labels, tclass, present, answer)
-        query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny
-        query.report, query.allowed = report, decision.allowed
+            differing |= shadow.saw(self._kernel, query, labels, tclass, present, answer)
+        query.auditallow, query.auditdeny = decision.auditallow, decision.auditdeny | differing
+        query.report, query.allowed = decision.report | differing, decision.allowed
         query.uncached = not lasting
 
     def _label_port(self, composition: Composition, query: Any) -> None:
@@ -517,7 +537,8 @@ class Policies:
     def _relabel(self, composition: Composition, query: Any) -> None:
         query.code = lib.KERN_NO_ACCESS
         subject, old, new = map(self._filed_text, (query.ssid, query.tsid, query.label))
-        query.code = composition.check_relabel(subject, old, new, self._classes[query.tclass])
+        change = composition.check_relabel(subject, old, new, self._classes[query.tclass])
+        query.code, query.report = change.code, ALL if change.reported else 0
 
     _KINDS = {
         lib.PM_QUERY_ACCESS: _access,

@@ -260,7 +260,7 @@ class TypeEnforcement(PolicyModule):
         """Return what the rules allow, less what constraints and extended rules take away.
 
         Where the subject's type is permissive everything is allowed, and what would be refused
-        is in the decision's `report`.
+        is in the decision's `report`; auditdeny lacks what dontaudit keeps from being recorded.
         """
         state = self._state
         subject = state.context(source)
@@ -430,7 +430,9 @@ def _explained(
     if allowed or not state.db.permissive >> source.type & 1:
         return text
     kind = state.db.types[source.type].name
-    return f"allows, and reports, because {kind} is permissive; otherwise {text}"
+    recorded = _answer(state, source, target, mapping).auditdeny & mapping.tclass.mask(permission)
+    how = "allows, and reports," if recorded else "allows, and dontaudit keeps silent about it,"
+    return f"{how} because {kind} is permissive; otherwise {text}"
 
 
 def _verdict(

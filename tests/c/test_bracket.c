@@ -7,7 +7,7 @@
 
 static struct pm_kernel *kernel;
 static struct pm_task *server, *client;
-static uint32_t server_sid, client_sid, port, right, drains, denied, dontaudit;
+static uint32_t server_sid, client_sid, port, right, drains, denied, dontaudit, reported;
 static struct pm_audit_record records[4 * RING];
 
 static int decide(void *context, struct pm_query *queries, size_t count, uint32_t epoch) {
@@ -15,6 +15,7 @@ static int decide(void *context, struct pm_query *queries, size_t count, uint32_
     for (size_t i = 0; i < count; i++) {
         queries[i].allowed = ~denied;
         queries[i].auditdeny = ~dontaudit;
+        queries[i].report = reported;
     }
     return 0;
 }
@@ -37,7 +38,7 @@ static void begin(int full) {
     assert(pm_port_set_attributes(server, server, port, MACH_PORT_LIMITS_INFO, &(uint32_t){1000}, 1) == 0);
     assert(pm_kernel_set_decider(kernel, decide, NULL) == 0 && pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
     assert(pm_audit_select(kernel, 0, UINT32_MAX, UINT32_MAX) == 0 && pm_audit_options(kernel, 0, 0, full) == 0);
-    denied = dontaudit = drains = 0;
+    denied = dontaudit = drains = reported = 0;
     drain();
 }
 
@@ -85,6 +86,32 @@ static void test_what_need_not_be_audited_is_not_unless_everything_is(void) {
     assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 0);
     assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP) == 0);
     assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 1);
+    end();
+}
+
+/* The first send has its answer from the decider, the second from the cache, the third from a hint. */
+static void send_reported(uint32_t wanted) {
+    for (int i = 0; i < 3; i++) assert(send_one() == 0);
+    assert(drain() == 3);
+    for (int i = 0; i < 3; i++) {
+        assert(records[i].report == wanted && !records[i].denied);
+        assert(!(records[i].flags & PM_AUDIT_REPORTED) == !wanted);
+    }
+}
+
+static void test_what_need_not_be_audited_is_not_reported_unless_everything_is(void) {
+    begin(PM_AUDIT_DROP);
+    reported = dontaudit = PM_MACH_PORT__send;
+    send_reported(0);
+    assert(pm_audit_select(kernel, 0, 0, UINT32_MAX) == 0);
+    for (int i = 0; i < 3; i++) assert(send_one() == 0);
+    assert(drain() == 0);
+    assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP) == 0);
+    send_reported(PM_MACH_PORT__send);
+    reported |= PM_MACH_PORT__copy_send;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_DROP) == 0);
+    send_reported(PM_MACH_PORT__copy_send);
     end();
 }
 
@@ -188,6 +215,7 @@ int main(void) {
     test_both_ends_bear_the_same_transfer();
     test_a_denial_is_recorded_with_its_code();
     test_what_need_not_be_audited_is_not_unless_everything_is();
+    test_what_need_not_be_audited_is_not_reported_unless_everything_is();
     test_nothing_is_recorded_where_nothing_is_selected();
     test_an_operation_that_fails_leaves_no_grant();
     test_what_cannot_be_recorded_is_not_done();

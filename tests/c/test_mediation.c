@@ -25,7 +25,8 @@ struct denial { uint32_t ssid, tsid, tclass, bits; };
 static struct denial denials[8];
 static size_t denials_used, calls, asked_used;
 static struct pm_query asked[64];
-static uint32_t all_uncached;
+static uint32_t all_uncached, relabel_report, chosen;
+static int32_t relabel_code;
 static void (*meanwhile)(void); /* what else the decider does */
 
 static uint32_t denied_of(const struct pm_query *query) {
@@ -44,7 +45,9 @@ static int decide(void *context, struct pm_query *queries, size_t count, uint32_
         if (asked_used < COUNT(asked)) asked[asked_used++] = queries[i];
         queries[i].allowed = ~denied_of(&queries[i]);
         queries[i].uncached = all_uncached;
-        queries[i].code = 0;
+        queries[i].code = queries[i].kind == PM_QUERY_RELABEL ? relabel_code : 0;
+        if (queries[i].kind == PM_QUERY_RELABEL) queries[i].report = relabel_report;
+        if (queries[i].kind == PM_QUERY_LABEL_PORT) queries[i].label = chosen;
     }
     if (meanwhile) meanwhile();
     return 0;
@@ -87,7 +90,8 @@ static void open_scene(void) {
     server = new_task(kernel, "server", sids[SERVER]);
     assert(pm_kernel_set_decider(kernel, decide, NULL) == 0);
     denials_used = 0;
-    all_uncached = 0;
+    all_uncached = relabel_report = chosen = 0;
+    relabel_code = 0;
     meanwhile = NULL;
     target = make_port(server, TARGET);
     right = given(server, target, MACH_MSG_TYPE_MAKE_SEND, client);
@@ -423,6 +427,108 @@ static void test_kernel_calls_ask_for_their_own_permission(void) {
     set_policy(0);
 }
 
+/* ---- what modules say of a change of label beside the permissions ---- */
+
+static size_t records_of(struct pm_audit_record records[4]) {
+    int64_t count = pm_audit_drain(kernel, records, 4);
+    assert(count >= 0 && count < 4);
+    return (size_t)count;
+}
+
+static int make_child(void) {
+    struct pm_task *child = NULL;
+    int code = pm_task_create(kernel, client, "child", sids[MASK], NULL, NULL, &child);
+    if (!code) pm_task_release(child);
+    return code;
+}
+
+static int make_masked_port(void) {
+    const struct pm_port_options options = {.sid = sids[MASK], .trace_number = -1};
+    int64_t name = pm_port_construct(client, client, &options);
+    return name < 0 ? (int)-name : 0;
+}
+
+static int relabel_reply(void) { return pm_port_relabel(client, client, reply, sids[MASK]); }
+static int relabel_client(void) { return pm_task_relabel(client, client, sids[MASK]); }
+
+static const struct { int (*make)(void); uint32_t tclass, permission; } changes[] = {
+    {make_child, PM_CLASS_MACH_TASK, T(create)},
+    {make_masked_port, PM_CLASS_MACH_PORT, P(relabelto)},
+    {relabel_reply, PM_CLASS_MACH_PORT, P(relabelto)},
+    {relabel_client, PM_CLASS_MACH_TASK, T(relabelto)},
+};
+
+/* The one record of a change of label that was refused, or would have been. */
+static void expect_change(size_t at, uint32_t policy, int code, bool denied, bool reported, uint32_t flags) {
+    struct pm_audit_record records[4];
+    open_scene();
+    set_policy(policy | PM_POLICY_CHECKS_RELABEL);
+    relabel_code = denied ? KERN_DENIED : 0;
+    relabel_report = reported ? UINT32_MAX : 0;
+    assert(changes[at].make() == code && records_of(records) == 1);
+    assert(records[0].tclass == changes[at].tclass && records[0].asked == changes[at].permission);
+    assert(records[0].denied == (denied ? changes[at].permission : 0));
+    assert(records[0].report == (reported ? changes[at].permission : 0));
+    assert(records[0].object_sid == sids[MASK] && records[0].flags == flags && records[0].result == code);
+    close_scene();
+}
+
+static void test_a_change_of_label_is_refused_in_earnest_or_in_word(void) {
+    for (size_t i = 0; i < COUNT(changes); i++) {
+        for (uint32_t policy = 0; policy <= PM_POLICY_LOADED; policy++) {       /* with and without a module that decides */
+            expect_change(i, policy, KERN_DENIED, true, false, 0);
+            expect_change(i, policy, KERN_DENIED, true, true, PM_AUDIT_REPORTED);
+            expect_change(i, policy, 0, false, true, PM_AUDIT_REPORTED);
+            expect_change(i, policy | PM_POLICY_PERMISSIVE, 0, true, false, PM_AUDIT_PERMISSIVE);
+        }
+    }
+}
+
+static void test_the_permission_comes_before_what_modules_say(void) {
+    open_scene();
+    relabel_code = KERN_DENIED;
+    deny(CLIENT, MASK, PM_CLASS_MACH_PORT, P(relabelto));
+    set_policy(PM_POLICY_LOADED | PM_POLICY_CHECKS_RELABEL);
+    assert(relabel_reply() == KERN_NO_ACCESS);
+    denials_used = 0;
+    set_policy(PM_POLICY_LOADED | PM_POLICY_CHECKS_RELABEL);
+    assert(relabel_reply() == KERN_DENIED);
+    relabel_code = PM_FORKED;                                                   /* none of Mach's */
+    assert(relabel_reply() == KERN_NO_ACCESS);
+    close_scene();
+}
+
+static void test_a_chosen_label_that_is_gone_makes_no_port(void) {
+    open_scene();
+    chosen = sid_named(kernel, "te/chosen");
+    set_policy(PM_POLICY_LABELS_PORTS);
+    int64_t made = pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0);
+    assert(made > 0 && pm_port_destroy(client, client, (uint32_t)made) == 0);
+    assert(pm_sid_release(kernel, chosen) == 0);
+    assert(pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0) == -KERN_NO_ACCESS);
+    close_scene();
+}
+
+static void test_what_is_asked_is_told_as_it_is_enforced(void) {
+    struct pm_decision decision;
+    uint8_t verdict = 9;
+    uint32_t tclass = PM_CLASS_MACH_PORT, permission = P(send);
+    for (int permissive = 0; permissive < 2; permissive++) {
+        open_scene();
+        deny(CLIENT, TARGET, tclass, permission);
+        set_policy(PM_POLICY_LOADED | (permissive ? PM_POLICY_PERMISSIVE : 0));
+        assert(pm_check_many(kernel, &sids[CLIENT], &sids[TARGET], &tclass, &permission, &verdict, 1) == 0);
+        assert(verdict == permissive);
+        assert(pm_decide(kernel, sids[CLIENT], sids[TARGET], tclass, &decision) == 0);
+        assert(decision.allowed == (permissive ? UINT32_MAX : ~permission));
+        assert(decision.report == (permissive ? permission : 0));
+        assert(pm_check(kernel, sids[CLIENT], sids[TARGET], tclass, permission) == permissive);
+        assert(pm_check(kernel, sids[CLIENT], sids[TARGET], tclass, P(recv)) == 1);
+        assert((pm_send(client, right, "x", 1, 0, NULL) == 0) == permissive);
+        close_scene();
+    }
+}
+
 static void test_a_task_is_made_and_ended_where_that_is_allowed(void) {
     struct pm_task *child;
     deny_only(CLIENT, MASK, PM_CLASS_MACH_TASK, T(create));
@@ -566,5 +672,9 @@ int main(void) {
     test_the_port_may_die_while_it_is_asked_about();
     test_the_task_may_die_while_it_is_asked_about();
     close_scene();
+    test_a_change_of_label_is_refused_in_earnest_or_in_word();
+    test_the_permission_comes_before_what_modules_say();
+    test_a_chosen_label_that_is_gone_makes_no_port();
+    test_what_is_asked_is_told_as_it_is_enforced();
     return 0;
 }

@@ -115,6 +115,36 @@ def test_access_tells_what_a_permissive_type_is_only_reported_for(
     assert (done.code, "only reported" in done.out) == (0, True)
 
 
+def test_access_tells_what_a_permissive_type_is_not_even_reported_for(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    quiet = tmp_path / "quiet.cil"
+    quiet.write_text(
+        "(type a_t) (roletype r a_t) (role r) (user u) (userrole u r) (typepermissive a_t)"
+        "(allow a_t a_t (mach_port (recv))) (dontaudit a_t a_t (mach_port (send)))"
+    )
+    asked = ("a_t", "a_t", "mach_port", "--policy", str(quiet))
+    found = run("access", *asked, "--json").json
+    assert (found["dontaudit"], found["permissive"]) == (["send"], True)
+    assert not {"send", "recv"} & {*found["reported"]}
+    lines = run("access", *asked).out
+    assert "allowed                recv\n" in lines
+    assert "unrecorded if refused  send\n" in lines
+    assert "done, and reported, unless unrecorded." in lines
+    lines = run("access", *asked, "send", "recv", "make_send").out.splitlines()[1:]
+    assert {line.split()[0]: line.split("yes")[1].strip() for line in lines} == {
+        "send": "but only permitted, unrecorded: it would be refused",
+        "recv": "",
+        "make_send": "but only reported: it would be refused",
+    }
+    done = run("explain", *asked, "send", "make_send")
+    assert (
+        done.code,
+        "te allows, and dontaudit keeps silent about it, because a_t" in done.out,
+    ) == (0, True)
+    assert "te allows, and reports, because a_t is permissive" in done.out
+
+
 def test_access_is_what_a_kernel_decides(run: Callable[..., Result]) -> None:
     types = ["printd_t", "spool_t", "editor_t", "courier_t", "settings_t", "draft_t"]
     policy = TypeEnforcement.from_text(SAMPLE.read_text())

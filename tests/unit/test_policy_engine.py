@@ -2,8 +2,10 @@
 """Composition: every module asked, no order, and failure means refusal."""
 
 import contextlib
+import functools
 import itertools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from background import LONG, Run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pympi import AccessDenied, Kernel, KernelClosed, MachError, PolicyError, mach
+from pympi import AccessDenied, Kernel, KernelClosed, MachError, PolicyError, Task, mach
 from pympi.enums import ALL, CLASSES, AuditFlag
 from pympi.policy import (
     Count,
@@ -58,7 +60,8 @@ def test_composition_bit_by_bit(answers: list[Decision]) -> None:
         refusing = [a for a in answers if not a.allowed & bit]
         assert bool(whole.allowed & bit) == (not refusing)
         assert bool(whole.auditallow & bit) == any(a.auditallow & bit for a in answers)
-        assert bool(whole.auditdeny & bit) == any(a.auditdeny & bit for a in refusing)
+        reporting = [a for a in answers if a.report & bit]
+        assert bool(whole.auditdeny & bit) == any(a.auditdeny & bit for a in refusing + reporting)
         assert bool(whole.report & bit) == any(a.report & bit for a in answers)
 
 
@@ -169,6 +172,166 @@ def test_failing_port_labels_make_no_port() -> None:
         with pytest.raises(MachError):
             task.allocate_port()
         assert task.names() == {}
+
+
+class Labels(PolicyModule):
+    """Labels new things; each of its methods fails as often as it is told to."""
+
+    name = "labels"
+
+    def __init__(self, **failing: int) -> None:
+        self.failing = failing
+        self.error: BaseException = OSError("disk")
+
+    def _may_fail(self, method: str) -> None:
+        if self.failing.get(method):
+            self.failing[method] -= 1
+            raise self.error
+
+    def parse(self, text: str) -> Any:
+        self._may_fail("parse")
+        return text
+
+    def format(self, value: Any) -> str:
+        self._may_fail("format")
+        return str(value)
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        return Decision()
+
+    def label_new_port(self, issuer: Any, owner: Any) -> Any:
+        self._may_fail("label_new_port")
+        return "port"
+
+    def label_new_task(self, parent: Any) -> Any:
+        self._may_fail("label_new_task")
+        return "child"
+
+    def check_relabel(self, subject: Any, old: Any, new: Any, tclass: Any) -> int:
+        self._may_fail("check_relabel")
+        return 0
+
+
+ACTS: dict[str, Callable[[Task], Any]] = {
+    "label_new_port": lambda task: task.allocate_port(),
+    "label_new_task": lambda task: task.kernel.create_task("child", parent=task),
+    "check_relabel": lambda task: task.relabel("labels/other"),
+    "format": lambda task: task.allocate_port(),
+}
+
+
+@pytest.mark.parametrize("method", ACTS)
+def test_what_fails_is_counted_for_its_module_and_asked_again(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Labels()
+    with Kernel(policies=[module, Partition()]) as kernel:
+        task = kernel.create_task("task", "labels/a,partition/p")
+        with kernel.borrowed("labels/other"):
+            module.failing[method] = 1
+            with pytest.raises(MachError) as caught:
+                ACTS[method](task)
+            assert caught.value.name == "KERN_NO_ACCESS"
+            assert kernel.policies.failures == {"labels": 1}
+            assert "policy module labels failed, denied: OSError('disk')" in caplog.text
+            ACTS[method](task)
+            assert kernel.policies.failures == {"labels": 1}
+        kernel.verify()
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), MemoryError(), KeyError("x"), SystemExit()])
+def test_a_value_that_could_not_be_read_once_is_read_again(error: BaseException) -> None:
+    module = Labels()
+    with Kernel(policies=[module]) as kernel:
+        task = kernel.create_task("task", "labels/a")
+        epoch = kernel.policies.epoch
+        module.failing["parse"], module.error = 1, error
+        assert not kernel.access(task, task, "mach_port", "send")
+        assert kernel.policies.failures == {"labels": 1}
+        assert kernel.access(task, task, "mach_port", "send")
+        assert kernel.policies.epoch == epoch
+        kernel.policies.reload()
+        module.failing["parse"] = 1
+        with pytest.raises(MachError):
+            task.allocate_port()
+        assert task.allocate_port().label == "labels/port"
+
+
+def test_a_value_that_is_none_is_read_once() -> None:
+    module = Labels()
+    with Kernel(policies=[module]) as kernel:
+        task = kernel.create_task("task", "labels/a")
+        module.failing["parse"], module.error = 1, ValueError("no value")
+        for _ in range(3):
+            assert not kernel.access(task, task, "mach_port", "send")
+        assert kernel.policies.failures == {"labels": 1}
+
+
+def test_a_shadow_reads_again_what_it_could_not_read_once() -> None:
+    trial = Labels()
+    with Kernel(policies=[Labels()]) as kernel:
+        task = kernel.create_task("task", "labels/a")
+        shadow = kernel.policies.replace("labels", trial, shadow=True)
+        trial.failing["parse"] = 1
+        for reported in (True, False):
+            assert kernel.access(task, task, "mach_port", "send").reported == reported
+        assert shadow.failures == 1
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), None])
+def test_who_asks_for_a_new_label_is_told_that_its_module_failed(error: Any) -> None:
+    module = Labels(label_new_port=1 if error else 0)
+    with Kernel(policies=[module]) as kernel:
+        ask = functools.partial(kernel.policies.new_label, "labels/a", "labels/a", "mach_port")
+        if error:
+            with pytest.raises(MachError, match="labels failed"):
+                ask()
+            assert kernel.policies.failures == {"labels": 1}
+        assert ask() == "labels/port"
+
+
+class Scribbles(PolicyModule):
+    """Labels what is new by values of which it writes what it does not read back."""
+
+    name = "scribbles"
+
+    def __init__(self, written: Any, read: Any) -> None:
+        self.written, self.read = written, read
+
+    def parse(self, text: str) -> Any:
+        if isinstance(self.read, BaseException):
+            raise self.read
+        return self.read
+
+    def format(self, value: Any) -> str:
+        return self.written  # type: ignore[no-any-return]
+
+    def label_new_port(self, issuer: Any, owner: Any) -> Any:
+        return "chosen"
+
+    def label_new_task(self, parent: Any) -> Any:
+        return "chosen"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("x", "other"), ("x", ValueError("what is x?")), ("x", OSError("disk")), ("", "chosen"),
+        ("a\0b", "chosen"), (None, "chosen"), (5, "chosen"), (b"x", "chosen"), (["x"], "chosen"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_chosen_label_that_is_not_read_back_is_refused(written: Any, read: Any) -> None:
+    with Kernel(policies=[Scribbles(written, read), Partition()]) as kernel:
+        task = kernel.create_task("task", "partition/p")
+        for count, make in enumerate((ACTS["label_new_port"], ACTS["label_new_task"]), 1):
+            with pytest.raises(MachError) as caught:
+                make(task)
+            assert caught.value.name == "KERN_NO_ACCESS"
+            assert kernel.policies.failures == {"scribbles": count}
+        assert (task.names(), list(kernel.tasks.values())) == ({}, [task])
+        kernel.policies.replace("scribbles", Scribbles("x", "chosen"))
+        assert task.allocate_port().label == "partition/p,scribbles/x"
 
 
 class Fixed(PolicyModule):
@@ -377,6 +540,19 @@ def test_an_uncached_module_sees_every_operation() -> None:
             right.send(b"")
         count.refuse("mach_port", "")
         right.send(b"")
+
+
+def test_a_module_becomes_uncached_and_cached_again_at_once() -> None:
+    count = Count(uncached=False)
+    with Kernel(policies=[count]) as kernel:
+        task = kernel.create_task("task")
+        right = task.allocate_port(qlimit=100).make_send(task)
+        for uncached, asked in ((True, 3), (False, 1)):
+            count.uncached = uncached
+            before = count.counts["mach_port"]
+            for _ in range(3):
+                right.send(b"")
+            assert count.counts["mach_port"] - before == asked
 
 
 def test_modules_without_hooks_are_not_asked() -> None:

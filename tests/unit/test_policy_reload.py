@@ -8,14 +8,17 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from background import LONG, Run, output, settle
 
 from pympi import AccessDenied, Kernel, MachError
+from pympi._ffi import lib
 from pympi.enums import ALL, CLASSES
-from pympi.policy import Decision, Partition, PolicyModule, Stub
+from pympi.policy import Decision, Partition, PolicyModule, Rules, Stub, engine
 from pympi.policy.engine import Policies
 
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -309,6 +312,105 @@ def test_closing_while_a_module_changes(rng: random.Random) -> None:
     run.result()
 
 
+class Window:
+    """The core's functions, and something that happens just before the policy's flags are set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+        self.happens = happens
+        monkeypatch.setattr(engine, "lib", self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lib, name)
+
+    def pm_kernel_set_policy(self, pointer: Any, flags: int) -> int:
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        return int(lib.pm_kernel_set_policy(pointer, flags))
+
+
+def test_no_operation_is_half_of_one_policy_and_half_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each policy lets one right be used and another be given; only a mix of them does both."""
+
+    def allows(*allowed: str) -> Rules:
+        rest = "allow * * mach_port { use_recv make_send hold_send recv carry_rights };"
+        return Rules.from_text(rest + "".join(f"allow client {line};" for line in allowed))
+
+    used, given = "one mach_port { send copy_send }", "two mach_port { copy_send }"
+    with Kernel(policies=[allows(used)]) as kernel:
+        client = kernel.create_task("client", "rules/client")
+        rights = [
+            kernel.create_task(name, f"rules/{name}").allocate_port().make_send(client)
+            for name in ("one", "two")
+        ]
+        send = partial(rights[0].send, b"", rights=[rights[1].copy_send()], timeout=0)
+        kernel.policies.reload()
+        assert kernel.access(client, rights[0], "mach_port", "send copy_send"), "and remembered"
+        runs = []
+
+        def begin() -> None:
+            runs.append(Run(send))
+            settle(*runs)
+
+        Window(monkeypatch, begin)
+        kernel.policies.replace("rules", allows(given))
+        with pytest.raises(AccessDenied):
+            runs[0].result()
+        kernel.verify()
+
+
+def test_what_is_done_until_a_shadow_ends_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Kernel(policies=[Switch()]) as kernel:
+        inbox, right = pair(kernel)
+        inbox.qlimit = 10
+        shadow = kernel.policies.replace("switch", Switch("send"), shadow=True)
+        right.send(b"")
+        Window(monkeypatch, lambda: right.send(b""))
+        shadow.drop()
+        right.send(b"")
+        assert shadow.count == 2
+
+
+def test_threads_send_while_policies_are_loaded_and_unloaded(rng: random.Random) -> None:
+    """Whatever is in force when a change returns, nothing that it refuses is done after it."""
+    policies = [Rules.from_text("allow * * mach_port { * };"), Rules()]
+    with Kernel(policies=[policies[0]]) as kernel:
+        pairs = [pair(kernel) for _ in range(2)]
+        stop = threading.Event()
+
+        def use(inbox: Any, right: Any) -> None:
+            while not stop.is_set():
+                with suppress(MachError):
+                    right.send(b"", timeout=0)
+                with suppress(MachError):
+                    inbox.receive(timeout=0)
+
+        runs = [Run(partial(use, *each)) for each in pairs]
+        change = kernel.policies
+        for _ in range(150):
+            rng.choice([
+                lambda: change.replace("rules", rng.choice(policies)),
+                lambda: change.replace("rules", policies[1], shadow=True).commit(),
+                lambda: change.replace("rules", policies[0], shadow=True).drop(),
+                lambda: (change.unload("rules"), change.load(policies[1])),
+                lambda: change.set_permissive("rules", rng.random() < 0.5),
+                lambda: setattr(policies[1], "permissive", rng.random() < 0.5),
+                lambda: setattr(change, "permissive", rng.random() < 0.5),
+                change.reload,
+            ])()  # fmt: skip
+            enforced = change["rules"] is policies[1] and not change.is_permissive("rules")
+            before = kernel.stats()["sent"]
+            for _ in range(rng.randrange(30)):
+                kernel.stats()
+            assert not enforced or kernel.stats()["sent"] == before
+        stop.set()
+        for run in runs:
+            run.result()
+        assert change.failures == {}
+        kernel.verify()
+
+
 # ---- permissive, module by module; who refused ----
 
 
@@ -449,10 +551,13 @@ def test_in_a_child_of_fork_there_is_nothing_to_tell() -> None:
         child = os.fork()
         if not child:
             stub.changed()
+            stub.permissive = True
             try:
                 kernel.policies.reload()
                 kernel.policies.replace("stub", Stub())
             except ForkedError:
+                assert kernel.policies["stub"] is stub and shadow.active
+                assert not kernel.policies.is_permissive("stub")
                 kernel.close()
                 assert not shadow.active
                 Kernel(policies=[Stub()]).close()

@@ -45,6 +45,7 @@ def _result(
 ) -> dict[str, Any]:
     vectors = asked.composition.decide(*pair, kind).decision
     refused = wanted & ~vectors.allowed
+    unrecorded = (vectors.report | ~vectors.allowed) & ~vectors.auditdeny
     return {
         "source": pair[0],
         "target": pair[1],
@@ -57,8 +58,8 @@ def _result(
         },
         "allowed": list(kind.names(vectors.allowed)),
         "auditallow": list(kind.names(vectors.auditallow)),
-        "dontaudit": list(kind.names(~vectors.allowed & ~vectors.auditdeny)),
-        "reported": list(kind.names(vectors.report)),
+        "dontaudit": list(kind.names(unrecorded)),
+        "reported": list(kind.names(vectors.report & ~unrecorded)),
         "permissive": bool(vectors.report),
     }
 
@@ -69,7 +70,8 @@ def _print(result: dict[str, Any]) -> None:
         for name in result["asked"]:
             _print_one(name, result)
         return
-    by_rules = [name for name in result["allowed"] if name not in result["reported"]]
+    otherwise = {*result["reported"], *result["dontaudit"]}
+    by_rules = [name for name in result["allowed"] if name not in otherwise]
     lines = (
         ("allowed", by_rules),
         ("only reported", result["reported"]),
@@ -79,8 +81,10 @@ def _print(result: dict[str, Any]) -> None:
     ui.rows((text, " ".join(names)) for text, names in lines if names or text == "allowed")
     if result["permissive"]:
         ui.say(
-            "The subject is permissive: what is refused to it is done, and reported.", "  ", "  "
-        )
+            "The subject is permissive: what is refused to it is done, and reported"
+            f"{', unless unrecorded' if result['dontaudit'] else ''}.",
+            "  ", "  ",
+        )  # fmt: skip
 
 
 def _print_one(name: str, result: dict[str, Any]) -> None:
@@ -89,5 +93,7 @@ def _print_one(name: str, result: dict[str, Any]) -> None:
         modules = ", ".join(result["refused"][name])
         ui.say(f"no   refused by {modules}", f"  {name:{width}}  ", fg="red")
     else:
-        remark = "   but only reported: it would be refused" if name in result["reported"] else ""
+        how = "reported" if name in result["reported"] else "permitted, unrecorded"
+        by_rules = name not in result["reported"] and name not in result["dontaudit"]
+        remark = "" if by_rules else f"   but only {how}: it would be refused"
         ui.say(f"yes{remark}", f"  {name:{width}}  ", fg="green")
