@@ -133,7 +133,7 @@ def test_the_record_keeps_both_labels(
 
 @pytest.mark.parametrize("known", [False, True], ids=["asked", "remembered"])
 def test_specify_is_recorded_as_the_send_that_it_is(
-    kernel: Kernel, agent: Task, right: SendRight, inbox: ReceiveRight, known: bool
+    kernel: Kernel, agent: Task, right: SendRight, known: bool
 ) -> None:
     """Whether or not the decider had to be asked, after which the send begins again."""
     parts: dict[str, Any] = {"rights": [agent.allocate_port().make_send()], "msgh_id": 7}
@@ -182,7 +182,7 @@ def test_interpose_has_a_record_of_its_own(
 
 
 def test_an_error_of_a_send_is_about_the_send(
-    kernel: Kernel, agent: Task, right: SendRight, inbox: ReceiveRight
+    kernel: Kernel, agent: Task, right: SendRight
 ) -> None:
     """That there is no room is found out after the rights of the body were asked about."""
     agent.set_quota(Quota(queued_bytes=1))
