@@ -37,6 +37,11 @@ def bad_input() -> Iterator[None]:
         raise BadInput(str(error)) from error
 
 
+def shown(text: str) -> str:
+    """Return a text that does nothing to a terminal; line ends are kept, and backslashes."""
+    return "\n".join(escape(line).replace("\\\\", "\\") for line in text.split("\n"))
+
+
 @contextmanager
 def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar on stderr where that is a terminal; yields what to call with the steps done.

@@ -23,6 +23,7 @@ VERBS = (
     "learn",
     "certify",
     "unused",
+    "coverage",
 )
 
 

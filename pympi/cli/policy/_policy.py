@@ -9,8 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,13 +19,18 @@ import click
 
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
-from ...trace.text import escape
-from .._output import BadInput
+from .._output import bad_input, shown
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule, TypeEnforcement
     from ...policy.cil.policydb import PolicyDatabase
     from ...policy.composition import Composition
+
+__all__ = [
+    "FILE", "MODULES", "NO", "YES", "Asked", "bad_input", "context_of", "database", "json_option",
+    "load", "plural", "policy_options", "print_json", "rows", "say", "shown", "type_number",
+    "with_booleans", "wrapped",
+]  # fmt: skip
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 MODULES = {"mls": "MLS", "biba": "Biba", "partition": "Partition"}
@@ -60,15 +64,6 @@ def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], C
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
-@contextmanager
-def asking() -> Iterator[None]:
-    """What is wrong in here is the question, or the policy: exit code 2, and nothing odd shown."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise BadInput(shown(str(error))) from error
 
 
 # ---- policies ----
@@ -247,11 +242,6 @@ def load(policies: Sequence[Path], modules: Sequence[str] = ()) -> Asked:
 
 
 # ---- screens ----
-
-
-def shown(text: str) -> str:
-    """Return a text that does nothing to a terminal; line ends are kept, and backslashes."""
-    return "\n".join(escape(line).replace("\\\\", "\\") for line in text.split("\n"))
 
 
 def print_json(result: Any) -> None:

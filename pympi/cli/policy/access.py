@@ -27,7 +27,7 @@ def access(
     SOURCE and TARGET are types, contexts u:r:t, or labels te/u:r:t; ",mls/low" may follow. Without
     a PERMISSION everything is listed; with some, exit code 1 says that one of them is refused.
     """
-    with ui.asking():
+    with ui.bad_input():
         asked = ui.load(policies, modules)
         pair = asked.label(source), asked.label(target)
         kind = asked.tclass(tclass)

@@ -28,7 +28,7 @@ def check(files: tuple[Path, ...], strict: bool, as_json: bool) -> int:
     .cil files make one policy together; others are rules. An error says where it is and what was
     expected there: exit code 2.
     """
-    with ui.asking():
+    with ui.bad_input():
         errors, findings, counts = _checked(files)
     if as_json:
         ui.print_json({

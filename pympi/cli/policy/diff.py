@@ -27,7 +27,7 @@ def diff(old: Path, new: Path, as_json: bool) -> int:
     + is what NEW allows and OLD does not, - the reverse. Attributes are expanded: how a policy is
     written makes no difference. Exit code 1: they differ.
     """
-    with ui.asking():
+    with ui.bad_input():
         from ...policy.author.diff import diff as run
 
         found = run(ui.database([old]), ui.database([new]))

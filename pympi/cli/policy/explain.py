@@ -26,7 +26,7 @@ def explain(
 
     SOURCE and TARGET as for `pympi policy access`.
     """
-    with ui.asking():
+    with ui.bad_input():
         asked = ui.load(policies, modules)
         pair = asked.label(source), asked.label(target)
         kind = asked.tclass(tclass)

@@ -51,7 +51,7 @@ def flow(
     The shortest paths, with the rules that make each step. Constraints, roles and levels are not
     looked at: they may stop what is found. Exit code 1: there is no path.
     """
-    with ui.asking():
+    with ui.bad_input():
         from ...policy.author.flow import FlowGraph
 
         db = ui.database(policies)

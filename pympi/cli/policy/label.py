@@ -25,7 +25,7 @@ def label(
     For mach_port SOURCE makes the port and TARGET is the task it is made for; for mach_task both
     are the parent. For other classes it is what SELinux computes.
     """
-    with ui.asking():
+    with ui.bad_input():
         asked = ui.load(policies, modules)
         pair = asked.label(source), asked.label(target)
         kind = asked.tclass(tclass).name

@@ -41,7 +41,7 @@ def query(
     Rules are found as they were written; with --indirect also those that name an attribute which
     has the type. Exit code 1: there are none.
     """
-    with ui.asking():
+    with ui.bad_input():
         from ...policy.author.query import query as run
         from ...policy.cil.policydb import RuleKind
 
