@@ -196,7 +196,7 @@ def test_coverage_that_is_too_little(
     words = ["policy", "coverage", str(wide), str(DEMO), "--fail-under", under, *form]
     assert main(words) == code
     told = capsys.readouterr().err
-    assert told == (f"pympi: that is under {under} %\n" if code and not form else "")
+    assert told == (f"pympi: the coverage is under {under} %\n" if code and not form else "")
 
 
 def test_coverage_of_all_of_it(tmp_path: Path, capsys) -> None:

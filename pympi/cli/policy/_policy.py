@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import shutil
-import sys
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +15,7 @@ import click
 
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
-from .._output import bad_input, shown
+from .._output import asking, bad_input, complain, plural, say, shown, wrapped
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule, TypeEnforcement
@@ -27,9 +23,9 @@ if TYPE_CHECKING:
     from ...policy.composition import Composition
 
 __all__ = [
-    "FILE", "MODULES", "NO", "YES", "Asked", "bad_input", "context_of", "database", "json_option",
-    "load", "plural", "policy_options", "print_json", "rows", "say", "shown", "type_number",
-    "with_booleans", "wrapped",
+    "FILE", "MODULES", "NO", "YES", "Asked", "asking", "bad_input", "complain", "context_of",
+    "database", "json_option", "load", "plural", "policy_options", "print_json", "rows", "say",
+    "shown", "type_number", "with_booleans", "wrapped",
 ]  # fmt: skip
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -249,26 +245,6 @@ def print_json(result: Any) -> None:
     print(json.dumps(result, indent=2))
 
 
-@functools.cache
-def _width() -> int:
-    """Return how wide a line may be; unlimited where nobody looks."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1 << 20
-
-
-def wrapped(text: str, indent: str = "", later: str | None = None) -> str:
-    """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
-    return textwrap.fill(
-        shown(text), _width(), initial_indent=indent,
-        subsequent_indent=indent + "    " if later is None else later,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-
-
-def say(text: str = "", indent: str = "", later: str | None = None, **style: Any) -> None:
-    """Print a paragraph, wrapped; `style` as of click.style."""
-    click.secho(wrapped(text, indent, later) if text else "", **style)
-
-
 def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
     """Print names and what belongs to them in two columns."""
     lines = list(pairs)
@@ -276,8 +252,3 @@ def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
     for name, text in lines:
         head = f"{indent}{shown(name):{width}}  "
         say(text or "-", head, " " * len(head))
-
-
-def plural(count: int, what: str) -> str:
-    """Return "1 rule" or "2 rules"."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

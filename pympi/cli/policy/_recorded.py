@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from .._output import progress
 from . import _policy as ui
 
@@ -33,8 +31,7 @@ def warn_of_losses(recordings: Iterable[Recording]) -> None:
     """Say on stderr which recordings lack something."""
     for each in recordings:
         if each.lost:
-            lacks = f"lacks {ui.plural(each.lost, 'event')} for want of room"
-            click.echo(f"pympi: {ui.shown(each.name)} {lacks}", err=True)
+            ui.complain(f"{each.name} lacks {ui.plural(each.lost, 'event')}, lost for want of room")
 
 
 def covered(policy: Path, paths: Sequence[Path], *, hidden: bool) -> Coverage:
@@ -42,11 +39,13 @@ def covered(policy: Path, paths: Sequence[Path], *, hidden: bool) -> Coverage:
     from ...policy.author.coverage import coverage
     from ...policy.author.recording import read_recording
 
-    with reading(paths, hidden=hidden) as advance:
+    with ui.asking():
         database = ui.database([policy])
+    with reading(paths, hidden=hidden) as advance:
         read = [read_recording(path, advance) for path in paths]
     warn_of_losses(read)
-    return coverage(database, {grant for each in read for grant in (*each.used, *each.closure)})
+    with ui.asking():
+        return coverage(database, {grant for r in read for grant in (*r.used, *r.closure)})
 
 
 def place(each: RuleUse) -> dict[str, Any]:

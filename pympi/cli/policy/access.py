@@ -12,7 +12,7 @@ from ...enums import ObjectClass
 from . import _policy as ui
 
 
-@click.command()
+@click.command(short_help="What may one thing do to another?")
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")
@@ -27,7 +27,7 @@ def access(
     SOURCE and TARGET are types, contexts u:r:t, or labels te/u:r:t; ",mls/low" may follow. Without
     a PERMISSION everything is listed; with some, exit code 1 says that one of them is refused.
     """
-    with ui.bad_input():
+    with ui.asking():
         asked = ui.load(policies, modules)
         pair = asked.label(source), asked.label(target)
         kind = asked.tclass(tclass)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BAD = 2
 
 
-@click.command()
+@click.command(short_help="Is it a policy; what in it is hardly meant?")
 @click.argument("files", type=ui.FILE, nargs=-1, required=True, metavar="FILE...")
 @click.option("--strict", is_flag=True, help="Exit code 1 if there is anything to look at.")
 @ui.json_option
@@ -28,7 +28,7 @@ def check(files: tuple[Path, ...], strict: bool, as_json: bool) -> int:
     .cil files make one policy together; others are rules. An error says where it is and what was
     expected there: exit code 2.
     """
-    with ui.bad_input():
+    with ui.asking():
         errors, findings, counts = _checked(files)
     if as_json:
         ui.print_json({

@@ -11,7 +11,7 @@ from . import _policy as ui
 from . import _recorded as recorded
 
 
-@click.command()
+@click.command(short_help="How much of a policy was exercised?")
 @click.argument("policy", type=ui.FILE)
 @click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
 @click.option(
@@ -43,5 +43,5 @@ def coverage(
         ui.say(str(each), fg="yellow" if each.idle else None)
     ui.say(str(found), fg="green" if enough else "red")
     if not enough:
-        click.echo(f"pympi: that is under {fail_under:g} %", err=True)
+        ui.complain(f"the coverage is under {fail_under:.10g} %")
     return ui.YES if enough else ui.NO

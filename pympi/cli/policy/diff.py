@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 6
 
 
-@click.command()
+@click.command(short_help="What do two policies decide differently?")
 @click.argument("old", type=ui.FILE)
 @click.argument("new", type=ui.FILE)
 @ui.json_option
@@ -27,7 +27,7 @@ def diff(old: Path, new: Path, as_json: bool) -> int:
     + is what NEW allows and OLD does not, - the reverse. Attributes are expanded: how a policy is
     written makes no difference. Exit code 1: they differ.
     """
-    with ui.bad_input():
+    with ui.asking():
         from ...policy.author.diff import diff as run
 
         found = run(ui.database([old]), ui.database([new]))

@@ -12,7 +12,7 @@ from ...enums import ObjectClass
 from . import _policy as ui
 
 
-@click.command()
+@click.command(short_help="Why is it allowed or refused?")
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")
@@ -26,7 +26,7 @@ def explain(
 
     SOURCE and TARGET as for `pympi policy access`.
     """
-    with ui.bad_input():
+    with ui.asking():
         asked = ui.load(policies, modules)
         pair = asked.label(source), asked.label(target)
         kind = asked.tclass(tclass)

@@ -11,7 +11,7 @@ from ...label import choose, format_label, parse_label
 from . import _policy as ui
 
 
-@click.command()
+@click.command(short_help="Which label does something new get?")
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")
@@ -25,7 +25,7 @@ def label(
     For mach_port SOURCE makes the port and TARGET is the task it is made for; for mach_task both
     are the parent. For other classes it is what SELinux computes.
     """
-    with ui.bad_input():
+    with ui.asking():
         asked = ui.load(policies, modules)
         pair = asked.label(source), asked.label(target)
         kind = asked.tclass(tclass).name

@@ -241,13 +241,19 @@ class Tally:
         if label is None:
             raise RecordingError(f"{self._recording.name}: there is no label {sid} in it")
         if label not in self._known:
-            value = parse_label(label).get("te")
+            value = self._te_of(label)
             self.labelled |= value is not None
             context, levels = _context(self._recording.name, value or _UNLABELED)
             self._known[label] = context
             self._recording.levels = self._recording.levels or levels
             self._recording.contexts.add(self._known[label])
         return self._known[label]
+
+    def _te_of(self, label: str) -> str | None:
+        try:
+            return parse_label(label).get("te")
+        except ValueError as error:
+            raise RecordingError(f"{self._recording.name}: {error}") from None
 
 
 def _context(file: str, text: str) -> tuple[Context, str]:
