@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from .audit import AuditRecord
+from .audit import AuditRecord, Batch
 from .kernel import Kernel
-from .policy import Rules
+from .policy import Rules, TypeEnforcement
+from .policy.author.closure import Grant
+from .policy.author.coverage import Coverage, coverage
+from .policy.author.recording import Recording, Tally
 
-__all__ = ["allow_all", "capture_audit"]
+__all__ = ["PolicyCoverage", "allow_all", "capture_audit"]
 
 
 def allow_all() -> Rules:
@@ -41,3 +45,67 @@ def capture_audit(kernel: Kernel) -> Iterator[list[AuditRecord]]:
     finally:
         records.extend(kernel.audit.batch(kernel.audit.drain()))
         kernel.audit.only_denials()
+
+
+class PolicyCoverage:
+    """Which allow rules of a policy were exercised, in as many kernels and tests as there are.
+
+    Args:
+        policy: the module `te`, as it is now.
+
+    Example:
+        >>> policy = TypeEnforcement.from_text('''
+        ...     (type a) (roletype system_r a) (userrole system_u system_r)
+        ...     (allow a self (mach_port (make_send hold_send send copy_send recv use_recv)))
+        ... ''')
+        >>> exercised = PolicyCoverage(policy)
+        >>> with Kernel(policies=[policy]) as kernel, exercised.record(kernel):
+        ...     task = kernel.create_task("task", label="te/system_u:system_r:a")
+        ...     task.allocate_port().make_send(task).send(b"page")
+        >>> print(exercised.result())
+        1 of 1 rules exercised, 4 of 6 permissions: 66.6 %
+        >>> exercised.result().rules[0].idle
+        ('recv', 'use_recv')
+    """
+
+    def __init__(self, policy: TypeEnforcement) -> None:
+        self._database = policy.database
+        self._used: set[Grant] = set()
+
+    @contextmanager
+    def record(self, kernel: Kernel) -> Iterator[None]:
+        """Count what is done in `kernel` in the time of a `with` block; what is refused is not.
+
+        It records everything; afterwards the default selection holds again: denials.
+        """
+        recording = Recording(f"{kernel!r}")
+        tally = Tally(recording)
+        sink = _Blocking(tally.add)
+        before = kernel.audit.when_full
+        kernel.audit.flush()
+        kernel.audit.drain()
+        kernel.audit.attach(sink)
+        kernel.audit.everything()
+        try:
+            yield
+        finally:
+            kernel.audit.only_denials()
+            kernel.audit.detach(sink)
+            kernel.audit.when_full = before
+            tally.settle()
+            self._used.update(recording.used)
+
+    def result(self) -> Coverage:
+        """Return what was exercised up to now."""
+        return coverage(self._database, self._used)
+
+
+@dataclass(frozen=True)
+class _Blocking:
+    """A sink that loses nothing: where the ring is full it is drained first."""
+
+    add: Callable[[Batch], None]
+    when_full: str = "block"
+
+    def __call__(self, batch: Batch) -> None:
+        self.add(batch)

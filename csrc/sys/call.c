@@ -17,9 +17,15 @@ int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, u
     return 0;
 }
 
-static void begin(struct call *call) {
+void call_begin(struct call *call) {
     kernel_lock(call->kernel);
     mac_op_init(&call->mac, &call->kernel->mac, call->caller->space.sid, call->caller->space.id);
+    call->begun = call->site;
+}
+
+void call_restart(struct call *call) {
+    mac_op_restart(&call->mac, call->caller->space.sid);
+    call->site = call->begun;
 }
 
 /* A drainer makes room in the ring; without one that does, the operation fails. */
@@ -82,9 +88,9 @@ int pm_task_take_denial(struct pm_task *task, struct pm_denial *denial) {
 
 int call_run(struct call *call, call_attempt attempt) {
     int code;
-    begin(call);
+    call_begin(call);
     do {
-        mac_op_restart(&call->mac, call->caller->space.sid);
+        call_restart(call);
         code = attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
     } while (pm_unlikely(code) && call_again(call, code));
@@ -108,9 +114,7 @@ int call_enter(struct call *call, uint32_t permission) {
 }
 
 int call_check(struct call *call, uint32_t tsid, uint32_t tclass, uint32_t permissions, int refusal) {
-    enum mac_verdict verdict = mac_check(&call->mac, tsid, tclass, permissions, &call->site);
-    if (pm_likely(verdict == MAC_ALLOWED)) return 0;
-    return verdict == MAC_MISS ? CALL_MISS : refusal;
+    return verdict_code(mac_check(&call->mac, tsid, tclass, permissions, &call->site), refusal);
 }
 
 int call_check_port(struct call *call, const struct port *port, uint32_t permissions, int refusal) {
@@ -131,7 +135,7 @@ int call_check_change(struct call *call, uint32_t tclass, uint32_t permission, u
                                 .tclass = tclass};
     int32_t code;
     enum mac_verdict verdict = mac_check_change(&call->mac, permission, &question, &call->site, &code);
-    return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : mach_code(code);
+    return verdict_code(verdict, mach_code(code));
 }
 
 int call_check_relabel(struct call *call, const struct relabelling *kind, uint32_t old_sid, uint32_t new_sid) {
@@ -156,11 +160,11 @@ int call_violation(struct call *call, struct space *space, uint32_t name, uint32
     return code;
 }
 
-void call_site_of(struct call *call, uint32_t operation, const struct entry *entry, uint32_t name) {
-    call->site.operation = operation;
-    call->site.name = name;
-    call->site.port = ((struct port *)entry->object)->id;
-    call->site.provenance = entry->provenance;
+void site_of(struct mac_site *site, uint32_t operation, const struct entry *entry, uint32_t name) {
+    site->operation = operation;
+    site->name = name;
+    site->port = ((struct port *)entry->object)->id;
+    site->provenance = entry->provenance;
 }
 
 struct entry *call_receive_entry(struct call *call, uint32_t name, int *code) {

@@ -15,7 +15,7 @@ struct call {
     struct pm_kernel *kernel;
     struct pm_task *caller, *task;
     struct mac_op mac;
-    struct mac_site site;
+    struct mac_site site, begun;        /* what is recorded of it: now, and as it was when the call began */
     struct after after;
     bool done;                          /* done in spite of a code that is not 0: records of grants are kept */
     uint64_t transfer;
@@ -34,10 +34,19 @@ int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, u
 int call_run(struct call *call, call_attempt attempt);
 /* A call whose arguments cannot be right whatever the state: fails with code, and is recorded as an error. */
 int call_refuse(struct call *call, int code);
+/* Takes the lock and opens the audit bracket. */
+void call_begin(struct call *call);
+/* Begins an attempt: what the one before it noted is forgotten, but for the answers. */
+void call_restart(struct call *call);
 /* Between attempts, with the lock, which it drops for a while: true where the attempt is to be made again. */
 bool call_again(struct call *call, int code);
 /* Ends the call, with the lock, which it drops. Returns code. */
 int call_end(struct call *call, int code);
+
+/* The code of a verdict: 0, CALL_MISS, or this one of a refusal. */
+static inline int verdict_code(enum mac_verdict verdict, int refusal) {
+    return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : refusal;
+}
 
 /* For attempts: both tasks live, and the caller may do this to the task's space. */
 int call_enter(struct call *call, uint32_t permission);
@@ -58,7 +67,7 @@ int call_ready(struct call *call);
 int call_violation(struct call *call, struct space *space, uint32_t name, uint32_t flavor, uint64_t payload, int code);
 
 /* What is done to a name is recorded as that. */
-void call_site_of(struct call *call, uint32_t operation, const struct entry *entry, uint32_t name);
+void site_of(struct mac_site *site, uint32_t operation, const struct entry *entry, uint32_t name);
 
 /* The entry of a name that holds the receive right, or NULL and in *code INVALID_NAME or INVALID_RIGHT. */
 struct entry *call_receive_entry(struct call *call, uint32_t name, int *code);

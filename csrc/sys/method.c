@@ -16,10 +16,6 @@ struct method method_of(const struct pm_kernel *kernel, const struct port *port,
     return method;
 }
 
-int method_code(enum mac_verdict verdict, int refusal) {
-    return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : refusal;
-}
-
 enum mac_verdict method_judge(struct call *call, const struct port *port, struct kmsg *kmsg, const struct mac_site *site) {
     struct mac_op *mac = &call->mac;
     const struct interface *interface = interface_of(call->kernel, port);

@@ -56,7 +56,6 @@ struct method method_of(const struct pm_kernel *kernel, const struct port *port,
 enum mac_verdict method_judge(struct call *call, const struct port *port, struct kmsg *kmsg, const struct mac_site *site);
 /* For the receiver of a queued message: the same of its sender, if what was found at the send need not hold any more. */
 enum mac_verdict method_judge_again(struct call *call, const struct port *port, struct kmsg *kmsg);
-int method_code(enum mac_verdict verdict, int refusal);
 static inline bool method_outdated(const struct ipc *ipc, const struct port *port, const struct kmsg *kmsg) {
     return kmsg->transfer <= ipc->outdated || (port->extra && kmsg->transfer <= port->extra->outdated);
 }

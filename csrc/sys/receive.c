@@ -8,7 +8,7 @@
 static int check_use(struct receive *receive, struct entry *entry) {
     struct call *call = &receive->call;
     struct port *port = entry->object;
-    call_site_of(call, PM_OP_RECEIVE, entry, entry_name(&call->task->space, entry));
+    site_of(&call->site, PM_OP_RECEIVE, entry, entry_name(&call->task->space, entry));
     call->site.flags = PM_AUDIT_RECEIVE;
     call->site.peer_sid = port->first ? port->first->sid : 0;
     call->site.msgh_id = port->first ? port->first->msgh_id : 0;
@@ -74,7 +74,7 @@ static bool may_take(struct receive *receive, const struct port *port, uint8_t t
 
 /* The method, if it has to be asked about anew. What the sender may not call any more is not received. */
 static int check_method_again(struct receive *receive, const struct port *port, struct kmsg *kmsg) {
-    return method_code(method_judge_again(&receive->call, port, kmsg), MACH_RCV_INVALID_DATA);
+    return verdict_code(method_judge_again(&receive->call, port, kmsg), MACH_RCV_INVALID_DATA);
 }
 
 /* May this message be received at all? 0, CALL_MISS, or MACH_RCV_INVALID_DATA: it is to be destroyed. */
@@ -293,10 +293,9 @@ int receive_run(struct receive *receive, const struct pm_wait *wait) {
     turn_init(&turn, wait);
     receive->kmsg = NULL;
     receive->denied = 0;
-    kernel_lock(call->kernel);
-    mac_op_init(&call->mac, &call->kernel->mac, call->task->space.sid, call->task->space.id);
+    call_begin(call);
     do {
-        mac_op_restart(&call->mac, call->task->space.sid);
+        call_restart(call);
         code = receive_attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
     } while (pm_unlikely(code) && receive_again(receive, &code, &turn));

@@ -128,7 +128,6 @@ static int check_dest(struct send *send) {
     uint32_t asked = PM_MACH_PORT__send | send->dest_how->give;
     if (cargo && cargo->rights_used) asked |= PM_MACH_PORT__carry_rights;
     if (send->carries_memory) asked |= PM_MACH_PORT__carry_memory;
-    call_site_of(call, PM_OP_SEND, send->dest_entry, send->dest);
     enum mac_verdict verdict = mac_check(&call->mac, send->dest_port->sid, PM_CLASS_MACH_PORT, asked, &call->site);
     if (verdict != MAC_DENIED) return verdict == MAC_MISS ? CALL_MISS : 0;
     uint32_t denied = call->mac.denial.denied;
@@ -137,15 +136,22 @@ static int check_dest(struct send *send) {
 }
 
 static int check_method(struct send *send) {
-    return method_code(method_judge(&send->call, send->dest_port, send->kmsg, &send->call.site), MACH_SEND_MSG_FILTERED);
+    return verdict_code(method_judge(&send->call, send->dest_port, send->kmsg, &send->call.site), MACH_SEND_MSG_FILTERED);
+}
+
+/* A right that is given away is another object than the destination, with a record of its own. */
+static int check_give(struct send *send, const struct entry *entry, uint32_t name, uint32_t permissions, int refusal) {
+    struct call *call = &send->call;
+    const struct port *port = entry->object;
+    struct mac_site site = call->site;
+    site_of(&site, PM_OP_GIVE, entry, name);
+    return verdict_code(mac_check(&call->mac, port->sid, PM_CLASS_MACH_PORT, permissions, &site), refusal);
 }
 
 static int check_reply(struct send *send) {
-    struct call *call = &send->call;
     if (!send->reply_entry || entry_type(send->reply_entry) & MACH_PORT_TYPE_DEAD_NAME) return 0;
-    call_site_of(call, PM_OP_GIVE, send->reply_entry, send->reply);
-    return call_check_port(call, send->reply_entry->object, PM_MACH_PORT__set_reply | send->reply_how->give,
-                           MACH_SEND_INVALID_REPLY);
+    return check_give(send, send->reply_entry, send->reply, PM_MACH_PORT__set_reply | send->reply_how->give,
+                      MACH_SEND_INVALID_REPLY);
 }
 
 /* The first refusal in this order stands, whatever else is still unknown: it gives nothing away. */
@@ -153,6 +159,7 @@ static int check_header(struct send *send) {
     static int (*const checks[])(struct send *) = {check_label, check_dest, check_method, check_reply};
     bool missed = false;
     if (!send->dest_port) return 0;
+    site_of(&send->call.site, PM_OP_SEND, send->dest_entry, send->dest);
     for (size_t i = 0; i < array_count(checks); i++) {
         int code = checks[i](send);
         if (code && code != CALL_MISS) return missed ? CALL_MISS : code;
@@ -167,9 +174,7 @@ static int check_body(struct send *send) {
         const struct right_in_flight *right = &cargo->rights[i];
         struct entry *entry = body_entry(send, right);
         if (!entry || entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) continue;
-        call_site_of(&send->call, PM_OP_GIVE, entry, right->name);
-        int code = call_check_port(&send->call, entry->object, disposition_of(right->disposition)->give,
-                                   MACH_SEND_INVALID_RIGHT);
+        int code = check_give(send, entry, right->name, disposition_of(right->disposition)->give, MACH_SEND_INVALID_RIGHT);
         if (code && code != CALL_MISS) return code;
     }
     return send->call.mac.missed ? CALL_MISS : 0;
@@ -399,10 +404,9 @@ int send_run(struct send *send, const struct pm_wait *wait) {
     int code;
     turn_init(&turn, wait);
     send->waited = send->handed_back = false;
-    kernel_lock(call->kernel);
-    mac_op_init(&call->mac, &call->kernel->mac, call->task->space.sid, call->task->space.id);
+    call_begin(call);
     do {
-        mac_op_restart(&call->mac, call->task->space.sid);
+        call_restart(call);
         code = send_attempt(call);
         if (call->mac.short_of_memory && code == CALL_MISS) code = KERN_RESOURCE_SHORTAGE;
     } while (pm_unlikely(code) && send_again(send, &code, &turn));

@@ -376,12 +376,13 @@ struct transfer_call {
 static int ask_take(struct transfer_call *args, const struct port *port, uint8_t type) {
     struct call *call = &args->call;
     struct mac_op *op = &call->mac;
-    uint32_t sid = op->sid, operation = call->site.operation;
+    struct mac_site whole = call->site;
+    uint32_t sid = op->sid;
     call->site.operation = PM_OP_TAKE;
     op->sid = args->to->space.sid;      /* asked of the one who takes the right, as in a receive */
     int code = call_check_port(call, port, taking_of(type)->take, KERN_NO_ACCESS);
     op->sid = sid;
-    call->site.operation = operation;   /* the attempt may be repeated */
+    call->site = whole;
     return code;
 }
 
@@ -495,10 +496,8 @@ static int attempt_transfer(struct call *call) {
 
 static int attempt_cross(struct call *call) {
     int code = call_enter(call, call->site.operation == PM_OP_INSERT_RIGHT ? INSERT : EXTRACT);
-    uint32_t operation = call->site.operation;
     if (code && code != CALL_MISS) return code;
     int rest = attempt_transfer(call);
-    call->site.operation = operation;
     return code ? code : rest;
 }
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Have errors in here name a path that was given, not a file beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
@@ -21,20 +31,28 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     Raises:
         OSError: nothing has changed in `directory` then.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
     staging = directory.parent / f".{directory.name}.{secrets.token_hex(8)}"
-    staging.mkdir()
+    with _about(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
     try:
-        for name, contents in files.items():
-            (staging / name).write_bytes(contents)
-        if directory.is_dir() and any(directory.iterdir()):
-            for name in files:
-                (staging / name).replace(directory / name)
-        else:
-            staging.rename(directory)
+        _fill(staging, directory, files)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return [directory / name for name in files]
+
+
+def _fill(staging: Path, directory: Path, files: Mapping[str, bytes]) -> None:
+    for name, contents in files.items():
+        with _about(directory / name):
+            (staging / name).write_bytes(contents)
+    if directory.is_dir() and any(directory.iterdir()):
+        for name in files:
+            with _about(directory / name):
+                (staging / name).replace(directory / name)
+        return
+    with _about(directory):
+        staging.rename(directory)
 
 
 def publish_files(files: Mapping[Path, bytes]) -> None:
@@ -46,9 +64,11 @@ def publish_files(files: Mapping[Path, bytes]) -> None:
     staged = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in files}
     try:
         for path, contents in files.items():
-            staged[path].write_bytes(contents)
+            with _about(path):
+                staged[path].write_bytes(contents)
         for path, written in staged.items():
-            written.replace(path)
+            with _about(path):
+                written.replace(path)
     finally:
         for written in staged.values():
             written.unlink(missing_ok=True)

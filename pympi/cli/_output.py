@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich.console import Console
@@ -33,8 +37,45 @@ def bad_input() -> Iterator[None]:
     """Errors in here are the input's fault."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise BadInput(in_words(error)) from error
+    except ValueError as error:
         raise BadInput(str(error)) from error
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """As `bad_input`; and where it takes long, and stderr is a terminal, it says what is done."""
+    with bad_input(), _working(f"{click.get_current_context().command_path} ..."):
+        yield
+
+
+@contextmanager
+def _working(what: str) -> Iterator[None]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    status = console.status(Text(what))
+    late = threading.Timer(0.5, status.start)
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+        late.join()
+        status.stop()
+
+
+def in_words(error: OSError) -> str:
+    """Return what the system said, and of which file."""
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what
+
+
+def shown(text: str) -> str:
+    """Return a text that does nothing to a terminal; line ends are kept, and backslashes."""
+    return "\n".join(escape(line).replace("\\\\", "\\") for line in text.split("\n"))
 
 
 @contextmanager
@@ -58,6 +99,37 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
         yield advance
 
 
+def _width(stream: TextIO) -> int:
+    """Return how wide a line may be; unlimited where nobody looks."""
+    return shutil.get_terminal_size().columns if stream.isatty() else 1 << 20
+
+
+def wrapped(
+    text: str, indent: str = "", later: str | None = None, stream: TextIO | None = None
+) -> str:
+    """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
+    return textwrap.fill(
+        shown(text), _width(stream or sys.stdout), initial_indent=indent,
+        subsequent_indent=indent + "    " if later is None else later,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def complain(what: str) -> None:
+    """Say something on stderr that is no result."""
+    print(wrapped(f"pympi: {what}", stream=sys.stderr), file=sys.stderr)
+
+
+def say(text: str = "", indent: str = "", later: str | None = None, **style: Any) -> None:
+    """Print a paragraph, wrapped; `style` as of click.style."""
+    click.secho(wrapped(text, indent, later) if text else "", **style)
+
+
+def plural(count: int, what: str) -> str:
+    """Return "1 rule" or "2 rules"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def print_json(report: Report, artefacts: Sequence[Path]) -> None:
     """One object, for programs."""
     print(json.dumps(report.as_dict() | {"artefacts": [str(path) for path in artefacts]}, indent=2))
@@ -68,9 +140,9 @@ def print_report(report: Report, artefacts: Sequence[Path]) -> None:
     console = Console()
     console.print(_summary(report.as_dict()))
     if report.denied:
-        console.print(_denied(report), soft_wrap=True)
+        _print_denied(report)
     for path in artefacts:
-        console.print(Text(f"wrote {path}"), soft_wrap=True)
+        say(f"wrote {path}")
 
 
 #: Key of the summary, what it is called, how its value looks.
@@ -83,7 +155,7 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("exact", "all that was recorded happened again", lambda exact: "yes" if exact else "not all"),
     ("messages", "messages", "{:,}".format),
     ("messages_per_second", "messages per second", "{:,.0f}".format),
-    ("check_cost", "cost of the checks", "{:.2f} times the unchecked run".format),
+    ("check_cost", "cost of the checks, to the unchecked run", "{:.2f} times".format),
     ("denials", "refused, as the policy says", "{:,}".format),
     ("not_performed", "not possible in consequence", "{:,}".format),
 )
@@ -102,11 +174,10 @@ def _summary(result: dict[str, Any]) -> Table:
     return table
 
 
-def _denied(report: Report) -> Text:
-    lines = Text("denied\n")
+def _print_denied(report: Report) -> None:
+    say("denied")
     for denial in report.denied:
-        subject, permission, target, reason = (escape(text) for text in denial[1:5])
-        refused = f"{subject} may not {permission} to {target}"
-        lines.append(f"{denial.times:>7,} times: {refused}\n", "bold")
-        lines.append(f"{'':15}{reason}\n")
-    return lines
+        refused = f"{denial.subject} may not {denial.permission} to {denial.object}"
+        say(f"{denial.times:>7,} times: {refused}", "", " " * 15, bold=True)
+        say(denial.reason, " " * 15, " " * 15)
+    say()

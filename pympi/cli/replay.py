@@ -12,7 +12,7 @@ from ..policy.te import TypeEnforcement
 from ..trace import Labels, make_plan, read_labels, read_trace
 from ..trace.replay import replay as run
 from ._artefacts import publish
-from ._output import bad_input, print_json, print_report, progress
+from ._output import asking, print_json, print_report, progress
 
 #: Pairs of rounds that tell what checks cost: a busy machine spoils a few.
 PAIRS = 21
@@ -25,7 +25,7 @@ def read_policy(path: Path) -> PolicyModule:
     return (TypeEnforcement if path.suffix == ".cil" else Rules).from_file(path)
 
 
-@click.command()
+@click.command(short_help="Run a recording again, under a policy.")
 @click.argument("trace", type=_FILE)
 @click.option("--policy", type=_FILE, help="What the run is checked against: .cil or rules.")
 @click.option("--labels", type=_FILE, help="Labels for some names, instead of the mangled ones.")
@@ -60,7 +60,7 @@ def replay(
     """
     if cost and not policy:
         raise click.UsageError("--cost needs --policy: without one nothing is checked")
-    with bad_input():
+    with asking():
         plan = make_plan(read_trace(trace))
         policies = [read_policy(policy)] if policy else []
         module = policies[0].name if policies else "rules"

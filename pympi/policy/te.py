@@ -440,14 +440,23 @@ def _verdict(
 ) -> tuple[bool, str]:
     """Return whether one permission is allowed, before permissive types, and why."""
     if mapping.unknown & mapping.tclass.mask(permission):
-        granted = state.db.handle_unknown == "allow"
-        lacks = f"class {mapping.tclass.name}"
-        if mapping.number is not None:
-            lacks = f"permission {permission} of {lacks}"
-        how = f"(handleunknown {state.db.handle_unknown})"
-        return granted, f"{'allows' if granted else 'refuses'}: the policy has no {lacks}; {how}"
+        return _unknown(state.db, mapping, permission)
     assert mapping.number is not None
     routine = mapping.routine(permission) if mapping.narrowed else None
     question = Question(source, target, mapping.number, permission, routine)
     verdict = explain(state.rules, question)
     return verdict.allowed, str(verdict)
+
+
+def _unknown(db: PolicyDatabase, mapping: _Mapping, permission: str) -> tuple[bool, str]:
+    """Return how what the policy does not declare is handled, and what would declare it."""
+    lacks = name = f"class {mapping.tclass.name}"
+    needed = f"({name} ({permission})) and a rule would allow it"
+    if mapping.number is not None:
+        lacks = f"permission {permission} of {name}"
+        place = db.classes[mapping.number].origin
+        needed = f"the class at {place} with it, and a rule, would allow it"
+    text = f"the policy has no {lacks}; (handleunknown {db.handle_unknown})"
+    if db.handle_unknown == "allow":
+        return True, f"allows: {text}"
+    return False, f"refuses: {text}; {needed}"

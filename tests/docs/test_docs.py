@@ -50,7 +50,7 @@ def test_files_and_exit_codes(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
         "```cil\n; a.cil\n(type a_t)\n```\n```console\n$ cat a.cil\n; a.cil\n(type a_t)\n```\n"
         "```console\n$ pympi nonsense\nUsage: pympi [OPTIONS] COMMAND [ARGS]...\n"
-        "Try 'pympi --help' for help.\n\nError: No such command 'nonsense'.\n[exit code 2]\n```\n"
+        "Try 'pympi --help' for help.\n\npympi: No such command 'nonsense'.\n[exit code 2]\n```\n"
     )
     done = subprocess.run(
         [sys.executable, str(RUNNER), "page.md"], cwd=tmp_path, capture_output=True, text=True,

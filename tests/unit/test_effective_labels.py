@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from pympi import AccessDenied, Kernel, LabelError, Task, mach
+from pympi import AccessDenied, Kernel, LabelError, MachError, Quota, Task, mach
 from pympi._ffi import ffi, lib
+from pympi.audit import avc_line
 from pympi.policy import Rules
 from pympi.port import ReceiveRight, SendRight
+from pympi.testing import capture_audit
 
 POLICY = """
 allow agent low mach_port { specify interpose };
@@ -126,6 +129,68 @@ def test_the_record_keeps_both_labels(
         "send": ("rules/agent", "rules/low"),
         "receive": ("rules/agent", "rules/low"),
     }
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["asked", "remembered"])
+def test_specify_is_recorded_as_the_send_that_it_is(
+    kernel: Kernel, agent: Task, right: SendRight, known: bool
+) -> None:
+    """Whether or not the decider had to be asked, after which the send begins again."""
+    parts: dict[str, Any] = {"rights": [agent.allocate_port().make_send()], "msgh_id": 7}
+    if known:
+        right.send(b"x", effective="rules/low", **parts)
+    with capture_audit(kernel) as records:
+        right.send(b"x", effective="rules/low", **parts)
+    specified, sent, given = records
+    assert (specified.operation, specified.asked) == ("send", ("specify",))
+    assert (specified.subject, specified.object) == ("rules/agent", "rules/low")
+    assert (given.operation, given.asked) == ("give", ("make_send",))
+    whole = [(r.operation, r.name, r.port, r.provenance, r.msgh_id) for r in (specified, sent)]
+    assert whole == [("send", right.name, sent.port, sent.provenance, 7)] * 2
+    assert "granted  { specify } for" in (line := avc_line(specified))
+    assert f"port={right.name:#x} msgh_id=7" in line
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["asked", "remembered"])
+def test_a_refused_specify_is_a_refused_send(
+    kernel: Kernel, agent: Task, right: SendRight, known: bool
+) -> None:
+    for _ in range(1 + known):
+        with pytest.raises(AccessDenied) as caught:
+            right.send(b"x", rights=[agent.allocate_port().make_send()], effective="rules/high")
+    assert (caught.value.operation, caught.value.permission) == ("send", "specify")
+    record = [*kernel.audit.batch(kernel.audit.drain())][-1]
+    assert (record.operation, record.denied, record.name) == ("send", ("specify",), right.name)
+
+
+def test_interpose_has_a_record_of_its_own(
+    kernel: Kernel, right: SendRight, inbox: ReceiveRight
+) -> None:
+    """It is asked of a label before a port is looked at: no other question joins it."""
+    seen = []
+    for _ in range(2):
+        right.send(b"x", effective="rules/low")
+        kernel.audit.select("all", "mach_port", ["interpose", "recv"])
+        inbox.receive(effective="rules/low")
+        records = kernel.audit.batch(kernel.audit.drain())
+        kernel.audit.select("denied")
+        seen.append([(r.operation, r.asked, r.real_subject, r.subject, r.port) for r in records])
+    (interposed, received), again = seen
+    assert again == [interposed, received]
+    assert interposed == ("receive", ("interpose",), "rules/agent", "rules/agent", 0)
+    assert received[1:4] == (("recv",), "rules/agent", "rules/low")
+
+
+def test_an_error_of_a_send_is_about_the_send(
+    kernel: Kernel, agent: Task, right: SendRight
+) -> None:
+    """That there is no room is found out after the rights of the body were asked about."""
+    agent.set_quota(Quota(queued_bytes=1))
+    with pytest.raises(MachError):
+        right.send(b"x" * 10, rights=[agent.allocate_port().make_send()], effective="rules/low")
+    record = [*kernel.audit.batch(kernel.audit.drain())][-1]
+    assert record.result == "MACH_SEND_NO_BUFFER"
+    assert (record.operation, record.name) == ("send", right.name)
 
 
 def test_a_relabelled_task_has_sent_what_it_sent(

@@ -129,9 +129,9 @@ def test_unknown_classes_are_handled_as_the_policy_says(how: str, allowed: int) 
     policy = te(f"(handleunknown {how})")
     method = ObjectClass(99, "mi_other", ("print_page",))
     assert policy.decide(EDITOR, PRINTER, method) == Decision(allowed, 0, ALL)
-    assert f"has no class mi_other; (handleunknown {how})" in policy.explain(
-        EDITOR, PRINTER, method, "print_page"
-    )
+    text = policy.explain(EDITOR, PRINTER, method, "print_page")
+    assert f"has no class mi_other; (handleunknown {how})" in text
+    assert text.endswith("(class mi_other (print_page)) and a rule would allow it") is (not allowed)
 
 
 @pytest.mark.parametrize(("how", "allowed"), [("deny", 0b01), ("allow", ALL & ~0b10)])
@@ -144,6 +144,8 @@ def test_unknown_permissions_are_handled_as_the_policy_says(how: str, allowed: i
     assert policy.decide(EDITOR, PRINTER, method).allowed == allowed
     text = policy.explain(EDITOR, PRINTER, method, "status")
     assert "the policy has no permission status of class mi_printing" in text
+    remedy = "the class at test.cil:4 with it, and a rule, would allow it"
+    assert text.endswith(remedy) is (how == "deny")
     assert policy.explain(EDITOR, PRINTER, method, "cancel").startswith("refuses: no rule")
 
 
@@ -440,6 +442,10 @@ EXPLAINED = """
 (constrain (mach_port (recv)) (or (eq t1 t2) (and (eq u1 u2) (not (eq r1 r2)))))
 (dontaudit editor_t spool_t (mach_port (recv)))
 (typepermissive spool_t)
+(typeattribute things) (typeattributeset things (printer_t spool_t))
+(neverallow things things (mach_port (use_recv hold_recv)))
+(neverallow spool_t self (mach_port (use_recv send)))
+(neverallow printer_t self (mach_port (recv)))
 """
 
 
@@ -522,10 +528,56 @@ EXPLAINED = """
                 "(allow spool_t printer_t (mach_port (send))) would allow it"
             ),
         ),
+        (
+            PRINTER,
+            SPOOL,
+            "use_recv",
+            (
+                "refuses: no rule, and none may allow it: test.cil:15: "
+                "(neverallow things things (mach_port (hold_recv use_recv)))"
+            ),
+        ),
+        (
+            "u:r:spool_t",
+            SPOOL,
+            "use_recv",
+            (
+                "allows, and reports, because spool_t is permissive; otherwise refuses: no rule, "
+                "and none may allow it: test.cil:15: (neverallow things things (mach_port "
+                "(hold_recv use_recv))), test.cil:16: (neverallow spool_t self (mach_port "
+                "(send use_recv)))"
+            ),
+        ),
+        (
+            PRINTER,
+            "u:object_r:printer_t",
+            "recv",
+            (
+                "refuses: no rule, and none may allow it: test.cil:17: (neverallow printer_t self "
+                "(mach_port (recv)))"
+            ),
+        ),
     ],
 )
 def test_explanations(source: str, target: str, permission: str, text: str) -> None:
     assert te(EXPLAINED).explain(source, target, PORT, permission) == text
+
+
+@pytest.mark.parametrize("source", ["editor_t", "printer_t", "spool_t"])
+@pytest.mark.parametrize("target", ["editor_t", "printer_t", "spool_t"])
+def test_what_is_proposed_compiles_and_nothing_else_would(source: str, target: str) -> None:
+    """For every permission: the policy takes the rule exactly if it is proposed."""
+    policy = te(EXPLAINED)
+    for permission in PORT.permissions:
+        text = policy.explain(f"u:r:{source}", f"u:object_r:{target}", PORT, permission)
+        rule = f"(allow {source} {target} (mach_port ({permission})))"
+        if "no rule, and" in text:
+            assert rule not in text
+            with pytest.raises(PolicyError, match="breaks"):
+                te(EXPLAINED + rule)
+        elif "no rule; " in text:
+            assert rule in text
+            te(EXPLAINED + rule)
 
 
 def test_an_explanation_of_several_permissions_names_each() -> None:
@@ -541,6 +593,15 @@ def test_an_explanation_names_extended_rules() -> None:
         "refuses: routine 0 is not among those left by test.cil:7: "
         "(allowx editor_t printer_t (ioctl mi_printing ((range 0x1 0x2))))"
     )
+
+
+def test_a_rule_alone_does_not_help_where_extended_rules_leave_a_routine_out() -> None:
+    rules = METHODS.replace("(mi_printing (print_page ", "(mi_printing (") + (
+        "(allowx editor_t printer_t (ioctl mi_printing ((range 1 2))))"
+    )
+    text = te(rules).explain(EDITOR, PRINTER, PRINTING, "print_page")
+    assert "(allow editor_t printer_t (mi_printing (print_page))) would be needed for it;" in text
+    assert "routine 0 is not among those left by test.cil:7" in text
 
 
 def test_a_permission_that_the_class_does_not_have_is_an_error() -> None:

@@ -23,6 +23,7 @@ VERBS = (
     "learn",
     "certify",
     "unused",
+    "coverage",
 )
 
 
@@ -39,6 +40,6 @@ class _Verbs(click.Group):
         return command
 
 
-@click.group(cls=_Verbs)
+@click.group(cls=_Verbs, short_help="Ask policies, and learn them from runs.")
 def policy() -> None:
     """Write policies, ask them, and learn them from recordings."""

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from ...policy.author.certificate import CertificateError, check
-from .._output import bad_input
+from . import _policy as ui
+from . import _recorded as recorded
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-
-@click.command()
-@click.argument("policy", type=_FILE)
-@click.argument("certificate", type=_FILE)
-@click.argument("recordings", metavar="TRACE-OR-AUDIT...", type=_FILE, nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.command(short_help="Does the certificate of a policy hold?")
+@click.argument("policy", type=ui.FILE)
+@click.argument("certificate", type=ui.FILE)
+@click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
+@ui.json_option
 def certify(
     policy: Path, certificate: Path, recordings: tuple[Path, ...], as_json: bool
 ) -> int:  # fmt: skip
@@ -26,14 +24,20 @@ def certify(
 
     Exit code 0: every claim holds. 1: one does not, and which.
     """
-    with bad_input():
+    with ui.asking():
         texts = policy.read_bytes(), certificate.read_bytes()
         try:
             count, reason = check(*texts, list(recordings)), ""
         except CertificateError as error:
-            count, reason = 0, str(error)
+            count, reason = 0, _placed(str(error), {"policy": policy, "certificate": certificate})
     if as_json:
-        print(json.dumps({"holds": not reason, "permissions": count, "reason": reason}, indent=2))
+        ui.print_json({"holds": not reason, "permissions": count, "reason": reason})
     else:
-        print(reason or f"every claim holds: {count} permissions, each justified")
-    return 1 if reason else 0
+        ui.say(reason or f"every claim holds: {count} permissions, each justified")
+    return ui.NO if reason else ui.YES
+
+
+def _placed(reason: str, files: dict[str, Path]) -> str:
+    """Put the name of the file where the checker, which reads none, says which of the two it is."""
+    what = reason.partition(":")[0]
+    return f"{files[what]}{reason[len(what) :]}" if what in files else reason

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 4
 
 
-@click.command()
+@click.command(short_help="How can information get from type to type?")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--max-length", type=click.IntRange(1), metavar="N", help="Steps a path may have.")
@@ -60,7 +60,7 @@ def flow(
             raise ValueError(f"FROM and TO are the same type, {ends[0]}")
         values = ui.with_booleans(db, booleans)
         graph = FlowGraph(db, booleans=values, classes=classes, weight=min_weight)
-    found = graph.paths(*ends, most=max_length, limit=limit)
+        found = graph.paths(*ends, most=max_length, limit=limit)
     if as_json:
         ui.print_json({
             "from": ends[0], "to": ends[1],
@@ -111,4 +111,4 @@ def _warn(db: PolicyDatabase) -> None:
     names = [each.name for each in db.types[: db.type_count] if db.permissive >> each.number & 1]
     if names:
         words = "is taken at its rules; while permissive it may do more"
-        click.echo(f"pympi: {', '.join(names)} {words}", err=True)
+        ui.complain(f"{', '.join(names)} {words}")

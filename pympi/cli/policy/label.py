@@ -11,7 +11,7 @@ from ...label import choose, format_label, parse_label
 from . import _policy as ui
 
 
-@click.command()
+@click.command(short_help="Which label does something new get?")
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ import click
 from ...policy.author.learn import GENERALISATIONS, Learned
 from ...policy.author.learn import learn as run
 from .._artefacts import publish_files
-from .._output import bad_input
+from . import _policy as ui
+from . import _recorded as recorded
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
-@click.argument("recordings", metavar="TRACE-OR-AUDIT...", type=FILE, nargs=-1, required=True)
+@click.command(short_help="The least policy for what was recorded.")
+@click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
 @click.option("--out", type=_NEW_FILE, metavar="FILE", help="Where the policy goes, not to stdout.")
 @click.option("--certificate", type=_NEW_FILE, metavar="FILE", help="Where the certificate goes.")
 @click.option(
@@ -28,7 +27,7 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
     multiple=True,
     help="Widen families of permissions; share attributes among equal sources or targets.",
 )
-@click.option("--neverallow", type=FILE, help="Rules the policy promises to keep.")
+@click.option("--neverallow", type=ui.FILE, help="Rules the policy promises to keep.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the policy.")
 def learn(
     recordings: tuple[Path, ...],
@@ -43,18 +42,16 @@ def learn(
     Recordings are traces in SEDarwin's or the full form, and audit files. A policy that a
     neverallow rule forbids is not written: exit code 1.
     """
-    with bad_input():
-        learned = run(recordings, generalise=generalise, neverallow=neverallow)
+    with recorded.reading(recordings, hidden=as_json) as advance:
+        learned = run(recordings, generalise=generalise, neverallow=neverallow, advance=advance)
     files = {out: learned.text, certificate: learned.certificate}
     publish_files({path: text.encode() for path, text in files.items() if path})
-    for each in learned.recordings:
-        if each.lost:
-            click.echo(f"pympi: {each.name} lacks {each.lost} events that were lost", err=True)
+    recorded.warn_of_losses(learned.recordings)
     result = _summary(learned) | {name: str(path) for name, path in _paths(out, certificate)}
     if as_json:
-        print(json.dumps(result | ({} if out else {"text": learned.text}), indent=2))
+        ui.print_json(result | ({} if out else {"text": learned.text}))
     elif out:
-        print(_SENTENCE.format(**result))
+        ui.say(_SENTENCE.format(**result))
     else:
         print(learned.text, end="")
     return 0

@@ -20,14 +20,15 @@ KINDS = (
 )  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="Which rules are about something?")
 @click.option("--source", metavar="NAME", help="A type or an attribute.")
 @click.option("--target", metavar="NAME", help="A type, an attribute, or self.")
 @click.option("--class", "tclass", metavar="CLASS", help="The class.")
 @click.option("--permission", "permissions", multiple=True, metavar="NAME", help="One of these.")
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Rules of this kind."
-)
+    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), metavar="KIND",
+    help=f"Rules of this kind: {', '.join(KINDS)}.",
+)  # fmt: skip
 @click.option("--boolean", metavar="NAME", help="Rules that depend on it.")
 @click.option("--indirect", is_flag=True, help="Also rules about attributes of the types.")
 @ui.policy_options()

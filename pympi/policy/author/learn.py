@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from ...errors import PolicyError, PympiError
 from ..cil.budget import Budget
 from ..cil.reader import Node, Sources
 from .closure import Grant
-from .recording import Recording, read_recording
+from .recording import Recording, RecordingError, read_recording
 
 __all__ = ["FAMILIES", "GENERALISATIONS", "Forbidden", "Learned", "Neverallow", "learn"]
 
@@ -152,6 +152,7 @@ def learn(
     *,
     generalise: Collection[str] = (),
     neverallow: str | os.PathLike[str] | None = None,
+    advance: Callable[[int], object] = lambda size: None,
 ) -> Learned:
     """Learn the least policy from recordings.
 
@@ -161,6 +162,7 @@ def learn(
             neverallow forbids is left out), "sources" and "targets" (those with equal rules share
             an attribute, which grants nothing more).
         neverallow: a file of CIL with neverallow rules, and types and attributes for them.
+        advance: told how many bytes were read, again and again.
 
     Raises:
         ValueError: an unknown generalisation.
@@ -172,7 +174,13 @@ def learn(
     if unknown := set(generalise) - set(GENERALISATIONS):
         known = ", ".join(GENERALISATIONS)
         raise ValueError(f"expected generalisations among {known}, found {min(unknown)!r}")
-    recordings = tuple(map(read_recording, sources))
+    recordings = tuple(read_recording(source, advance) for source in sources)
+    for each in recordings:
+        if each.levels:
+            raise RecordingError(
+                f"{each.name}: expected contexts user:role:type, without levels, which are not"
+                f" learned; found {each.levels!r}"
+            )
     recorded = Counter[Grant]()
     for recording in recordings:
         recorded.update(recording.used)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -30,14 +30,14 @@ from ...trace.plan import make_plan
 from ...trace.text import TraceReader, TraceRecord
 from .closure import Grant, asked, recorded
 
-__all__ = ["Context", "Recording", "RecordingError", "read_recording"]
+__all__ = ["Context", "Recording", "RecordingError", "Tally", "read_recording"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _UNLABELED = "system_u:object_r:unlabeled_t"
 
 
 class RecordingError(PympiError, ValueError):
-    """A recording that no policy can be learned from; the message says which and why."""
+    """A recording that is of no use; the message says which and why."""
 
 
 class Context(NamedTuple):
@@ -60,6 +60,7 @@ class Recording:
         used: each permission that was used, and how often.
         closure: what a trace does not show and a replay of it needs.
         contexts: of all subjects and objects.
+        levels: a context that had levels, which are left out of `contexts`; "" if none had.
         classes: permissions of each class that was met, in bit order.
     """
 
@@ -70,25 +71,27 @@ class Recording:
     used: Counter[Grant] = field(default_factory=Counter)
     closure: set[Grant] = field(default_factory=set)
     contexts: set[Context] = field(default_factory=set)
+    levels: str = ""
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class _Hashed:
     """A file that is read once, and its digest."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, advance: Callable[[int], object]) -> None:
+        self._file, self._advance = file, advance
         self._digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self._digest.update(data)
-        return data
+        return self._noted(self._file.read(size))
 
     def readline(self, limit: int = -1) -> bytes:
-        line = self._file.readline(limit)
-        self._digest.update(line)
-        return line
+        return self._noted(self._file.readline(limit))
+
+    def _noted(self, data: bytes) -> bytes:
+        self._digest.update(data)
+        self._advance(len(data))
+        return data
 
     def finish(self) -> str:
         while self.read(1 << 20):
@@ -96,20 +99,26 @@ class _Hashed:
         return self._digest.hexdigest()
 
 
-def read_recording(path: str | os.PathLike[str]) -> Recording:
+def read_recording(
+    path: str | os.PathLike[str], advance: Callable[[int], object] = lambda size: None
+) -> Recording:
     """Read a trace or an audit file.
+
+    Args:
+        path: of the file.
+        advance: told how many bytes were read, again and again.
 
     Raises:
         TraceError, AuditError: it is neither, or damaged.
-        RecordingError: it is sound and of no use: contexts with levels, nothing labelled, or a
-            trace that cannot be replayed.
+        RecordingError: it is sound and of no use: nothing labelled, or a trace that cannot be
+            replayed.
         OSError: it cannot be read.
     """
     recording = Recording(str(path))
     with Path(path).open("rb") as raw:
         audit = raw.read(len(MAGIC)) == MAGIC
         raw.seek(0)
-        file: Any = _Hashed(raw)
+        file: Any = _Hashed(raw, advance)
         (_read_audit if audit else _read_trace)(recording, file)
         recording.sha256 = file.finish()
     return recording
@@ -150,7 +159,7 @@ _AT_ONCE = 1 << 18
 
 def _read_audit(recording: Recording, file: BinaryIO) -> None:
     recording.kind = "audit"
-    tally = _Tally(recording)
+    tally = Tally(recording)
     for batch in Reader(file, recording.name):
         tally.add(batch)
     tally.settle()
@@ -158,8 +167,11 @@ def _read_audit(recording: Recording, file: BinaryIO) -> None:
         raise RecordingError(f"{recording.name}: no label in it has a value of the module te")
 
 
-class _Tally:
-    """Counts rows as long as their numbers stand for the same, and then puts them into words."""
+class Tally:
+    """Counts what was used in batches of records, into a recording.
+
+    Rows are counted as long as their numbers stand for the same, and then put into words.
+    """
 
     def __init__(self, recording: Recording) -> None:
         self.labelled = False
@@ -172,6 +184,11 @@ class _Tally:
         self._known: dict[str, Context] = {}
 
     def add(self, batch: Batch) -> None:
+        """Count a batch; `settle` has to follow the last one.
+
+        Raises:
+            RecordingError: labels, or classes, that are none.
+        """
         if _rebound(self._labels, batch.labels) or _rebound(self._classes, batch.classes):
             self.settle()
         self._labels, self._classes = batch.labels, batch.classes
@@ -224,19 +241,28 @@ class _Tally:
         if label is None:
             raise RecordingError(f"{self._recording.name}: there is no label {sid} in it")
         if label not in self._known:
-            value = parse_label(label).get("te")
+            value = self._te_of(label)
             self.labelled |= value is not None
-            self._known[label] = _context(self._recording.name, value or _UNLABELED)
+            context, levels = _context(self._recording.name, value or _UNLABELED)
+            self._known[label] = context
+            self._recording.levels = self._recording.levels or levels
             self._recording.contexts.add(self._known[label])
         return self._known[label]
 
+    def _te_of(self, label: str) -> str | None:
+        try:
+            return parse_label(label).get("te")
+        except ValueError as error:
+            raise RecordingError(f"{self._recording.name}: {error}") from None
 
-def _context(file: str, text: str) -> Context:
-    fields = text.split(":")
+
+def _context(file: str, text: str) -> tuple[Context, str]:
+    """Return a context without its levels, and the whole of it if it has some."""
+    fields = text.split(":", 3)
     names = [*fields[:2], *(fields[2].split(".") if len(fields) > 2 else [""])]
-    if len(fields) != 3 or not all(map(_NAME.fullmatch, names)):
+    if not all(map(_NAME.fullmatch, names)):
         raise RecordingError(f"{file}: expected contexts user:role:type, found {text!r}")
-    return Context(*fields)
+    return Context(*fields[:3]), text if len(fields) > 3 else ""
 
 
 def _rebound(before: Mapping[int, Any], now: Mapping[int, Any]) -> bool:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...errors import PolicyError
 from .policydb import SELF, Condition, PolicyDatabase, Rule, RuleKind, TypeRule
 from .reader import Sources
 
-__all__ = ["check_neverallows", "check_type_rules"]
+__all__ = ["check_neverallows", "check_type_rules", "forbidding"]
 
 
 class _Counter:
@@ -100,6 +100,14 @@ def _broken(
             if rule.permissions & forbidden.permissions and _meet(db, rule, forbidden):
                 return number
     return None
+
+
+def forbidding(db: PolicyDatabase, rule: Rule) -> Iterator[Rule]:
+    """Iterate over the neverallow rules that a rule would break if the policy had it."""
+    for forbidden in db.neverallows:
+        same = forbidden.tclass == rule.tclass and forbidden.permissions & rule.permissions
+        if same and _meet(db, rule, forbidden):
+            yield forbidden
 
 
 def _meet(db: PolicyDatabase, rule: Rule | TypeRule, other: Rule | TypeRule) -> bool:

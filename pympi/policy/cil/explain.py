@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, cast
 
+from .check import forbidding
 from .contexts import OBJECT_R
 from .evaluate import Evaluator, compiled
 from .policydb import (
@@ -56,13 +57,9 @@ def explain(server: Evaluator, question: Question) -> Verdict:
     """Return why a permission is allowed or refused, before permissive types."""
     rules = _about(server, question, RuleKind.ALLOW)
     allowing = [rule for rule in rules if server.enabled(rule)]
-    constraints = list(_constraints(server, question))
-    effect = "would be needed for it" if constraints else "would allow it"
-    refusals = [
-        *([] if allowing else _no_rule(server, question, rules, effect)),
-        *constraints,
-        *(_narrowed(server, question) if allowing else []),
-    ]
+    others = [*_constraints(server, question), *_narrowed(server, question)]
+    effect = "would be needed for it" if others else "would allow it"
+    refusals = [*([] if allowing else _no_rule(server, question, rules, effect)), *others]
     if refusals:
         return Verdict(False, (*refusals, *_unrecorded(server, question)))
     return Verdict(True, (_cited(server, allowing[0]),))
@@ -92,16 +89,30 @@ def _condition(server: Evaluator, rule: Rule) -> str:
 def _no_rule(
     server: Evaluator, question: Question, disabled: list[Rule], effect: str
 ) -> Iterator[str]:
-    """Say what would allow it: rules that booleans keep out of force, or one there is not."""
+    """Say what would allow it: rules that booleans keep out of force, or one there is not.
+
+    What a neverallow forbids is not proposed: the policy would not compile with it.
+    """
     db = server.db
     for rule in disabled:
         states = _states(db.conditions[abs(rule.condition) - 1], server.booleans)
         text = f"{db.origin(rule)}: {db.rule_text(rule)}"
         yield f"{text} {effect} if {_condition(server, rule)} (now {states})"
-    if not disabled:
-        source, target = (db.types[each.type].name for each in question[:2])
-        wanted = f"({db.classes[question.tclass].name} ({question.permission}))"
-        yield f"no rule; (allow {source} {target} {wanted}) {effect}"
+    if disabled:
+        return
+    wanted = _wanted(db, question)
+    forbidden = ", ".join(_cited(server, rule) for rule in forbidding(db, wanted))
+    if forbidden:
+        yield f"no rule, and none may allow it: {forbidden}"
+    else:
+        yield f"no rule; {db.rule_text(wanted)} {effect}"
+
+
+def _wanted(db: PolicyDatabase, question: Question) -> Rule:
+    """Return the rule that would allow just what is asked for; it is written nowhere."""
+    source, target, tclass, permission, _ = question
+    asked = db.classes[tclass].mask((permission,))
+    return Rule(RuleKind.ALLOW, source.type, target.type, tclass, asked, file=-1, line=0)
 
 
 def _states(condition: Condition, booleans: Mapping[str, bool]) -> str:
