@@ -10,10 +10,10 @@ whose ends are the same as one level; names, never aliases.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 
+from .hints import like
 from .policydb import Context, Level, PolicyDatabase, Range, Role, TypeDatum, User
 
 __all__ = ["OBJECT_R", "fault", "format_context", "lasting_text", "nearest", "parse_context"]
@@ -135,9 +135,9 @@ def _within(inner: Range, outer: Range) -> bool:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name: those known that are like it, or a few of all."""
     names = sorted(known)
-    like = difflib.get_close_matches(name, names, 3, 0.6)
-    if like:
-        return "did you mean " + " or ".join(like) + "?"
+    near = like(name, names, 3, 0.6)
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
     return "there are: " + (", ".join(names[:8]) or "none") + (", ..." if names[8:] else "")
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import NamedTuple
 
+from .hints import like
 from .reader import Node, Sources, found
 
 __all__ = ["OUTSIDE", "RESERVED", "STATEMENTS", "Statement", "nearest", "statement"]
@@ -197,11 +197,7 @@ RESERVED = frozenset(
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?", or nothing."""
-    choice = list(known)
-    # What is long, or one of very many, is not a slip of a hand, and costs too much to compare.
-    if len(word) > 64 or len(choice) > 20_000:
-        return ""
-    near = get_close_matches(word, [each for each in choice if len(each) <= 64], 1, 0.7)
+    near = like(word, known, 1, 0.7)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
