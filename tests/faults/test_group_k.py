@@ -15,6 +15,7 @@ import pytest
 from pympi import AccessDenied, Kernel, PolicyError
 from pympi.policy import TypeEnforcement
 from pympi.policy.cil import Budget, PolicyDatabase, compile_policy, read_files
+from pympi.policy.cil.contexts import parse_context
 from pympi.policy.cil.evaluate import Evaluator
 from pympi.policy.cil.grammar import STATEMENTS
 
@@ -216,6 +217,10 @@ MULTIPLY: dict[str, tuple[str, dict[str, int]]] = {
         + lines("(constrain (service (list)) (eq t1 (t{0} t{1})))", 3000),
         {"memory": 7_000_000},
     ),
+    "users in constraints": (
+        lines("(user u{0})", 40_000) + f"(constrain (service (list)) (eq u1 ({'u39999 ' * 20})))",
+        {"operands": 50},
+    ),
     "names in constraints": (
         f"(block {LONG}\n{lines('(type t{0})', 20)}"
         + "(constrain (service (list)) (eq t1 (t0 t1 t2 t3 t4 t5 t6 t7 t8 t9)))\n" * 100 + ")",
@@ -377,6 +382,13 @@ def test_k7_messages_are_short() -> None:
         error = refused(text + lines(MAPPING, 10_000) + wrong)
         assert "x0 x1 x2" in str(error)
         assert len(str(error)) < 500
+
+
+def test_k7_hints_among_very_many_names() -> None:
+    db = compiled(lines("(user user_with_a_number_{0})(userrole user_with_a_number_{0} r)", 30_000)
+                  + "(role r)(type t)(roletype r t)")  # fmt: skip
+    with pytest.raises(ValueError, match="no user 'user_with_a_number_x'; there are: system_u"):
+        parse_context(db, "user_with_a_number_x:r:t")
 
 
 CHILD = """

@@ -9,7 +9,7 @@ from typing import Any
 from .policydb import Comparison, Expression, Operand
 from .reader import Node, found
 from .scope import Draft, Scope
-from .sets import check_operator
+from .sets import check_operator, weight
 
 __all__ = ["condition", "constraint"]
 
@@ -109,12 +109,13 @@ def _names(draft: Draft, scope: Scope, node: Node, left: str) -> tuple[int, str]
     if not parts:
         draft.fail("expected at least one name, found ')'", item, 1)
     bits, names = 0, []
-    draft.spend("operands", len(parts), node[0])
     for list_, child in parts:
         if not isinstance(list_[child], str):
             draft.expected("a name", list_, child)
         symbol = draft.find(NAMES[left], scope, list_, child)
-        bits |= 1 << symbol.number if symbol.kind == "user" else symbol.bits
+        one = 1 << symbol.number if symbol.kind == "user" else symbol.bits
+        draft.spend("operands", weight(one), node[0])
+        bits |= one
         names.append(symbol.name)
     draft.spend("memory", sum(map(len, names)), node[0])
     text = " ".join(names)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import reduce
+from operator import or_
 
 from .bits import members
 from .orders import ordered
@@ -138,13 +140,14 @@ class People:
             draft.find(("role attribute",), scope, node, 2).parts.append((scope, node, 3))
         reader = SetReader(draft, self.role_bits, (1 << len(roles)) - 1)
         settle(draft, "role attribute", reader.read)
-        types_of: dict[Symbol, int] = {}
+        types_of: dict[Symbol, list[int]] = {}
         for scope, node, _ in draft.pending.get("roletype", ()):
             symbol = draft.find(("role", "role attribute"), scope, node, 2)
             types = draft.find(("type", "attribute"), scope, node, 3).bits
-            types_of[symbol] = types_of.get(symbol, 0) | types
-        for symbol, types in types_of.items():
+            types_of.setdefault(symbol, []).append(types)
+        for symbol, several in types_of.items():
             draft.spend("operands", symbol.bits.bit_count(), symbol.position)
+            types = reduce(or_, several)
             for number in members(symbol.bits):
                 self._types[number] |= types
         for symbol in roles:

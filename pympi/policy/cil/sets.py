@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .reader import Node, found
 from .scope import Draft, Part, Scope, Symbol
 
-__all__ = ["SetReader", "check_operator", "settle", "union"]
+__all__ = ["SetReader", "check_operator", "settle", "union", "weight"]
 
 # operator -> how many operands it takes
 SET_OPERATORS = {"and": 2, "or": 2, "xor": 2, "not": 1, "all": 0}
@@ -36,7 +36,7 @@ class SetReader(NamedTuple):
         """Return the set that an item of a list is: a name or an expression."""
         scope, node, child = part
         item = node[child]
-        self.draft.spend("operands", 1 + (self.all.bit_length() >> _LARGE), node[0])
+        self.draft.spend("operands", weight(self.all), node[0])
         if isinstance(item, str):
             return self.member(scope, node, child)
         return self._list(scope, item)
@@ -65,6 +65,11 @@ class SetReader(NamedTuple):
         if operator == "xor":
             return values[0] ^ values[1]
         return self.all & ~values[0] if operator == "not" else self.all
+
+
+def weight(bits: int) -> int:
+    """Return what an operand costs that is such a set, or one of its members."""
+    return 1 + (bits.bit_length() >> _LARGE)
 
 
 def check_operator(draft: Draft, node: Node, count: int) -> None:
