@@ -220,7 +220,8 @@ class TypeEnforcement(PolicyModule):
         """
         if not paths:
             raise TypeError("from_file() needs a file at least")
-        made = cls(compile_policy(read_files(paths), budget=budget), backend=backend)
+        texts = read_files(paths, budget=budget)
+        made = cls(compile_policy(texts, budget=budget), backend=backend)
         made._paths, made._budget = paths, budget
         return made
 
@@ -328,7 +329,8 @@ class TypeEnforcement(PolicyModule):
             PolicyError, OSError: the old policy stays in force.
         """
         if self._paths:
-            db = compile_policy(read_files(self._paths), budget=self._budget)
+            texts = read_files(self._paths, budget=self._budget)
+            db = compile_policy(texts, budget=self._budget)
             with self._lock:
                 self._state = self._make(db)
             self.changed()

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from pympi import AccessDenied, Kernel, PolicyError
 from pympi.policy import TypeEnforcement
 from pympi.policy.cil import Budget, PolicyDatabase, compile_policy, read_files
+from pympi.policy.cil.contexts import parse_context
+from pympi.policy.cil.evaluate import Evaluator
 from pympi.policy.cil.grammar import STATEMENTS
 
 # A text that never ends would keep this file from ending.
@@ -128,17 +132,316 @@ def test_k4_neverallow_of_everything_by_everything() -> None:
     assert "Budget.comparisons" in str(refused(text))
 
 
-def test_k4_type_rules_of_everything_by_everything() -> None:
+def test_k4_type_rules_of_sets_are_bounded() -> None:
     groups = 2500
-    text = "(type a)\n" + attributes(groups, "all").replace(")(", ")\n(")
-    text += "".join(f"(typechange g{n} g{n} mach_port a)\n" for n in range(groups))
-    assert "Budget.comparisons" in str(refused(text))
+    text = "(type a)(type b)\n" + "".join(f"(type t{n})\n" for n in range(groups))
+    text += "".join(
+        f"(typeattribute g{n})(typeattributeset g{n} (t{n}))\n"
+        f"(typechange g{n} g{n} mach_port {'ab'[n % 2]})\n"
+        for n in range(groups)
+    )
+    assert len(compiled(text).type_rules) == groups
+    assert "Budget.comparisons" in str(refused(text, comparisons=1_000_000))
+
+
+@pytest.mark.parametrize("rule", ["a b", "g g", "a self"])
+def test_k4_the_same_type_rule_again_costs_no_comparison(rule: str) -> None:
+    text = "(type a)(type b)(typeattribute g)(typeattributeset g (a b))\n(boolean x true)\n"
+    again = f"(typetransition {rule} mach_port b)\n" * 3000
+    db = compiled(text + again + f"(booleanif x (true {again}))", comparisons=0)
+    assert len(db.type_rules) == 6000
+    other = f"(typetransition {rule} mach_port a)"
+    assert "contradicts" in str(refused(text + again + other, comparisons=10))
+
+
+def test_k4_type_rules_of_large_conditions() -> None:
+    """Rules in both branches of the same large expression, written twice."""
+    tree = "x"
+    for _ in range(8):
+        tree = f"(and {tree} {tree})"
+    for _ in range(40):
+        tree = f"(or {tree} (and x x))"
+    text = "(type a)(type b)(boolean x true)\n"
+    for word, result in (("true", "a"), ("false", "b")):
+        rules = f"(typechange a b mach_port {result})\n" * 3000
+        text += f"(booleanif {tree} ({word} {rules}))\n"
+    assert len(compiled(text, comparisons=10).type_rules) == 6000
 
 
 def test_k4_rules_of_class_maps_are_bounded() -> None:
     classes = "".join(f"(class c{n} (p))\n(classmapping m x (c{n} (p)))\n" for n in range(200))
     text = f"(type a)(classmap m (x))\n{classes}" + "(allow a a (m (x)))\n" * 600
     assert "Budget.rules" in str(refused(text, rules=100_000))
+
+
+def lines(form: str, count: int) -> str:
+    return "".join(form.format(n, (n * 7 + 1) % count) + "\n" for n in range(count))
+
+
+def categories(count: int) -> str:
+    names = "\n".join(f"c{n}" for n in range(count))
+    return lines("(category c{0})", count) + f"(categoryorder ({names}))\n"
+
+
+EXTENDED = "(type a)(class mi_x (ioctl))\n(permissionx p (ioctl mi_x ({})))\n"
+MAPPING = "(classmapping m x{0} (service (list)))"
+MAP = "(class c{0} (p))(classmapping m x (c{0} (p)))"
+MLS = "(mls true)(sensitivity s)(sensitivityorder (s))(sensitivitycategory s (all))\n"
+LONG = "b" * 2000
+
+# What n bytes of text would make n * n of: the text, the limit that it passes.
+MULTIPLY: dict[str, tuple[str, dict[str, int]]] = {
+    "role attributes": (
+        lines("(role r{0})(roleattribute a{0})(roleattributeset a{0} (not (r{1})))", 3000),
+        {"memory": 8_000_000},
+    ),
+    "roletype": (
+        "(type a)" + lines("(role r{0})(roleattribute a{0})(roleattributeset a{0} (all))", 500)
+        + lines("(roletype a{0} a)", 500),
+        {"operands": 200_000},
+    ),
+    "userrole": (
+        lines("(role r{0})(roleattribute a{0})(roleattributeset a{0} (not (r{1})))", 1500)
+        + lines("(user u{0})(userrole u{0} a{0})(userrole u{0} r{1})", 1500),
+        {"memory": 5_300_000},
+    ),
+    "categorysets": (
+        categories(3000) + lines("(categoryset s{0} (not (c{0})))", 3000), {"memory": 8_000_000},
+    ),
+    "levels": (
+        categories(3000) + MLS + lines("(level l{0} (s (not (c{0}))))", 3000),
+        {"memory": 8_000_000},
+    ),
+    "types in constraints": (
+        lines("(type t{0})", 3000)
+        + lines("(constrain (service (list)) (eq t1 (t{0} t{1})))", 3000),
+        {"memory": 7_000_000},
+    ),
+    "users in constraints": (
+        lines("(user u{0})", 40_000) + f"(constrain (service (list)) (eq u1 ({'u39999 ' * 20})))",
+        {"operands": 50},
+    ),
+    "names in constraints": (
+        f"(block {LONG}\n{lines('(type t{0})', 20)}"
+        + "(constrain (service (list)) (eq t1 (t0 t1 t2 t3 t4 t5 t6 t7 t8 t9)))\n" * 100 + ")",
+        {"memory": 1_500_000},
+    ),
+    "constraints of class maps": (
+        "(classmap m (x))" + lines(MAP, 200) + "(constrain (m (x)) (eq t1 t2))\n" * 600,
+        {"rules": 100_000},
+    ),
+    "neverallows of class maps": (
+        "(type a)(classmap m (x))" + lines(MAP, 200) + "(neverallow a a (m (x)))\n" * 600,
+        {"rules": 100_000},
+    ),
+    "permissions of class maps": (
+        f"(classmap m ({lines('x{0}', 300)}))" + lines(MAPPING, 300)
+        + lines("(constrain (m (not (x{0}))) (eq t1 t2))", 300),
+        {"operands": 100_000},
+    ),
+    "sets of permissions": (
+        "(classmap m (x))" + lines(MAP, 300)
+        + lines("(classpermission s{0})(classpermissionset s{0} (m (x)))"
+                "(classpermissionset s{0} (service (list)))", 300),
+        {"operands": 80_000},
+    ),
+    "lists without names": (
+        f"(typeattribute a)(typeattributeset a ({'(not (all)) (all)' * 1000}))",
+        {"operands": 2000},
+    ),
+    "names": (lines("(sid s{0})", 1000), {"memory": 1_000_000}),
+    "permissions": (
+        f"(classmap m ({lines('x{0}', 1000)}))" + lines(MAPPING, 1000),
+        {"memory": 1_000_000},
+    ),
+    "names in blocks": (
+        f"(block {LONG} {lines('(boolean x{0} true)', 500)})", {"memory": 2_000_000},
+    ),
+    "extended rules": (EXTENDED.format("1") + "(allowx a a p)\n" * 2000, {"rules": 1000}),
+    "type rules": ("(type a)" + "(typechange a a service a)\n" * 2000, {"rules": 1000}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MULTIPLY)
+def test_k7_what_multiplies_is_counted(name: str) -> None:
+    text, limits = MULTIPLY[name]
+    assert compiled(text), "it is well-formed, and fits into the default"
+    message = str(refused(text, **limits))
+    ((limit, most),) = limits.items()
+    assert f"more than {most} " in message
+    assert f"(Budget.{limit}); " in message, "and then what would be right"
+
+
+def test_k7_a_set_of_numbers_is_there_once() -> None:
+    numbers = " ".join(str(2 * n) for n in range(1000))
+    db = compiled(EXTENDED.format(numbers) + "(allowx a a p)\n" * 3000)
+    assert len(db.extended_rules) == 3000
+    assert len({id(rule.ranges) for rule in db.extended_rules}) == 1
+    context = db.initial_sids["kernel"]._replace(type=db.type("a").number)
+    ranges = Evaluator(db).routines(context, context, db.tclass("mi_x").number)
+    assert ranges == db.extended_rules[0].ranges
+
+
+def test_k7_equal_sets_are_there_once() -> None:
+    text = lines("(type t{0})(typeattribute a{0})(typeattributeset a{0} (all))", 300)
+    text += categories(300) + MLS + lines("(level l{0} (s (all)))", 300)
+    text += lines("(user u{0})(userlevel u{0} (s))(userrange u{0} ((s) (s (all))))", 300)
+    text += lines("(role r{0})(roletype r{0} a{0})", 300)
+    text += lines("(constrain (service (list)) (eq t1 (a{0} t{1})))", 300)
+    text += "(user system_u)(userlevel system_u (s))(userrange system_u ((s) (s)))"
+    db = compiled(text)
+    everything = db.type("a0").members
+    assert all(db.type(f"a{n}").members is everything for n in range(300))
+    assert all(db.role(f"r{n}").types is everything for n in range(300))
+    assert len({id(user.range.high.categories) for user in db.users}) == 2
+    assert len({id(rule.expression.right) for rule in db.constraints}) == 1  # type: ignore[union-attr]
+
+
+def test_k7_sets_that_are_empty_are_no_rules() -> None:
+    text = "(type a)(classmap m (x))"
+    text += lines("(class c{0} (p))(classmapping m x (c{0} (not (all))))", 500)
+    text += "(allow a a (m (x)))\n(constrain (m (x)) (eq t1 t2))\n" * 5000
+    db = compiled(text)
+    assert len(db.rules) == 1, "of the base"
+    assert not db.constraints
+
+
+def test_k7_what_the_base_adds_for_users_is_short() -> None:
+    """Each user without a range gets the highest level, of all categories."""
+    sensitivity = "(sensitivity s)(sensitivityorder (s))(sensitivitycategory s (all))\n"
+    text = categories(500) + sensitivity
+    added = len(compiled(text).text) - len(text)
+    users = lines("(user u{0})", 1000)
+    db = compiled(text + users)
+    assert len(db.text) - len(text) - len(users) < added + 1000 * 60
+    assert {user.range.high for user in db.users} == {db.users[0].range.high}
+    again = compiled(db.text)
+    assert len(again.users) == 1001
+    more = compiled(db.text + "(user last)")
+    assert len(more.users) == 1002, "a name of the base's may be taken"
+
+
+def test_k7_the_base_names_categories_of_the_highest_sensitivity() -> None:
+    text = categories(40) + "(sensitivity s)(sensitivityorder (s))(sensitivitycategory s (all))\n"
+    text += "(user u)(userrole u object_r)(type a)(context c (u object_r a ((s) (s (c0 c39)))))"
+    text += "(roletype object_r a)"
+    assert compiled(text).mls is False
+
+
+# What takes n * n steps, unless it is read with care: this file would not end.
+SLOW: dict[str, tuple[str, str]] = {
+    "a chain of aliases": (
+        "(typealias last)(typealiasactual last a)(type a)"
+        + lines("(typealias a{0})", 60_000)
+        + "".join(f"(typealiasactual a{n} a{n + 1})\n" for n in range(59_999))
+        + "(typealiasactual a59999 last)",
+        "",
+    ),
+    "a circle of aliases": (
+        lines("(typealias a{0})", 60_000)
+        + "".join(f"(typealiasactual a{n} a{(n + 1) % 60_000})\n" for n in range(60_000)),
+        "is an alias of itself",
+    ),
+    "places in two long lines": (
+        "".join(f"(category a{n})" for n in range(10_000)) + "\n"
+        + "".join(f"(category b{n})" for n in range(10_000)) + "\n"
+        + f"(categoryorder ({lines('a{0} b{0}', 10_000)}))",
+        "",
+    ),
+    "permissions of a map": (
+        f"(classmap m ({lines('x{0}', 60_000)}))\n" + lines(MAPPING, 60_000),
+        "",
+    ),
+    "a permission twice": (
+        f"(classmap m ({lines('x{0}', 60_000)} x59999))", "found 'x59999' again",
+    ),
+    "roles of all types": (
+        lines("(role r{0})(type t{0})(roletype r{0} t{0})", 15_000), "",
+    ),
+    "names from many blocks around": (
+        "(type t)" + lines("(block b{0}", 28) + "(typeattribute a)(typeattributeset a ("
+        + "t t t t t t t t t t\n" * 60_000 + "))" + ")" * 28,
+        "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_k7_what_is_long_is_no_more_than_that(name: str) -> None:
+    text, words = SLOW[name]
+    if words:
+        assert words in str(refused(text))
+    else:
+        assert compiled(text)
+
+
+def test_k7_messages_are_short() -> None:
+    words = lines("x{0}", 10_000)
+    text = f"(classmap m ({words}))\n"
+    for wrong in ("(classmapping m y (service (list)))", "(constrain (m (y)) (eq t1 t2))"):
+        error = refused(text + lines(MAPPING, 10_000) + wrong)
+        assert "x0 x1 x2" in str(error)
+        assert len(str(error)) < 500
+
+
+def test_k7_hints_among_very_many_names() -> None:
+    db = compiled(lines("(user user_with_a_number_{0})(userrole user_with_a_number_{0} r)", 30_000)
+                  + "(role r)(type t)(roletype r t)")  # fmt: skip
+    with pytest.raises(ValueError, match="no user 'user_with_a_number_x'; did you mean user_"):
+        parse_context(db, "user_with_a_number_x:r:t")
+
+
+CHILD = """
+import resource, sys
+from pympi import PolicyError
+from pympi.policy import TypeEnforcement
+text = sys.stdin.read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29), -1))
+try:
+    TypeEnforcement.from_text(text)
+    print("in force")
+except PolicyError as error:
+    print(error)
+"""
+
+# Texts of a megabyte or so for which there was no memory.
+LARGE: dict[str, tuple[str, str]] = {
+    "roles": (lines("(role r{0})", 70_000), "Budget.memory"),
+    "categories": (categories(70_000), "Budget.memory"),
+    "types in constraints": (
+        lines("(type t{0})", 15_000) + "(typeattribute g)(typeattributeset g (all))\n"
+        + "(constrain (service (list)) (and (eq t1 g) (eq t2 g)))\n" * 20_000,
+        "in force",
+    ),
+    "levels": (
+        categories(20_000) + MLS + lines("(level l{0} (s (not (c{0}))))", 20_000)
+        + lines("(level k{0} (s (not (c{0} c0))))", 20_000)
+        + lines("(level m{0} (s (not (c{0} c1))))", 20_000), "Budget.memory",
+    ),
+    "sources and classes": (
+        lines("(type t{0})", 10_000) + "(typeattribute g)(typeattributeset g (all))\n"
+        + lines("(class c{0} (p q))(neverallow t0 t1 (c{0} (q)))", 30)
+        + lines("(classpermission p{0})(classpermissionset p{0} (c{0} (p)))", 30)
+        + "".join(lines(f"(allow t{{0}} g p{c})", 10_000) for c in range(30)),
+        "in force",
+    ),
+    "names in constraints": (
+        f"(block {LONG} (type t)(constrain (service (list)) (eq t1 (\n"
+        + "t t t t t t t t t t t t t t t t t t t t\n" * 40_000 + "))))",
+        "Budget.memory",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for its memory")
+@pytest.mark.parametrize("name", LARGE)
+def test_k7_half_a_gibibyte_is_enough(name: str) -> None:
+    text, words = LARGE[name]
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD], input=text, capture_output=True, text=True, check=False
+    )
+    assert words in child.stdout, child.stderr[-500:]
 
 
 # ---- what is long or deep ----

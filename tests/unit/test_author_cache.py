@@ -56,6 +56,26 @@ def compiles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+def test_what_many_rows_share_is_kept_once() -> None:
+    """A set of many types in many constraints, numbers in many rules, a class map of many."""
+    text = "(class mi_x (ioctl))(classmap m (x))(typeattribute g)(typeattributeset g (all))\n"
+    text += "".join(f"(type t{n})" for n in range(400)) + "\n"
+    numbers = " ".join(str(2 * n) for n in range(400))
+    text += f"(permissionx p (ioctl mi_x ({numbers})))\n" + "(allowx g g p)\n" * 400
+    text += "".join(f"(class c{n} (p))(classmapping m x (c{n} (p)))" for n in range(100)) + "\n"
+    text += "(constrain (m (x)) (and (eq t1 g) (neq t2 g)))\n" * 4
+    text += "".join(f"(role r{n})(roletype r{n} g)" for n in range(400))
+    sources = [("shared.cil", text)]
+    db = compile_policy(sources)
+    data = cache.pack(db, sources)
+    assert len(data) < 4 * len(text)
+    again = cache.unpack(data, sources)
+    assert again == db
+    assert len({id(rule.ranges) for rule in again.extended_rules}) == 1
+    assert len({id(rule.expression) for rule in again.constraints}) == 4
+    assert len({id(role.types) for role in again.roles if role.name[1:].isdigit()}) == 1
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_what_is_unpacked_is_what_was_packed(path: Path) -> None:
     sources = read_files([path])

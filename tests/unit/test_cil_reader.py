@@ -5,6 +5,7 @@ import pytest
 
 from pympi import PolicyError
 from pympi.policy.cil.budget import Budget
+from pympi.policy.cil.policydb import Origin
 from pympi.policy.cil.reader import Node, Sources
 
 
@@ -78,6 +79,37 @@ def test_budget(limits: dict[str, int], name: str) -> None:
     text = "(typeattributeset a (b (c)))"
     assert read(text)
     assert f"Budget.{name}" in str(refused(text, **limits))
+
+
+def test_bytes_are_those_of_utf_8() -> None:
+    text = "(a) ; \N{GREEK SMALL LETTER ALPHA}\n"
+    assert read(text, bytes=9)
+    assert "Budget.bytes" in str(refused(text, bytes=8))
+
+
+def test_places_far_into_a_text() -> None:
+    """A text is split into its lines in stretches."""
+    sources = Sources(Budget())
+    lines = [f"(x{n}) (y)" + " " * (n % 50) for n in range(20_000)]
+    nodes = list(sources.statements(sources.add("a.cil", "\n".join(lines))))
+    numbers = [0, 1, 4_000, 39_999, 17, 20_000]
+    found = sources.origins([nodes[n][0] for n in numbers])
+    for n in numbers:
+        column = 1 if n % 2 == 0 else lines[n // 2].index("(y)") + 1
+        assert found[nodes[n][0]] == Origin("a.cil", n // 2 + 1, column)
+        assert sources.origin(nodes[n][0]) == found[nodes[n][0]]
+    assert sources.origin(nodes[-1][0], 1)[1:] == (20_000, lines[-1].index("(y)") + 2)
+    assert sources.text() == "\n".join(lines)
+
+
+def test_a_text_that_grows() -> None:
+    sources = Sources(Budget())
+    number = sources.add("a.cil", "(a)\n" * 3)
+    assert len(list(sources.statements(number))) == 3
+    assert sources.extend("(b)\n(c)") == (number, 4)
+    places = [sources.origin(node[0])[1] for node in sources.statements(number, 4)]
+    assert places == [5, 6]
+    assert sources.text() == "(a)\n" * 3 + "\n(b)\n(c)"
 
 
 def test_places_of_items() -> None:

@@ -418,6 +418,16 @@ def test_a_budget_holds_when_files_are_read_again(tmp_path: Path) -> None:
         TypeEnforcement.from_text(BASE, budget=Budget(bytes=10))
 
 
+def test_a_larger_budget_holds_for_files_too(tmp_path: Path) -> None:
+    path = tmp_path / "policy.cil"
+    path.write_text(BASE + f"; {'x' * 900_000}\n" * 38)
+    with pytest.raises(PolicyError, match=r"Budget\.bytes"):
+        TypeEnforcement.from_file(path)
+    policy = TypeEnforcement.from_file(path, budget=Budget(bytes=64 << 20))
+    policy.reload()
+    assert policy.database.rules
+
+
 def test_no_file_is_no_policy() -> None:
     with pytest.raises(TypeError, match="a file at least"):
         TypeEnforcement.from_file()

@@ -59,7 +59,7 @@ SMALLEST = 1 << 18
 KEPT = 8
 """How many policies are kept; the oldest goes."""
 
-_MARK = b"pympi compiled policy 1\n"
+_MARK = b"pympi compiled policy 2\n"
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -181,21 +181,49 @@ _SETS = frozenset(["members", "types", "roles", "categories"])
 """Fields of tables that are sets: numbers of thousands of bits, which JSON has in hexadecimal"""
 
 
+class _Shared:
+    """Values that many rows have: each is written once, and the rows have its number.
+
+    Attributes:
+        values: as they are written, by number.
+    """
+
+    def __init__(self, packed: Callable[[Any], Any]) -> None:
+        self._packed = packed
+        self._numbers: dict[int, int] = {}
+        self.values: list[Any] = []
+
+    def number(self, value: Any) -> int:
+        """Return a value's number; the database keeps it, so its identity is its own."""
+        if id(value) not in self._numbers:
+            self.values.append(self._packed(value))
+            self._numbers[id(value)] = len(self.values) - 1
+        return self._numbers[id(value)]
+
+
 def pack(db: PolicyDatabase, sources: Sequence[tuple[str, str]]) -> bytes:
     """Return a database as bytes. The text of its sources is not in them."""
     head = {name: getattr(db, name) for name in _PLAIN}
     head["booleans"] = dict(db.booleans)
     head["permissive"] = hex(db.permissive)
     head["text"] = _rest(db.text, sources)
-    head["initial_sids"] = {name: _packed(context) for name, context in db.initial_sids.items()}
+    sets, ranges = _Shared(hex), _Shared(list)
+    expressions = _Shared(lambda value: _packed(value, sets))
+    head["initial_sids"] = {
+        name: _packed(context, sets) for name, context in db.initial_sids.items()
+    }
     for name in _TABLES:
-        head[name] = [[_packed(getattr(row, f.name), f.name) for f in fields(row)]
+        head[name] = [[_packed(getattr(row, f.name), sets, f.name) for f in fields(row)]
                       for row in getattr(db, name)]  # fmt: skip
-    head["extended_rules"] = [list(rule[1:]) for rule in db.extended_rules]
-    head["constraints"] = [
-        [*rule[:2], _packed(rule.expression), *rule[3:]] for rule in db.constraints
+    head["extended_rules"] = [
+        [*rule[1:4], ranges.number(rule.ranges), *rule[5:]] for rule in db.extended_rules
     ]
-    head["conditions"] = [[_packed(rule.expression), *rule[1:]] for rule in db.conditions]
+    head["constraints"] = [
+        [*rule[:2], expressions.number(rule.expression), *rule[3:]] for rule in db.constraints
+    ]
+    head["conditions"] = [[_packed(rule.expression, sets), *rule[1:]] for rule in db.conditions]
+    head["sets"], head["ranges"] = sets.values, ranges.values
+    head["expressions"] = expressions.values
     head["columns"] = {name: len(getattr(db, name)) for name in _COLUMNS}
     text = json.dumps(head, separators=(",", ":")).encode()
     parts = [_MARK, len(text).to_bytes(8, "little"), text]
@@ -225,20 +253,23 @@ def unpack(data: bytes, sources: Sequence[tuple[str, str]]) -> PolicyDatabase:
     made["files"] = tuple(head["files"])
     made["permissive"] = int(head["permissive"], 16)
     made["text"] = _joined(sources) + head["text"]
+    sets = [int(text, 16) for text in head["sets"]]
+    ranges = [tuple(map(tuple, each)) for each in head["ranges"]]
+    expressions = [_expression(each, sets) for each in head["expressions"]]
     made["initial_sids"] = {
-        k: Context(v[0], v[1], v[2], _range(v[3])) for k, v in head["initial_sids"].items()
+        k: Context(v[0], v[1], v[2], _range(v[3], sets)) for k, v in head["initial_sids"].items()
     }
     for name, kind in _TABLES.items():
-        made[name] = tuple(_row(kind, row) for row in head[name])
+        made[name] = tuple(_row(kind, row, sets) for row in head[name])
     made["extended_rules"] = tuple(
-        ExtendedRule._make([RuleKind.ALLOWX, *row[:3], tuple(map(tuple, row[3])), *row[4:]])
+        ExtendedRule._make([RuleKind.ALLOWX, *row[:3], ranges[row[3]], *row[4:]])
         for row in head["extended_rules"]
     )
     made["constraints"] = tuple(
-        Constraint._make([*row[:2], _expression(row[2]), *row[3:]]) for row in head["constraints"]
+        Constraint._make([*row[:2], expressions[row[2]], *row[3:]]) for row in head["constraints"]
     )
     made["conditions"] = tuple(
-        Condition._make([_expression(row[0]), *row[1:]]) for row in head["conditions"]
+        Condition._make([_expression(row[0], sets), *row[1:]]) for row in head["conditions"]
     )
     for name, (kind, width) in _COLUMNS.items():
         count = head["columns"][name]
@@ -269,47 +300,45 @@ def _rest(text: str, sources: Iterable[tuple[str, str]]) -> str:
     return text[len(joined) :]
 
 
-def _packed(value: Any, name: str = "") -> Any:
-    """Return a value in what JSON has; sets in hexadecimal, a comparison as an object."""
+def _packed(value: Any, sets: _Shared, name: str = "") -> Any:
+    """Return a value in what JSON has; sets by their numbers, a comparison as an object."""
     if isinstance(value, Comparison):
-        right = value.right.what if isinstance(value.right, Operand) else value.right
-        sides = [value.left.what, hex(right) if isinstance(right, int) else right]
-        return {"compare": [value.operator, *sides, value.names]}
+        right = value.right.what if isinstance(value.right, Operand) else sets.number(value.right)
+        return {"compare": [value.operator, value.left.what, right, value.names]}
     if isinstance(value, tuple):
         parts = zip(value, getattr(value, "_fields", ("",) * len(value)), strict=True)
-        return [_packed(each, field) for each, field in parts]
-    return hex(value) if name in _SETS else value
+        return [_packed(each, sets, field) for each, field in parts]
+    return sets.number(value) if name in _SETS else value
 
 
-def _row(kind: type, row: list[Any]) -> Any:
+def _row(kind: type, row: list[Any], sets: Sequence[int]) -> Any:
     made = {}
     for field, value in zip(fields(kind), row, strict=True):
-        made[field.name] = _unpacked(field.name, value)
+        reader = _READERS.get(field.name)
+        made[field.name] = reader(value, sets) if reader else value
     return kind(**made)
 
 
-_READERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_SETS, lambda text: int(text, 16)),
-    **dict.fromkeys(("aliases", "permissions"), tuple),
-    "origin": lambda value: Origin(*value),
-    "level": lambda value: Level(value[0], int(value[1], 16)),
-    "range": lambda value: _range(value),
+def _level(value: Any, sets: Sequence[int]) -> Level:
+    return Level(value[0], sets[value[1]])
+
+
+def _range(value: Any, sets: Sequence[int]) -> Range:
+    return Range(*(_level(each, sets) for each in value))
+
+
+_READERS: dict[str, Callable[[Any, Sequence[int]], Any]] = {
+    **dict.fromkeys(_SETS, lambda number, sets: sets[number]),
+    **dict.fromkeys(("aliases", "permissions"), lambda names, _: tuple(names)),
+    "origin": lambda value, _: Origin(*value),
+    "level": _level,
+    "range": _range,
 }
 
 
-def _unpacked(name: str, value: Any) -> Any:
-    reader = _READERS.get(name)
-    return reader(value) if reader else value
-
-
-def _range(value: Any) -> Range:
-    low, high = (Level(each[0], int(each[1], 16)) for each in value)
-    return Range(low, high)
-
-
-def _expression(value: Any) -> Expression:
+def _expression(value: Any, sets: Sequence[int]) -> Expression:
     if isinstance(value, dict):
         operator, left, right, names = value["compare"]
-        other = int(right, 16) if right.startswith("0x") else Operand(right)
+        other = Operand(right) if isinstance(right, str) else sets[right]
         return Comparison(operator, Operand(left), other, names)
-    return value if isinstance(value, str) else tuple(map(_expression, value))
+    return value if isinstance(value, str) else tuple(_expression(each, sets) for each in value)

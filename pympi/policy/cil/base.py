@@ -8,8 +8,10 @@ a user and roles for them, a sensitivity, and levels of users where levels mean 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, count
 
 from ...enums import CLASSES
+from .bits import members
 from .classes import LARGEST
 from .mls import OBJECT_ROLE, Levels
 from .orders import merge
@@ -66,14 +68,24 @@ def _order(draft: Draft, kind: str, keyword: str) -> Iterator[str]:
     placed = set(order)
     rest = [symbol.name for symbol in draft.symbols[kind] if symbol.name not in placed]
     if rest:
-        yield f"({keyword} ({' '.join([*order[-1:], *rest])}))"
+        yield f"({keyword} ({_listed([*order[-1:], *rest])}))"
 
 
 def _user_levels(draft: Draft, lowest: str) -> Iterator[str]:
     for user in _without(draft, "userlevel"):
         yield f"(userlevel {user} ({lowest}))"
-    for user in _without(draft, "userrange"):
-        yield f"(userrange {user} (({lowest}) {_highest(draft)}))"
+    users = _without(draft, "userrange")
+    if users:
+        name = _unused(draft, "levelrange", "every_level")
+        yield f"(levelrange {name} (({lowest}) {_highest(draft)}))"
+    for user in users:
+        yield f"(userrange {user} {name})"
+
+
+def _unused(draft: Draft, space: str, name: str) -> str:
+    names = draft.root.names.get(space, {})
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(each for each in chain([name], numbered) if each not in names)
 
 
 def _without(draft: Draft, keyword: str) -> list[str]:
@@ -94,8 +106,13 @@ def _highest(draft: Draft) -> str:
     """Return the highest sensitivity with all its categories, as text."""
     levels = Levels(draft)
     top, categories = levels.sensitivities()[-1], levels.categories()
-    names = [each.name for bit, each in enumerate(categories) if top.categories >> bit & 1]
-    return f"({top.name} ({' '.join(names)}))" if names else f"({top.name})"
+    names = [categories[bit].name for bit in members(top.categories)]
+    return f"({top.name} ({_listed(names)}))" if names else f"({top.name})"
+
+
+def _listed(names: list[str]) -> str:
+    """Return names, some on each line: there may be many."""
+    return "\n".join(" ".join(names[at : at + 16]) for at in range(0, len(names), 16))
 
 
 def _contexts(draft: Draft, lowest: str) -> Iterator[str]:

@@ -3,28 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...errors import PolicyError
-from .policydb import SELF, Condition, PolicyDatabase, Rule, RuleKind, TypeRule
-from .reader import Sources
+from .policydb import SELF, PolicyDatabase, Rule, RuleKind, TypeRule
+from .scope import Draft
 
 __all__ = ["check_neverallows", "check_type_rules", "forbidding"]
-
-
-class _Counter:
-    """Counts comparisons of rules."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = self._left = limit
-
-    def spend(self, count: int, sources: Sources, position: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            words = f"more than {self._limit} comparisons of rules (Budget.comparisons)"
-            raise sources.error(words, position)
-
 
 # ---- neverallow ----
 
@@ -38,67 +24,71 @@ class _Bundle:
     rules: list[int] = field(default_factory=list)
 
 
-Index = dict[int, dict[int, _Bundle]]
-"""class -> source -> rules."""
-
-
-def _index(db: PolicyDatabase) -> Index:
-    index: Index = {}
-    members = [datum.members for datum in db.types]
-    for number, rule in enumerate(db.rules):
-        if rule.kind is RuleKind.ALLOW:
-            bundle = index.setdefault(rule.tclass, {}).setdefault(rule.source, _Bundle())
-            bundle.permissions |= rule.permissions
-            bundle.targets |= members[rule.source if rule.target == SELF else rule.target]
-            bundle.rules.append(number)
-    return index
-
-
 def check_neverallows(
-    db: PolicyDatabase, sources: Sources, places: Sequence[int], never: Sequence[int], limit: int
+    db: PolicyDatabase, draft: Draft, places: Sequence[int], never: Sequence[int]
 ) -> None:
     """Check that no allow rule gives what a neverallow forbids; conditions are not looked at.
 
     Args:
         db: the policy.
+        draft: the same, with what its comparisons may cost.
         places, never: positions of its rules and of its neverallows.
-        limit: how many comparisons that may take.
 
     Raises:
         PolicyError: one does, or too many comparisons.
     """
-    if not db.neverallows:
-        return
-    index, counter = _index(db), _Counter(limit)
+    by_class: dict[int, list[int]] = {}
     for number, forbidden in enumerate(db.neverallows):
-        found = _broken(
-            db, index.get(forbidden.tclass, {}), forbidden, counter, sources, never[number]
-        )
-        if found is not None:
-            raise _violation(db, sources, found, number, places, never)
+        by_class.setdefault(forbidden.tclass, []).append(number)
+    given: dict[int, list[int]] = {tclass: [] for tclass in by_class}
+    for number, rule in enumerate(db.rules):
+        if rule.kind is RuleKind.ALLOW and rule.tclass in given:
+            given[rule.tclass].append(number)
+    found: list[tuple[int, int]] = []
+    for tclass, numbers in by_class.items():  # one after the other: a class's bundles are large
+        bundles = _bundles(db, given[tclass])
+        for number in numbers:
+            broken = _broken(db, draft, bundles, number, never)
+            if broken is not None:
+                found.append((number, broken))
+                break
+    if found:
+        raise _violation(db, draft, *min(found), places, never)
+
+
+def _bundles(db: PolicyDatabase, numbers: Iterable[int]) -> dict[int, _Bundle]:
+    """Return rules of one class by their source."""
+    bundles: dict[int, _Bundle] = {}
+    for number in numbers:
+        rule = db.rules[number]
+        bundle = bundles.setdefault(rule.source, _Bundle())
+        bundle.permissions |= rule.permissions
+        target = rule.source if rule.target == SELF else rule.target
+        bundle.targets |= db.types[target].members
+        bundle.rules.append(number)
+    return bundles
 
 
 def _broken(
-    db: PolicyDatabase, by_source: dict[int, _Bundle], forbidden: Rule, counter: _Counter,
-    sources: Sources, position: int,
-) -> int | None:  # fmt: skip
-    """Return the number of the first rule that gives what is forbidden."""
-    types = db.types
+    db: PolicyDatabase, draft: Draft, bundles: dict[int, _Bundle], number: int, never: Sequence[int]
+) -> int | None:
+    """Return the number of the first rule that gives what a neverallow forbids."""
+    types, forbidden = db.types, db.neverallows[number]
     whom = types[forbidden.source].members
     to = whom if forbidden.target == SELF else types[forbidden.target].members
-    counter.spend(len(by_source), sources, position)
-    for source, bundle in by_source.items():
+    draft.spend("comparisons", len(bundles), never[number])
+    for source, bundle in bundles.items():
         if not (
             bundle.permissions & forbidden.permissions
             and bundle.targets & to
             and types[source].members & whom
         ):
             continue
-        counter.spend(len(bundle.rules), sources, position)
-        for number in bundle.rules:
-            rule = db.rules[number]
+        draft.spend("comparisons", len(bundle.rules), never[number])
+        for each in bundle.rules:
+            rule = db.rules[each]
             if rule.permissions & forbidden.permissions and _meet(db, rule, forbidden):
-                return number
+                return each
     return None
 
 
@@ -126,12 +116,12 @@ def _meet(db: PolicyDatabase, rule: Rule | TypeRule, other: Rule | TypeRule) -> 
 
 
 def _violation(
-    db: PolicyDatabase, sources: Sources, number: int, forbidden: int,
+    db: PolicyDatabase, draft: Draft, forbidden: int, number: int,
     places: Sequence[int], never: Sequence[int],
 ) -> PolicyError:  # fmt: skip
     rule, broken = db.rules[number], db.neverallows[forbidden]
-    where = sources.origin(never[forbidden])
-    return sources.error(
+    where = draft.sources.origin(never[forbidden])
+    return draft.sources.error(
         f"{db.rule_text(rule)} breaks {db.rule_text(broken)}"
         f" at {where.file}:{where.line}:{where.column}",
         places[number],
@@ -141,34 +131,44 @@ def _violation(
 # ---- typetransition, typechange ----
 
 
-def check_type_rules(
-    db: PolicyDatabase, sources: Sources, places: Sequence[int], limit: int
-) -> None:
+def check_type_rules(db: PolicyDatabase, draft: Draft, places: Sequence[int]) -> None:
     """Check that no two type rules say different things about the same pair of types.
 
-    Two rules that are never in force at once may: the branches of a booleanif.
+    Two rules that are never in force at once may: the branches of a booleanif. To say the same
+    again is harmless, and costs no comparison.
 
     Raises:
         PolicyError: two do, or too many comparisons.
     """
-    counter = _Counter(limit)
-    plain: dict[tuple[object, ...], list[int]] = {}
-    groups: dict[tuple[object, ...], list[int]] = {}
-    sets: dict[tuple[object, ...], list[int]] = {}
-    for number, rule in enumerate(db.type_rules):
-        group = (rule.kind, rule.tclass)
-        groups.setdefault(group, []).append(number)
-        if _is_set(db, rule):
-            sets.setdefault(group, []).append(number)
-        else:
-            target = rule.source if rule.target == SELF else rule.target
-            plain.setdefault((*group, rule.source, target), []).append(number)
-    pairs = [(numbers, numbers) for numbers in plain.values() if len(numbers) > 1]
-    pairs += [(numbers, groups[group]) for group, numbers in sets.items()]
-    for some, others in pairs:
-        for number in some:
-            counter.spend(len(others), sources, places[number])
-            _check_one(db, sources, places, number, others)
+    states = _states(db)
+    distinct = {(*rule[:5], states[n]): n for n, rule in reversed([*enumerate(db.type_rules)])}
+    groups: dict[tuple[object, ...], dict[int, list[int]]] = {}
+    for number in distinct.values():
+        rule = db.type_rules[number]
+        for group in (_kind(rule), _pair(rule)):
+            groups.setdefault(group, {}).setdefault(rule.result, []).append(number)
+    for number in reversed(distinct.values()):
+        rule = db.type_rules[number]
+        for result, others in groups[_kind(rule) if _is_set(db, rule) else _pair(rule)].items():
+            if result != rule.result:
+                draft.spend("comparisons", len(others), places[number])
+                _check_one(db, draft, places, states, number, others)
+
+
+def _states(db: PolicyDatabase) -> list[int]:
+    """Return for each type rule when it is in force: n and -n are never at once, 0 is always."""
+    known: dict[object, int] = {}
+    numbers = [known.setdefault(each.expression, len(known) + 1) for each in db.conditions]
+    signed = [0, *numbers, *(-number for number in reversed(numbers))]
+    return [signed[rule.condition] for rule in db.type_rules]
+
+
+def _kind(rule: TypeRule) -> tuple[object, ...]:
+    return rule.kind, rule.tclass
+
+
+def _pair(rule: TypeRule) -> tuple[object, ...]:
+    return *_kind(rule), rule.source, rule.source if rule.target == SELF else rule.target
 
 
 def _is_set(db: PolicyDatabase, rule: TypeRule) -> bool:
@@ -176,25 +176,20 @@ def _is_set(db: PolicyDatabase, rule: TypeRule) -> bool:
 
 
 def _check_one(
-    db: PolicyDatabase, sources: Sources, places: Sequence[int], number: int, others: list[int]
-) -> None:
-    rule = db.type_rules[number]
-    for each in others:
-        other = db.type_rules[each]
-        if rule.result == other.result or not _meet(db, rule, other):
+    db: PolicyDatabase, draft: Draft, places: Sequence[int], states: Sequence[int],
+    number: int, others: Iterable[int],
+) -> None:  # fmt: skip
+    rules, types = db.type_rules, db.types
+    rule = rules[number]
+    whom = types[rule.source].members
+    near = [each for each in others if whom & types[rules[each].source].members]
+    for each in near:
+        exclusive = states[number] and states[number] == -states[each]
+        if exclusive or not _meet(db, rule, rules[each]):
             continue
-        if _exclusive(db.conditions, rule.condition, other.condition):
-            continue
-        where = sources.origin(places[min(number, each)])
-        raise sources.error(
+        where = draft.sources.origin(places[min(number, each)])
+        raise draft.sources.error(
             f"this {rule.kind.value} contradicts {where.file}:{where.line}:{where.column}:"
             " for some types they give different results",
             places[max(number, each)],
         )
-
-
-def _exclusive(conditions: Sequence[Condition], one: int, other: int) -> bool:
-    """Whether two rules are the true and the false branch of the same expression."""
-    if not one or not other or (one > 0) == (other > 0):
-        return False
-    return conditions[abs(one) - 1].expression == conditions[abs(other) - 1].expression

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from .bits import members
 from .policydb import PolicyClass
 from .reader import Node
-from .scope import Draft, Part, Scope, Symbol
+from .scope import NAME_COST, Draft, Part, Scope, Symbol
 from .sets import SetReader
 
 __all__ = ["ClassPermissions", "collect_sets", "declare_words", "join_commons", "policy_classes"]
 
 LARGEST = 32  # permissions of a class: an access vector has 32 bits
 _DEEPEST = 32  # maps and sets of permissions, one made of the other
+_VECTOR_COST = 100  # bytes that a class takes in a set of permissions
 
 
 def declare_words(draft: Draft, kind: str, scope: Scope, node: Node) -> None:
@@ -20,10 +24,12 @@ def declare_words(draft: Draft, kind: str, scope: Scope, node: Node) -> None:
     words = node[3]
     if len(words) == 1 and kind != "class":
         draft.fail("expected at least one permission, found ')'", words, 1)
-    symbol.words = tuple(draft.name(words, child) for child in range(1, len(words)))
-    if len(set(symbol.words)) < len(symbol.words):
-        again = next(i for i in range(1, len(words)) if words[i] in words[1:i])
-        draft.fail(f"expected a new permission, found '{words[again]}' again", words, again)
+    draft.spend("memory", NAME_COST * (len(words) - 1), words[0])
+    for child in range(1, len(words)):
+        word = draft.name(words, child)
+        if word in symbol.words:
+            draft.fail(f"expected a new permission, found '{word}' again", words, child)
+        symbol.words[word] = child - 1
     if kind != "class map" and len(symbol.words) > LARGEST:
         _too_many(draft, words, LARGEST + 1, f"{kind} {symbol.name}")
 
@@ -44,11 +50,12 @@ def join_commons(draft: Draft) -> dict[Symbol, str]:
         common = draft.find(("common",), scope, node, 3)
         if symbol in commons:
             draft.fail(f"class {symbol.name} has a common: {commons[symbol]}", node, 2)
-        if both := set(symbol.words) & set(common.words):
-            words = " ".join(sorted(both))
-            draft.fail(f"class {symbol.name} has permissions of its common: {words}", node, 3)
+        if both := symbol.words.keys() & common.words.keys():
+            listed = " ".join(sorted(both))
+            draft.fail(f"class {symbol.name} has permissions of its common: {listed}", node, 3)
         commons[symbol] = common.name
-        symbol.words = common.words + symbol.words
+        words = [*common.words, *symbol.words]
+        symbol.words = {word: bit for bit, word in enumerate(words)}
         if len(symbol.words) > LARGEST:
             _too_many(draft, node, 3, f"class {symbol.name} and its common")
     return commons
@@ -60,8 +67,10 @@ def policy_classes(
     """Number the classes in their order."""
     for number, symbol in enumerate(order):
         symbol.number = number
+    places = draft.places(order)
     return tuple(
-        PolicyClass(s.name, s.number, s.words, draft.place(s), commons.get(s, "")) for s in order
+        PolicyClass(s.name, s.number, tuple(s.words), places[s.position], commons.get(s, ""))
+        for s in order
     )
 
 
@@ -69,15 +78,17 @@ def collect_sets(draft: Draft) -> None:
     """classmapping, classpermissionset: note what maps and named sets are made of."""
     for scope, node, _ in draft.pending.get("classmapping", ()):
         symbol = draft.find(("class map",), scope, node, 2)
-        if node[3] not in symbol.words:
-            draft.expected(f"a permission of {symbol.name}: {' '.join(symbol.words)}", node, 3)
-        symbol.mapping.setdefault(node[3], []).append((scope, node, 4))
+        bit = symbol.words.get(node[3])
+        if bit is None:
+            draft.expected(f"a permission of {symbol.name}: {_few(symbol)}", node, 3)
+        symbol.mapping.setdefault(bit, []).append((scope, node, 4))
     for scope, node, _ in draft.pending.get("classpermissionset", ()):
         symbol = draft.find(("classpermission",), scope, node, 2)
         symbol.parts.append((scope, node, 3))
     for symbol in draft.symbols["class map"]:
-        if lacking := [word for word in symbol.words if word not in symbol.mapping]:
-            message = f"class map {symbol.name} has no classmapping for {lacking[0]}"
+        if lacking := symbol.words.values() - symbol.mapping.keys():
+            word = list(symbol.words)[min(lacking)]
+            message = f"class map {symbol.name} has no classmapping for {word}"
             raise draft.sources.error(message, symbol.position, 2)
     for symbol in draft.symbols["classpermission"]:
         if not symbol.parts:
@@ -100,8 +111,8 @@ class ClassPermissions:
     def check(self) -> None:
         """Work out all maps and named sets, used or not."""
         for symbol in self._draft.symbols["class map"]:
-            for word in symbol.words:
-                self._mapped(symbol, word)
+            for bit in symbol.words.values():
+                self._mapped(symbol, bit)
         for symbol in self._draft.symbols["classpermission"]:
             self._named(symbol)
 
@@ -127,41 +138,54 @@ class ClassPermissions:
         symbol = draft.find(("class", "class map"), scope, node, 1)
 
         def member(_scope: Scope, at: Node, child: int) -> int:
-            try:
-                return 1 << symbol.words.index(at[child])
-            except ValueError:
-                words = " ".join(symbol.words) or "(it has none)"
-                draft.expected(f"a permission of {symbol.name}: {words}", at, child)
+            bit = symbol.words.get(at[child])
+            if bit is None:
+                draft.expected(f"a permission of {symbol.name}: {_few(symbol)}", at, child)
+            return 1 << bit
 
         bits = SetReader(draft, member, (1 << len(symbol.words)) - 1).read((scope, node, 2))
         if symbol.kind == "class":
-            return ((symbol.number, bits),)
-        words = [word for bit, word in enumerate(symbol.words) if bits >> bit & 1]
-        return _union([self._mapped(symbol, word) for word in words])
+            return ((symbol.number, bits),) if bits else ()
+        return self._union([self._mapped(symbol, bit) for bit in members(bits)], node)
 
-    def _mapped(self, symbol: Symbol, word: str) -> Vectors:
-        return self._made_of((symbol, word), symbol.mapping[word], f"{symbol.name} {word}")
+    def _mapped(self, symbol: Symbol, bit: int) -> Vectors:
+        return self._made_of((symbol, bit), symbol.mapping[bit])
 
     def _named(self, symbol: Symbol) -> Vectors:
-        return self._made_of(symbol, symbol.parts, symbol.name)
+        return self._made_of((symbol, None), symbol.parts)
 
-    def _made_of(self, key: object, parts: list[Part], name: str) -> Vectors:
+    def _made_of(self, key: tuple[Symbol, int | None], parts: list[Part]) -> Vectors:
         if key in self._known:
             return self._known[key]
         if key in self._open:
-            self._draft.fail(f"'{name}' contains itself", parts[0][1])
+            self._draft.fail(f"'{_name(*key)}' contains itself", parts[0][1])
         if len(self._open) >= _DEEPEST:
             words = f"more than {_DEEPEST} sets of permissions, one made of the other"
             self._draft.fail(words, parts[0][1])
         self._open.append(key)
-        vectors = self._known[key] = _union([self.read(*part) for part in parts])
+        several = [self.read(*part) for part in parts]
+        vectors = self._known[key] = self._union(several, parts[0][1])
         self._open.pop()
         return vectors
 
+    def _union(self, several: list[Vectors], node: Node) -> Vectors:
+        if len(several) == 1:
+            return several[0]
+        self._draft.spend("operands", len(several) + sum(map(len, several)), node[0])
+        vectors: dict[int, int] = {}
+        for each in several:
+            for number, bits in each:
+                vectors[number] = vectors.get(number, 0) | bits
+        self._draft.spend("memory", _VECTOR_COST * len(vectors), node[0])
+        return tuple(sorted(vectors.items()))
 
-def _union(several: list[Vectors]) -> Vectors:
-    vectors: dict[int, int] = {}
-    for each in several:
-        for number, bits in each:
-            vectors[number] = vectors.get(number, 0) | bits
-    return tuple(sorted(vectors.items()))
+
+def _name(symbol: Symbol, bit: int | None) -> str:
+    """Return the name of a set of permissions, or of a map and its permission."""
+    return symbol.name if bit is None else f"{symbol.name} {list(symbol.words)[bit]}"
+
+
+def _few(symbol: Symbol) -> str:
+    """Return the permissions of a class or map, as far as one wants to read them."""
+    words = list(islice(symbol.words, LARGEST + 1))
+    return " ".join(words[:LARGEST]) + (" ..." if words[LARGEST:] else "") or "(it has none)"

@@ -167,10 +167,7 @@ class _Collector:
         symbol = self._draft.declare(_NAMES[node[1]], scope, node)
         symbol.parts = [(scope, node, 3)] if node[1] == "boolean" else []
         if symbol.kind in ("type", "attribute"):
-            count = sum(len(self._draft.symbols[kind]) for kind in ("type", "attribute"))
-            limit = self._draft.budget.types
-            if count > limit:
-                self._draft.fail(f"more than {limit} types and attributes (Budget.types)", node, 2)
+            self._draft.spend("types", 1, node[0])
 
     def _words(self, scope: Scope, node: Node) -> None:
         declare_words(self._draft, _WITH_PERMISSIONS[node[1]], scope, node)
@@ -241,12 +238,12 @@ def _resolve_aliases(draft: Draft) -> None:
 
 
 def _bind(draft: Draft, alias: Symbol, bound: dict[Symbol, tuple[Symbol, Node]]) -> None:
-    path: list[Symbol] = []
+    path: dict[Symbol, None] = {}
     end = alias
     while end in bound and end.actual is None:
         if end in path:
             draft.fail(f"'{end.name}' is an alias of itself", bound[end][1], 2)
-        path.append(end)
+        path[end] = None
         end = bound[end][0]
     end = end.actual or end
     if end.kind == alias.kind:
@@ -296,9 +293,8 @@ def _resolve(draft: Draft, collector: _Collector) -> PolicyDatabase:
         mls=mls,
         text=draft.sources.text(),
     )
-    limit = draft.budget.comparisons
-    check_type_rules(db, draft.sources, rules.type_places, limit)
-    check_neverallows(db, draft.sources, rules.places, rules.neverallow_places, limit)
+    check_type_rules(db, draft, rules.type_places)
+    check_neverallows(db, draft, rules.places, rules.neverallow_places)
     return db
 
 
@@ -307,7 +303,7 @@ def _types(draft: Draft) -> tuple[TypeDatum, ...]:
     for number, symbol in enumerate([*types, *attributes]):
         symbol.number = number
     for symbol in types:
-        symbol.bits = 1 << symbol.number
+        symbol.bits = draft.shared(1 << symbol.number, symbol.position)
     for scope, node, _ in draft.pending.get("typeattributeset", ()):
         symbol = draft.find(("attribute", "type"), scope, node, 2)
         if symbol.kind != "attribute":
@@ -319,8 +315,11 @@ def _types(draft: Draft) -> tuple[TypeDatum, ...]:
 
     settle(draft, "attribute", SetReader(draft, member, (1 << len(types)) - 1).read)
     _check_expansions(draft)
+    places = draft.places([*types, *attributes])
     return tuple(
-        TypeDatum(s.name, s.number, s.kind == "attribute", s.bits, draft.place(s), tuple(s.aliases))
+        TypeDatum(
+            s.name, s.number, s.kind == "attribute", s.bits, places[s.position], tuple(s.aliases)
+        )
         for s in [*types, *attributes]
     )
 

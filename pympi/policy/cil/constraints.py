@@ -9,7 +9,7 @@ from typing import Any
 from .policydb import Comparison, Expression, Operand
 from .reader import Node, found
 from .scope import Draft, Scope
-from .sets import check_operator
+from .sets import check_operator, weight
 
 __all__ = ["condition", "constraint"]
 
@@ -33,6 +33,8 @@ _MIRROR = {"eq": "eq", "neq": "neq", "dom": "domby", "domby": "dom", "incomp": "
 _CONNECTIVES = {"and": 2, "or": 2, "not": 1}
 _BOOLEAN = {"and": 2, "or": 2, "xor": 2, "eq": 2, "neq": 2, "not": 1}
 
+_TEST_COST = 600  # bytes that a part of an expression takes until it can be evaluated
+
 # The kernel evaluates with stacks of these sizes.
 CONSTRAINT_STACK, CONDITION_STACK = 5, 10
 
@@ -48,6 +50,7 @@ def constraint(draft: Draft, scope: Scope, node: Node, mls: bool) -> Expression:
 
 def _constraint(draft: Draft, scope: Scope, node: Node, mls: bool) -> Expression:
     operator = node[1] if len(node) > 1 else None
+    draft.spend("memory", _TEST_COST, node[0])
     if isinstance(operator, str) and operator in _CONNECTIVES:
         check_operator(draft, node, _CONNECTIVES[operator])
         parts = []
@@ -110,10 +113,13 @@ def _names(draft: Draft, scope: Scope, node: Node, left: str) -> tuple[int, str]
         if not isinstance(list_[child], str):
             draft.expected("a name", list_, child)
         symbol = draft.find(NAMES[left], scope, list_, child)
-        bits |= 1 << symbol.number if symbol.kind == "user" else symbol.bits
+        one = 1 << symbol.number if symbol.kind == "user" else symbol.bits
+        draft.spend("operands", weight(one), node[0])
+        bits |= one
         names.append(symbol.name)
+    draft.spend("memory", sum(map(len, names)), node[0])
     text = " ".join(names)
-    return bits, text if isinstance(item, str) else f"({text})"
+    return draft.shared(bits, node[0]), text if isinstance(item, str) else f"({text})"
 
 
 def condition(draft: Draft, scope: Scope, node: Node) -> Expression:

@@ -12,6 +12,7 @@ first asks, as long as there is room.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
@@ -131,10 +132,8 @@ def compiled(expression: Expression, object_r: int) -> Test:
 def _comparison(leaf: Comparison, object_r: int) -> Test:
     left = _operand(leaf.left.what)
     if isinstance(leaf.right, int):
-        members = frozenset(_bits(leaf.right))
-        if leaf.operator == "eq":
-            return lambda source, target: left(source, target) in members
-        return lambda source, target: left(source, target) not in members
+        members, wanted = leaf.right, leaf.operator == "eq"
+        return lambda source, target: bool(members >> left(source, target) & 1) is wanted
     right = _operand(leaf.right.what)
     field = leaf.left.what[0]
     orders = {"l": _LEVEL_ORDER, "h": _LEVEL_ORDER, "r": _role_order(object_r)}
@@ -147,10 +146,6 @@ def _operand(what: str) -> Callable[[Context, Context], Any]:
     if what[1] == "1":
         return lambda source, target: field(source)
     return lambda source, target: field(target)
-
-
-def _bits(number: int) -> Iterator[int]:
-    return (bit for bit, digit in enumerate(reversed(f"{number:b}")) if digit == "1")
 
 
 def holds(expression: Expression, booleans: Mapping[str, bool]) -> bool:
@@ -216,9 +211,12 @@ class _Index:
 
     def _add_constraints(self) -> None:
         object_r = self.db.role(OBJECT_R).number
+        tests: dict[int, Test] = {}  # the classes of one statement share its expression
         for constraint in self.db.constraints:
             if self.db.mls or not constraint.mls:
-                test = compiled(constraint.expression, object_r)
+                expression = constraint.expression
+                test = tests.get(id(expression)) or compiled(expression, object_r)
+                tests[id(expression)] = test
                 entry = (constraint.permissions, test, constraint)
                 self.classes[constraint.tclass].constraints.append(entry)
         for tclass, datum in zip(self.classes, self.db.classes, strict=True):
@@ -364,8 +362,9 @@ class Evaluator:
         self, source: Context, target: Context, tclass: int
     ) -> tuple[tuple[int, int], ...] | None:
         """Return the ranges of routines that extended rules leave; None if they leave all."""
-        rules = list(self.extended_rules(source.type, target.type, tclass))
-        return tuple(pair for rule in rules for pair in rule.ranges) if rules else None
+        rules = self.extended_rules(source.type, target.type, tclass)
+        found = {id(rule.ranges): rule.ranges for rule in rules}  # a permissionx is there once
+        return tuple(chain.from_iterable(found.values())) if found else None
 
     def compute_sid(self, kind: RuleKind, source: Context, target: Context, tclass: int) -> Context:
         """Return the context of something new, or to be relabelled.

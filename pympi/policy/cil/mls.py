@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import reduce
+from operator import or_
 
+from .bits import members
 from .orders import ordered
 from .policydb import Category, Context, Level, Range, Role, Sensitivity, User
 from .reader import Node
 from .scope import Draft, Scope, Symbol
-from .sets import SetReader, settle
+from .sets import SetReader, settle, union
 
 __all__ = ["Levels", "People"]
 
@@ -27,14 +30,15 @@ class Levels:
             symbol.number = rank
         categories = ordered(draft, "category", "categoryorder")
         for number, symbol in enumerate(categories):
-            symbol.number, symbol.bits = number, 1 << number
+            symbol.number, symbol.bits = number, draft.shared(1 << number, symbol.position)
         self._categories = categories
         self._all = (1 << len(categories)) - 1
         self._reader = SetReader(draft, self._member, self._all, self._range)
         settle(draft, "categoryset", self._reader.read)
-        for scope, node, _ in draft.pending.get("sensitivitycategory", ()):
-            symbol = draft.find(("sensitivity",), scope, node, 2)
-            symbol.bits |= self._reader.read((scope, node, 3))
+        for scope, node, _ in draft.pending.pop("sensitivitycategory", ()):
+            draft.find(("sensitivity",), scope, node, 2).parts.append((scope, node, 3))
+        for symbol in self._sensitivities:
+            symbol.bits = union(draft, symbol, self._reader.read)
         self._levels: dict[Symbol, Level] = {}
         self._ranges: dict[Symbol, Range] = {}
         self._named()
@@ -75,7 +79,7 @@ class Levels:
             first = self._categories[(wrong & -wrong).bit_length() - 1].name
             words = f"expected categories of {sensitivity.name}, found '{first}'"
             draft.fail(f"{words}, which no sensitivitycategory gives it", node, 2)
-        return Level(sensitivity.number, bits)
+        return Level(sensitivity.number, draft.shared(bits, node[0]))
 
     def range(self, scope: Scope, node: Node, child: int) -> Range:
         """Return the range that the nth item of a list is: a name, or a list."""
@@ -94,15 +98,17 @@ class Levels:
 
     def sensitivities(self) -> tuple[Sensitivity, ...]:
         """Return the sensitivities, lowest first."""
-        place = self._draft.place
+        places = self._draft.places(self._sensitivities)
         return tuple(
-            Sensitivity(s.name, s.bits, place(s), tuple(s.aliases)) for s in self._sensitivities
+            Sensitivity(s.name, s.bits, places[s.position], tuple(s.aliases))
+            for s in self._sensitivities
         )
 
     def categories(self) -> tuple[Category, ...]:
         """Return the categories, in order."""
+        places = self._draft.places(self._categories)
         return tuple(
-            Category(c.name, self._draft.place(c), tuple(c.aliases)) for c in self._categories
+            Category(c.name, places[c.position], tuple(c.aliases)) for c in self._categories
         )
 
 
@@ -111,7 +117,7 @@ class People:
 
     def __init__(self, draft: Draft, levels: Levels, types: int, mls: bool) -> None:
         self._draft, self._levels, self._mls = draft, levels, mls
-        self._types: dict[Symbol, int] = {}
+        self._types = [0] * len(draft.symbols["role"])
         self._level: dict[Symbol, Level] = {}
         self._range: dict[Symbol, Range] = {}
         self._all_types = types
@@ -129,28 +135,33 @@ class People:
     def _read_roles(self) -> None:
         draft, roles = self._draft, self._draft.symbols["role"]
         for number, symbol in enumerate(roles):
-            symbol.number, symbol.bits = number, 1 << number
+            symbol.number, symbol.bits = number, draft.shared(1 << number, symbol.position)
         for scope, node, _ in draft.pending.get("roleattributeset", ()):
             draft.find(("role attribute",), scope, node, 2).parts.append((scope, node, 3))
         reader = SetReader(draft, self.role_bits, (1 << len(roles)) - 1)
         settle(draft, "role attribute", reader.read)
-        by_bits: dict[int, int] = {}
+        types_of: dict[Symbol, list[int]] = {}
         for scope, node, _ in draft.pending.get("roletype", ()):
-            bits = self.role_bits(scope, node, 2)
+            symbol = draft.find(("role", "role attribute"), scope, node, 2)
             types = draft.find(("type", "attribute"), scope, node, 3).bits
-            by_bits[bits] = by_bits.get(bits, 0) | types
+            types_of.setdefault(symbol, []).append(types)
+        for symbol, several in types_of.items():
+            draft.spend("operands", symbol.bits.bit_count(), symbol.position)
+            types = reduce(or_, several)
+            for number in members(symbol.bits):
+                self._types[number] |= types
         for symbol in roles:
-            parts = (types for bits, types in by_bits.items() if bits & symbol.bits)
-            for types in parts:
-                self._types[symbol] = self._types.get(symbol, 0) | types
+            types = self._types[symbol.number]
+            self._types[symbol.number] = draft.shared(types, symbol.position)
 
     def _read_users(self) -> None:
         draft, users = self._draft, self._draft.symbols["user"]
         for number, symbol in enumerate(users):
             symbol.number = number
         for scope, node, _ in draft.pending.get("userrole", ()):
-            user = draft.find(("user",), scope, node, 2)
-            user.bits |= self.role_bits(scope, node, 3)
+            draft.find(("user",), scope, node, 2).parts.append((scope, node, 3))
+        for user in users:
+            user.bits = union(draft, user, lambda part: self.role_bits(*part))
         for scope, node, _ in draft.pending.get("userlevel", ()):
             user = self._once("userlevel", scope, node, self._level)
             self._level[user] = self._levels.level(scope, node, 3)
@@ -185,7 +196,7 @@ class People:
         levels = self._levels.range(scope, node, 4)
         if not user.bits & role.bits:
             draft.fail(f"no userrole gives user {user.name} the role {role.name}", node, 2)
-        if not self._types.get(role, 0) & kind.bits:
+        if not self._types[role.number] & kind.bits:
             draft.fail(f"no roletype gives role {role.name} the type {kind.name}", node, 3)
         mine = self._range[user]
         if not (levels.low.dominates(mine.low) and mine.high.dominates(levels.high)):
@@ -195,19 +206,22 @@ class People:
     def roles(self) -> tuple[Role, ...]:
         """Return the roles."""
         types = {OBJECT_ROLE: self._all_types}
+        roles = self._draft.symbols["role"]
+        places = self._draft.places(roles)
         return tuple(
-            Role(s.name, s.number, types.get(s.name, self._types.get(s, 0)), self._draft.place(s))
-            for s in self._draft.symbols["role"]
+            Role(s.name, s.number, types.get(s.name, self._types[s.number]), places[s.position])
+            for s in roles
         )
 
     def users(self) -> tuple[User, ...]:
         """Return the users."""
+        places = self._draft.places(self._draft.symbols["user"])
         return tuple(
             User(
                 s.name, s.number, s.bits,
                 self._level[s] if self._mls else LOWEST.low,
                 self._range[s] if self._mls else LOWEST,
-                self._draft.place(s),
+                places[s.position],
             )
             for s in self._draft.symbols["user"]
         )  # fmt: skip

@@ -9,7 +9,8 @@ somebody asks, which is when there is an error. That keeps the reading of large 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from sys import intern
 from typing import Any
 
@@ -37,6 +38,7 @@ _INDEX_BITS, _LINE_BITS = 20, 32
 _FILE_SHIFT = _INDEX_BITS + _LINE_BITS
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
 _LINE_MASK = (1 << _LINE_BITS) - 1
+_STRETCH = 1 << 16
 
 
 def found(item: object) -> str:
@@ -53,6 +55,49 @@ def _begins(node: Node) -> bool:
     return len(node) > 1 and isinstance(node[1], str) and len(node[1]) <= 60
 
 
+class _Text:
+    """A text that makes its lines when they are asked for: all together would take many times more.
+
+    Attributes:
+        text: it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # Stretches end where a line does: where each begins, and with which line.
+        self._starts, self._firsts = [0], [1]
+        while (end := text.find("\n", self._starts[-1] + _STRETCH)) >= 0:
+            self._firsts.append(self._firsts[-1] + text.count("\n", self._starts[-1], end + 1))
+            self._starts.append(end + 1)
+        self._split: tuple[int, list[str]] = -1, []
+
+    def lines(self, first: int) -> Iterator[tuple[int, str]]:
+        """Iterate over the lines from a number on, with their numbers."""
+        for stretch in range(self._stretch_of(first), len(self._starts)):
+            for number, line in enumerate(self._lines(stretch), self._firsts[stretch]):
+                if number >= first:
+                    yield number, line
+
+    def line(self, number: int) -> str:
+        """Return a line."""
+        stretch = self._stretch_of(number)
+        return self._lines(stretch)[number - self._firsts[stretch]]
+
+    def count(self) -> int:
+        """Return how many lines there are."""
+        return self._firsts[-1] + self.text.count("\n", self._starts[-1])
+
+    def _stretch_of(self, number: int) -> int:
+        return bisect_right(self._firsts, number) - 1
+
+    def _lines(self, stretch: int) -> list[str]:
+        if self._split[0] != stretch:
+            ends = [*self._starts[1:], len(self.text) + 1]
+            text = self.text[self._starts[stretch] : ends[stretch] - 1]
+            self._split = stretch, text.split("\n")
+        return self._split[1]
+
+
 class Sources:
     """The texts of a policy: reads them, and knows where everything stands.
 
@@ -62,7 +107,7 @@ class Sources:
 
     def __init__(self, budget: Budget) -> None:
         self.names: list[str] = []
-        self._lines: list[list[str]] = []
+        self._texts: list[_Text] = []
         self._budget = budget
         self._bytes = 0
         self._tokens = 0
@@ -75,23 +120,21 @@ class Sources:
         """Take a text; return its number."""
         number = len(self.names)
         self.names.append(name)
-        self._bytes += len(text)
+        self._bytes += len(text if text.isascii() else text.encode("utf-8", "surrogatepass"))
         if self._bytes > self._budget.bytes:
-            self._lines.append([""])
-            limit = self._budget.bytes
-            raise PolicyError(f"the policy is larger than {limit} bytes (Budget.bytes)", name, 1, 1)
-        self._lines.append(text.replace("\r\n", "\n").split("\n"))
+            raise PolicyError(self._budget.exceeded("bytes"), name, 1, 1)
+        self._texts.append(_Text(text.replace("\r\n", "\n")))
         return number
 
     def extend(self, text: str) -> tuple[int, int]:
         """Add lines to the last text; return its number, and how many lines it had."""
-        before = len(self._lines[-1])
-        self._lines[-1] += text.split("\n")
-        return len(self._lines) - 1, before
+        number, last = len(self._texts) - 1, self._texts[-1]
+        self._texts[-1] = _Text(f"{last.text}\n{text}")
+        return number, last.count()
 
     def text(self) -> str:
         """Return all texts, one after the other."""
-        return "\n".join(line for lines in self._lines for line in lines)
+        return "\n".join(each.text for each in self._texts)
 
     def statements(self, number: int, skip: int = 0) -> Iterator[Node]:
         """Iterate over the lists that a text consists of, but for its first lines.
@@ -107,7 +150,7 @@ class Sources:
                     stack.append(items)
                     items = [start | index]
                     if len(stack) > self._budget.depth:
-                        raise self._too_deep(start | index)
+                        raise self.error(self._budget.exceeded("depth"), start | index)
                 elif items is None:
                     raise self._outside(start | index, word)
                 elif word == ")":
@@ -123,8 +166,8 @@ class Sources:
 
     def _tokenised(self, number: int, skip: int) -> Iterator[tuple[int, list[str]]]:
         longest = min(self._budget.identifier, self._budget.line)
-        for line_number, line in enumerate(self._lines[number], 1):
-            if not line or line_number <= skip:
+        for line_number, line in self._texts[number].lines(skip + 1):
+            if not line:
                 continue
             start = number << _FILE_SHIFT | line_number << _INDEX_BITS
             if len(line) > longest or not _PLAIN.fullmatch(line) or line.startswith(_LINE_MARK):
@@ -132,8 +175,7 @@ class Sources:
             tokens = _TOKEN.findall(line)
             self._tokens += len(tokens)
             if self._tokens > self._budget.tokens:
-                limit = self._budget.tokens
-                raise self.error(f"more than {limit} words and parentheses (Budget.tokens)", start)
+                raise self.error(self._budget.exceeded("tokens"), start)
             if tokens and tokens[-1][0] == ";":
                 tokens.pop()
             yield start, tokens
@@ -142,7 +184,7 @@ class Sources:
         """Say what is wrong with a line that is not plain, if anything is."""
         complain = _Complaint(self.names[number], line_number)
         if len(line) > self._budget.line:
-            complain(f"a line of more than {self._budget.line} characters (Budget.line)", 0)
+            complain(self._budget.exceeded("line"), 0)
         if control := _CONTROL.search(line.replace("\t", " ")):
             complain(f"the control character U+{ord(control[0]):04X}", control.start())
         if deceptive := _DECEPTIVE.search(line):
@@ -160,8 +202,7 @@ class Sources:
         if text[0] == ";":
             return
         if len(text) > self._budget.identifier:
-            limit = self._budget.identifier
-            complain(f"a word of more than {limit} characters (Budget.identifier)", token.start())
+            complain(self._budget.exceeded("identifier"), token.start())
         if not _WORD.fullmatch(text):
             good = _WORD.match(text)
             at = good.end() if good else 0
@@ -195,11 +236,15 @@ class Sources:
             depth += word == "("
         return Origin(self.names[number], line_number, 1)
 
+    def origins(self, positions: Collection[int]) -> dict[int, Origin]:
+        """Return where lists stand. It goes through the text once, in whatever order they are."""
+        return {position: self.origin(position) for position in sorted(positions)}
+
     def _column(self, number: int, line: int, index: int) -> int:
         """Return the column of a token. Those of one line are found once: it may have thousands."""
         if self._measured != (number, line):
             self._measured = number, line
-            tokens = _TOKEN.finditer(self._lines[number][line - 1])
+            tokens = _TOKEN.finditer(self._texts[number].line(line))
             self._columns = [token.start() + 1 for token in tokens]
         return self._columns[index]
 
@@ -212,9 +257,8 @@ class Sources:
         return PolicyError(message, *self.origin(position, child))
 
     def _from(self, number: int, line: int, index: int) -> Iterator[tuple[int, int, str]]:
-        for at in range(line, len(self._lines[number]) + 1):
-            tokens = _TOKEN.finditer(self._lines[number][at - 1])
-            for position, word in enumerate(tokens):
+        for at, text in self._texts[number].lines(line):
+            for position, word in enumerate(_TOKEN.finditer(text)):
                 if word[0][0] != ";" and (at > line or position >= index):
                     yield at, word.start() + 1, word[0]
 
@@ -226,10 +270,6 @@ class Sources:
         else:
             message = f"expected '(' and a statement, found {found(word)}"
         return PolicyError(message, self.names[number], line, column)
-
-    def _too_deep(self, position: int) -> PolicyError:
-        limit = self._budget.depth
-        return self.error(f"more than {limit} nested parentheses (Budget.depth)", position)
 
 
 class _Complaint:

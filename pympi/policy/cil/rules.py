@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import re
 
+from .bits import runs
 from .classes import ClassPermissions
 from .constraints import condition, constraint
 from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeDatum, TypeRule
 from .reader import Node
-from .scope import Draft, Pending, Scope
+from .scope import Draft, Pending, Scope, Symbol
 from .sets import SetReader
 
 __all__ = ["RuleReader"]
+
+Ranges = tuple[tuple[int, int], ...]
 
 _TYPES = ("type", "attribute")
 _NUMBER = re.compile(r"0x[0-9A-Fa-f]{1,8}|0|[1-9][0-9]{0,8}")
@@ -40,6 +43,7 @@ class RuleReader:
         self.type_places: list[int] = []
         self.extended_rules: list[ExtendedRule] = []
         self.constraints: list[Constraint] = []
+        self._numbers_of: dict[Symbol, tuple[int, Ranges]] = {}
 
     def read(self, mls: bool) -> None:
         """Read everything that is pending."""
@@ -49,7 +53,7 @@ class RuleReader:
                 self._type_rule(kind, pending)
         for symbol in self._draft.symbols["permissionx"]:
             scope, node, _ = symbol.parts[0]
-            self._extended(scope, node[3])
+            self._numbers_of[symbol] = self._extended(scope, node[3])
         for scope, node, _ in self._draft.pending.get("allowx", ()):
             self._allowx(scope, node)
         for keyword in ("constrain", "mlsconstrain"):
@@ -83,17 +87,15 @@ class RuleReader:
         self, kind: RuleKind, pending: list[Pending], rules: list[Rule], places: list[int]
     ) -> None:
         find, read = self._draft.find, self._permissions.read
-        line, limit = self._draft.sources.line, self._draft.budget.rules
+        line, spend = self._draft.sources.line, self._draft.spend
         for scope, node, conditional in pending:
             source = find(_TYPES, scope, node, 2).number
             target = SELF if node[3] == "self" else find(_TYPES, scope, node, 3).number
-            for tclass, bits in read(scope, node, 4):
-                if bits:
-                    where = line(node[0])
-                    rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
-                    places.append(node[0])
-            if len(rules) > limit:
-                self._draft.fail(f"more than {limit} rules (Budget.rules)", node)
+            vectors, where = read(scope, node, 4), line(node[0])
+            spend("rules", len(vectors), node[0])
+            for tclass, bits in vectors:
+                rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
+                places.append(node[0])
 
     def _target(self, scope: Scope, node: Node) -> int:
         if node[3] == "self":
@@ -108,6 +110,7 @@ class RuleReader:
         tclass = find(("class",), scope, node, 4).number
         result = find(("type",), scope, node, 5).number
         where = self._draft.sources.line(node[0])
+        self._draft.spend("rules", 1, node[0])
         self.type_rules.append(TypeRule(kind, source, target, tclass, result, *where, conditional))
         self.type_places.append(node[0])
 
@@ -116,15 +119,15 @@ class RuleReader:
         target = self._target(scope, node)
         if isinstance(node[4], str):
             symbol = self._draft.find(("permissionx",), scope, node, 4)
-            inner, list_, child = symbol.parts[0]
-            tclass, ranges = self._extended(inner, list_[child])
+            tclass, ranges = self._numbers_of[symbol]
         else:
             tclass, ranges = self._extended(scope, node[4])
         where = self._draft.sources.line(node[0])
+        self._draft.spend("rules", 1, node[0])
         rule = ExtendedRule(RuleKind.ALLOWX, source, target, tclass, ranges, *where)
         self.extended_rules.append(rule)
 
-    def _extended(self, scope: Scope, node: Node) -> tuple[int, tuple[tuple[int, int], ...]]:
+    def _extended(self, scope: Scope, node: Node) -> tuple[int, Ranges]:
         draft = self._draft
         if len(node) != 4 or not isinstance(node[3], tuple):
             child = min(3, len(node)) if len(node) <= 4 else 4
@@ -138,7 +141,7 @@ class RuleReader:
         bits = SetReader(draft, self._number_bit, everything, self._numbers).read((scope, node, 3))
         if not bits:
             draft.fail("expected at least one number, found an empty set", node, 3)
-        return symbol.number, tuple(_ranges(bits))
+        return symbol.number, tuple(runs(bits))
 
     def _number_bit(self, _scope: Scope, node: Node, child: int) -> int:
         return 1 << self._number(node, child)
@@ -164,21 +167,7 @@ class RuleReader:
         if own_mls and not mls:
             return
         where = self._draft.sources.line(node[0])
+        self._draft.spend("rules", len(vectors), node[0])
         self.constraints += [
-            Constraint(tclass, bits, expression, *where, own_mls)
-            for tclass, bits in vectors
-            if bits
+            Constraint(tclass, bits, expression, *where, own_mls) for tclass, bits in vectors
         ]
-
-
-def _ranges(bits: int) -> list[tuple[int, int]]:
-    """Return the runs of ones in a number."""
-    ranges, at = [], 0
-    while bits:
-        skip = (bits & -bits).bit_length() - 1
-        bits >>= skip
-        length = (~bits & (bits + 1)).bit_length() - 1
-        bits >>= length
-        ranges.append((at + skip, at + skip + length - 1))
-        at += skip + length
-    return ranges

@@ -7,8 +7,9 @@ a, which is looked for like any name; `.a` begins at the top.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from typing import NoReturn
 
 from .budget import Budget
@@ -17,6 +18,10 @@ from .policydb import Origin
 from .reader import Node, Sources, found
 
 __all__ = ["Draft", "Part", "Scope", "Symbol"]
+
+NAME_COST = 1000
+"""Bytes that a name takes until the policy is in force, with what stands for it everywhere."""
+_SET_COST = 300
 
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -41,9 +46,18 @@ class Scope:
         self.parent = parent
         self.names: dict[str, dict[str, Symbol]] = {}
         self.blocks: dict[str, Scope] = {}
+        self._outer: dict[tuple[str, str], Symbol | None] = {}
 
     def get(self, space: str, name: str) -> Symbol | None:
-        """Return what a name means here."""
+        """Return what a name means here, once everything is declared."""
+        symbol = self.names.get(space, {}).get(name)
+        if symbol or not (self.parent or "." in name):
+            return symbol
+        if (space, name) not in self._outer:  # a way through many blocks is gone once
+            self._outer[space, name] = self._search(space, name)
+        return self._outer[space, name]
+
+    def _search(self, space: str, name: str) -> Symbol | None:
         if "." in name:
             return self._dotted(space, name)
         scope: Scope | None = self
@@ -95,8 +109,9 @@ class Symbol:
         position: of the declaration.
         number: its place among those of its kind.
         bits: the set it stands for; of what is no set, itself.
-        words: permissions, of a class, a common or a class map.
-        parts: where its set is written: of attributes, sets, maps ("permission" -> parts).
+        words: permissions, of a class, a common or a class map, with their bits' numbers.
+        parts: where its set is written: of attributes and sets.
+        mapping: the same for each permission of a class map, by its bit's number.
         actual: what an alias stands for.
     """
 
@@ -105,9 +120,9 @@ class Symbol:
     position: int
     number: int = -1
     bits: int = 0
-    words: tuple[str, ...] = ()
+    words: dict[str, int] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
-    mapping: dict[str, list[Part]] = field(default_factory=dict)
+    mapping: dict[int, list[Part]] = field(default_factory=dict)
     actual: Symbol | None = None
     aliases: list[str] = field(default_factory=list)
 
@@ -126,7 +141,8 @@ class Draft:
         self.symbols: dict[str, list[Symbol]] = {kind: [] for kind in _SPACES}
         self.pending: dict[str, list[Pending]] = {}
         self.conditions: list[tuple[Scope, Node]] = []
-        self._operands = 0
+        self._left: dict[str, int] = asdict(budget)
+        self._sets: dict[bytes, int] = {}
 
     # ---- errors ----
 
@@ -143,6 +159,29 @@ class Draft:
         """Return where something was declared."""
         return self.sources.origin(symbol.position)
 
+    def places(self, symbols: Iterable[Symbol]) -> dict[int, Origin]:
+        """Return where many things were declared, by position."""
+        return self.sources.origins({symbol.position for symbol in symbols})
+
+    # ---- costs ----
+
+    def spend(self, limit: str, count: int, position: int) -> None:
+        """Count what a list costs against a limit of the budget, by its name there."""
+        left = self._left[limit] - count
+        self._left[limit] = left
+        if left < 0:
+            raise self.sources.error(self.budget.exceeded(limit), position)
+
+    def shared(self, bits: int, position: int) -> int:
+        """Return the one copy of a set that is kept; a new one takes memory."""
+        data = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+        # An integer's own hash is its remainder: a text can make any number of sets collide.
+        key = blake2b(data).digest()
+        if key not in self._sets:
+            self.spend("memory", _SET_COST + len(data) * 8 // 7, position)
+            self._sets[key] = bits
+        return self._sets[key]
+
     # ---- names ----
 
     def declare(self, kind: str, scope: Scope, node: Node, child: int = 2) -> Symbol:
@@ -152,10 +191,11 @@ class Draft:
         if other := names.get(name):
             before = f"{self.place(other)} declares {_a(other.kind)} of this name"
             self.fail(f"expected a new name, found {name!r}: {before}", node, child)
-        if len(scope.prefix) + len(name) > self.budget.identifier:
-            limit = self.budget.identifier
-            self.fail(f"a name of more than {limit} characters (Budget.identifier)", node, child)
-        symbol = names[name] = Symbol(kind, scope.prefix + name, node[0])
+        full = scope.prefix + name
+        if len(full) > self.budget.identifier:
+            self.fail(self.budget.exceeded("identifier"), node, child)
+        self.spend("memory", NAME_COST + 2 * len(full), node[0])
+        symbol = names[name] = Symbol(kind, full, node[0])
         self.symbols[kind].append(symbol)
         return symbol
 
@@ -199,13 +239,6 @@ class Draft:
         near = nearest(node[child], _visible(scope, _SPACES[kinds[0]]))
         found_words = f"found {found(node[child])}, which is not declared{near}"
         self.fail(f"expected {words}, {found_words}", node, child)
-
-    def spend(self, node: Node) -> None:
-        """Count an operand of a set expression."""
-        self._operands += 1
-        if self._operands > self.budget.operands:
-            limit = self.budget.operands
-            self.fail(f"more than {limit} names in set expressions (Budget.operands)", node)
 
 
 def _a(kind: str) -> str:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from .reader import Node, found
 from .scope import Draft, Part, Scope, Symbol
 
-__all__ = ["SetReader", "check_operator", "settle"]
+__all__ = ["SetReader", "check_operator", "settle", "union", "weight"]
 
 # operator -> how many operands it takes
 SET_OPERATORS = {"and": 2, "or": 2, "xor": 2, "not": 1, "all": 0}
 _WORDS = frozenset([*SET_OPERATORS, "range"])
+_LARGE = 14  # sets of so many bits, as a power of two, take longer than a name to look up
 
 
 class SetReader(NamedTuple):
@@ -35,8 +36,8 @@ class SetReader(NamedTuple):
         """Return the set that an item of a list is: a name or an expression."""
         scope, node, child = part
         item = node[child]
+        self.draft.spend("operands", weight(self.all), node[0])
         if isinstance(item, str):
-            self.draft.spend(node)
             return self.member(scope, node, child)
         return self._list(scope, item)
 
@@ -64,6 +65,11 @@ class SetReader(NamedTuple):
         if operator == "xor":
             return values[0] ^ values[1]
         return self.all & ~values[0] if operator == "not" else self.all
+
+
+def weight(bits: int) -> int:
+    """Return what an operand costs that is such a set, or one of its members."""
+    return 1 + (bits.bit_length() >> _LARGE)
 
 
 def check_operator(draft: Draft, node: Node, count: int) -> None:
@@ -100,17 +106,25 @@ def settle(draft: Draft, kind: str, read: Callable[[Part], int]) -> None:
         if symbol not in done:
             path[symbol] = _dependencies(draft, symbol)
         while path:
-            current = next(reversed(path))
-            step = next((s for s in path[current] if s[0] not in done), None)
+            current, steps = path.popitem()
+            path[current] = steps
+            step = next((s for s in steps if s[0] not in done), None)
             if step is None:
-                del path[current]
+                path.popitem()
                 done.add(current)
-                for part in current.parts:
-                    current.bits |= read(part)
+                current.bits = union(draft, current, read)
             elif step[0] in path:
                 _circle(draft, list(path), step)
             else:
                 path[step[0]] = _dependencies(draft, step[0])
+
+
+def union(draft: Draft, symbol: Symbol, read: Callable[[Part], int]) -> int:
+    """Return the set that the parts of a symbol are together."""
+    bits = 0
+    for part in symbol.parts:
+        bits |= read(part)
+    return draft.shared(bits, symbol.position)
 
 
 def _dependencies(draft: Draft, symbol: Symbol) -> Iterator[tuple[Symbol, Node, int]]:
