@@ -251,18 +251,35 @@ _CHAR, _BYTE = Scalar("char", "B", octet=True), Scalar("byte", "B", octet=True)
 _BOOLEAN = Scalar("boolean_t", "?")
 _REALS = {32: Scalar("float", "f"), 64: Scalar("double", "d")}
 _SEND = Disposition.COPY_SEND
-_INT_LIKE = "int kern_return_t integer_t"
-_UNSIGNED_LIKE = "unsigned natural_t mach_port_name_t mach_msg_type_number_t mach_msg_id_t"
-_LONG_LIKE = "vm_address_t vm_offset_t vm_size_t mach_vm_address_t mach_vm_size_t pointer_t"
-_PORT_LIKE = (
-    "mach_port_t",
-    *(f"mach_port_{how.lower()}_t" for how in Disposition.__members__ if how != "NONE"),
-)
+_INT_LIKE = """
+    int kern_return_t integer_t mach_msg_id_t mach_msg_options_t mach_port_delta_t
+    mach_port_flavor_t vm_prot_t vm_behavior_t exception_type_t task_flavor_t thread_flavor_t host_flavor_t
+"""
+_UNSIGNED_LIKE = """
+    unsigned natural_t mach_port_name_t mach_msg_type_number_t mach_msg_size_t mach_port_right_t
+    mach_port_type_t mach_port_urefs_t mach_port_seqno_t mach_port_mscount_t mach_port_msgcount_t
+    mach_port_qlimit_t mach_port_srights_t vm_inherit_t exception_mask_t
+"""
+_LONG_LIKE = "vm_address_t vm_offset_t vm_size_t mach_vm_address_t mach_vm_offset_t mach_vm_size_t"
+_PORT_LIKE = """
+    mach_port_t task_t task_name_t thread_t thread_act_t host_t host_priv_t processor_t
+    processor_set_t semaphore_t lock_set_t clock_serv_t ledger_t memory_object_t vm_map_t
+"""
+_MOVED = {  # as what a right arrives, where the type says no more
+    "receive": Disposition.MOVE_RECEIVE,
+    "send": Disposition.MOVE_SEND,
+    "send_once": Disposition.MOVE_SEND_ONCE,
+}
 
 
-def _port_called(name: str) -> Port:
-    word = name.removeprefix("mach_port_").removesuffix("_t").upper()
-    return Port(Disposition.__members__.get(word) or _SEND)
+def _ports() -> dict[str, Type]:
+    how = {n.lower(): value for n, value in Disposition.__members__.items() if n != "NONE"}
+    named: dict[str, Type] = {f"mach_port_{n}_t": Port(v) for n, v in (how | _MOVED).items()}
+    return dict.fromkeys(_PORT_LIKE.split(), Port(_SEND)) | named
+
+
+def _any_number(of: Type) -> Array:
+    return Array(of, 0, variable=True, out_of_line=not isinstance(of, Port))
 
 
 STANDARD: Mapping[str, Type] = {
@@ -270,7 +287,7 @@ STANDARD: Mapping[str, Type] = {
     **dict.fromkeys(_INT_LIKE.split(), _INT),
     **dict.fromkeys(_UNSIGNED_LIKE.split(), _UNSIGNED),
     **dict.fromkeys(_LONG_LIKE.split(), _INTEGERS["uint64_t"]),
-    **{name: _port_called(name) for name in _PORT_LIKE},
+    **_ports(),
     "short": _INTEGERS["int16_t"],
     "char": _CHAR,
     "byte": _BYTE,
@@ -278,8 +295,17 @@ STANDARD: Mapping[str, Type] = {
     "float": _REALS[32],
     "double": _REALS[64],
     "mach_port_poly_t": Port(None, Disposition.MOVE_SEND),
+    "pointer_t": _any_number(_BYTE),
+    "mach_port_array_t": _any_number(Port(_SEND)),
+    "mach_port_name_array_t": _any_number(_UNSIGNED),
+    "mach_port_type_array_t": _any_number(_UNSIGNED),
+    "mach_port_info_t": Array(_INT, 17, variable=True),
+    "security_token_t": Array(_UNSIGNED, 2, word="struct"),
+    "audit_token_t": Array(_UNSIGNED, 8, word="struct"),
+    "msg_labels_t": Array(_UNSIGNED, 2, word="struct"),
 }
-"""The types that are always known (mach/std_types.defs, and some of mach/mach_types.defs)."""
+"""The types that are always known: those of mach/std_types.defs, and of mach/mach_types.defs what
+means something without its kernel; msg_labels_t is SEDarwin's. A file may declare them anew."""
 
 # What MACH_MSG_TYPE_* stands for, with the bits that go without saying; 0 where they must be said.
 _SCALARS: dict[str, dict[int, Type]] = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pympi import PympiError
+from pympi import Kernel, PympiError
 from pympi.mig import DefsError, Interface, Limits, Subsystem, parse_type, read_defs, read_defs_text
 
 PORT = "type port_t = MACH_MSG_TYPE_COPY_SEND;\n"
@@ -437,3 +437,49 @@ def test_files_are_read(tmp_path: Path) -> None:
         Interface.from_defs(path)
     with pytest.raises(FileNotFoundError):
         Interface.from_defs(tmp_path / "none")
+
+
+# Types of mach/std_types.defs and mach/mach_types.defs, and what they are.
+STANDARD_TYPES = {
+    "pointer_t": "^array[] of byte",
+    "mach_port_array_t": "array[] of MACH_MSG_TYPE_COPY_SEND",
+    "mach_port_name_array_t": "^array[] of uint32_t",
+    "mach_port_info_t": "array[*:17] of int32_t",
+    "mach_port_receive_t": "MACH_MSG_TYPE_MOVE_RECEIVE",
+    "mach_port_send_t": "MACH_MSG_TYPE_MOVE_SEND",
+    "mach_port_send_once_t": "MACH_MSG_TYPE_MOVE_SEND_ONCE",
+    "mach_port_make_send_t": "MACH_MSG_TYPE_MAKE_SEND",
+    "task_t": "MACH_MSG_TYPE_COPY_SEND",
+    "host_priv_t": "MACH_MSG_TYPE_COPY_SEND",
+    "mach_port_right_t": "uint32_t",
+    "mach_port_delta_t": "int32_t",
+    "mach_msg_id_t": "int32_t",
+    "vm_prot_t": "int32_t",
+    "mach_vm_offset_t": "uint64_t",
+    "audit_token_t": "struct[8] of uint32_t",
+    "msg_labels_t": "struct[2] of uint32_t",
+}
+
+
+@pytest.mark.parametrize("name", STANDARD_TYPES)
+def test_standard_types(name: str) -> None:
+    assert str(parse_type(name)) == STANDARD_TYPES[name]
+
+
+def test_a_file_may_declare_a_standard_type_anew() -> None:
+    found = read_defs_text(
+        "subsystem s 1; type task_t = int; routine r(p: mach_port_t; t: task_t);"
+    )
+    [routine] = found.routines
+    assert str(routine.arguments[1].type) == "int32_t"
+
+
+def test_a_pointer_takes_bytes() -> None:
+    interface = Interface.from_text(
+        "subsystem s 1; routine put(p: mach_port_t; data: pointer_t; out size: int);"
+    )
+    with Kernel() as kernel:
+        server = interface.server({"put": lambda _, data: len(data)})
+        port = kernel.create_task("server").create_handler(server)
+        client = interface.client(port.make_send(kernel.create_task("client")))
+        assert client.put(b"five!") == 5
