@@ -253,7 +253,8 @@ _REALS = {32: Scalar("float", "f"), 64: Scalar("double", "d")}
 _SEND = Disposition.COPY_SEND
 _INT_LIKE = """
     int kern_return_t integer_t mach_msg_id_t mach_msg_options_t mach_port_delta_t
-    mach_port_flavor_t vm_prot_t vm_behavior_t exception_type_t task_flavor_t thread_flavor_t host_flavor_t
+    mach_port_flavor_t vm_prot_t vm_behavior_t exception_type_t task_flavor_t thread_flavor_t
+    host_flavor_t
 """
 _UNSIGNED_LIKE = """
     unsigned natural_t mach_port_name_t mach_msg_type_number_t mach_msg_size_t mach_port_right_t

@@ -6,6 +6,7 @@ A kernel asks all the modules loaded into it; see `pympi.policy.base` to write o
 
 from .base import Decision, PolicyModule
 from .biba import Biba
+from .cil import Budget
 from .count import Count
 from .mls import MLS
 from .none import NoHooks
@@ -19,6 +20,7 @@ from .te import TypeEnforcement
 __all__ = [
     "MLS",
     "Biba",
+    "Budget",
     "Count",
     "Decision",
     "Difference",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -153,6 +153,9 @@ class Range(NamedTuple):
     low: Element
     high: Element
 
+    def __str__(self) -> str:
+        return f"({self.low}-{self.high})"
+
     def has(self, element: Element) -> bool:
         """Whether an element lies within."""
         return self.high.dominates(element) and element.dominates(self.low)
@@ -206,8 +209,7 @@ class Label:
         return cls(Element.from_text(effective) if effective else None, spread)
 
     def __str__(self) -> str:
-        spread = f"({self.range.low}-{self.range.high})" if self.range else ""
-        return f"{self.effective or ''}{spread}"
+        return f"{self.effective or ''}{self.range or ''}"
 
     @property
     def reach(self) -> Range:
@@ -338,6 +340,41 @@ def _may_assume(subject: Label, label: Label) -> bool:
     return within and (subject.privileged or not label.has_equal)
 
 
+# ---- what would be allowed instead ----
+
+
+def _ordered(subjects: str, objects: str) -> Callable[[Label, Label], str]:
+    """Return the remedy of an order: which elements of subjects, and of objects, hold in it."""
+
+    def remedy(subject: Label, target: Label) -> str:
+        return (
+            f"a subject of {subjects}{target.effective} "
+            f"or an object of {objects}{subject.effective}"
+        )
+
+    return remedy
+
+
+_UNDER = _ordered("at most ", "at least ")
+_OVER = _ordered("at least ", "at most ")
+_ALIKE = _ordered("", "")
+
+
+def _ranging(subject: Label, target: Label) -> str:
+    return f"a subject whose range has {target.effective} in it or an object within {subject.reach}"
+
+
+def _assumed(subject: Label, label: Label) -> str:
+    if label.has_equal:
+        return f"a subject of equal or with the range {Range(LOW, HIGH)}"
+    if not label.range:
+        return _ranging(subject, label)
+    return (
+        f"a subject whose range has {label.effective} and {label.range} in it "
+        f"or an object and its range within {subject.reach}"
+    )
+
+
 class Levels(PolicyModule):
     """The base of `MLS` and `Biba`.
 
@@ -351,13 +388,14 @@ class Levels(PolicyModule):
     up: bool
 
     def __init__(self) -> None:
-        writes, reads = (_OBJECT, _SUBJECT) if self.up else (_SUBJECT, _OBJECT)
+        under, over = (_OBJECT, _UNDER), (_SUBJECT, _OVER)
+        (writes, writers), (reads, readers) = (under, over) if self.up else (over, under)
         made = (
-            Relation("write", writes, self._may_write),
-            Relation("read", reads, self._may_read),
-            Relation("both", "read and write hold", self._may_both),
-            Relation("range", _RANGE, _in_range),
-            Relation("assume", _ASSUME, _may_assume),
+            Relation("write", writes, self._may_write, writers),
+            Relation("read", reads, self._may_read, readers),
+            Relation("both", "read and write hold", self._may_both, _ALIKE),
+            Relation("range", _RANGE, _in_range, _ranging),
+            Relation("assume", _ASSUME, _may_assume, _assumed),
             NO_OPINION,
         )
         self.relations = {relation.word: relation for relation in made}
@@ -427,13 +465,15 @@ class Levels(PolicyModule):
         return 0 if from_old and to_new else lib.KERN_DENIED
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
-        """Say which relation the permission needs, and between what."""
+        """Say which relation the permission needs, between what, and what would be allowed."""
         relation = self.relation(tclass.name, permission)
         if relation is NO_OPINION:
             return f"has no opinion on {permission}"
         subject, thing = source or self.default, target or self.default
-        verdict = "allows" if relation.holds(subject, thing) else "refuses"
-        return (
-            f"{verdict} {permission} ({relation.word}), which needs that {relation.meaning}: "
+        what = (
+            f"{permission} ({relation.word}), which needs that {relation.meaning}: "
             f"subject {subject}, object {thing}"
         )
+        if relation.holds(subject, thing):
+            return f"allows {what}"
+        return f"refuses {what}; {relation.remedy(subject, thing)} would be allowed"

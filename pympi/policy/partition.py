@@ -24,7 +24,13 @@ def _same(source: Any, target: Any) -> bool:
     return None in (source, target) or source == target
 
 
-SAME = Relation("same", "both are in the same partition, or one of them is in none", _same)
+def _meeting(source: Any, target: Any) -> str:
+    return f"a subject in {target} or an object in {source}"
+
+
+SAME = Relation(
+    "same", "both are in the same partition, or one of them is in none", _same, _meeting
+)
 """What every permission of every class needs."""
 
 
@@ -61,8 +67,10 @@ class Partition(PolicyModule):
         return SAME
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
-        """Name the two partitions."""
+        """Name the two partitions, and who would be allowed."""
         if None in (source, target):
             return "allows: not both are in a partition"
-        same = source == target
-        return f"{'allows: same partition' if same else 'refuses: partitions'} {source}, {target}"
+        if source == target:
+            return f"allows: both are in {source}"
+        remedy = SAME.remedy(source, target)
+        return f"refuses: subject in {source}, object in {target}; {remedy} would be allowed"

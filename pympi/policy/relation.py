@@ -22,12 +22,17 @@ class Relation:
         word (str): its name in tables.
         meaning (str): when it holds, as a clause.
         holds (Callable[[Any, Any], bool]): whether it holds: `holds(subject, object)`.
+        remedy (Callable[[Any, Any], str]): where it does not, which other subject or object it
+            would hold for, in words.
     """
 
     word: str
     meaning: str
     holds: Callable[[Any, Any], bool]
+    remedy: Callable[[Any, Any], str]
 
 
-NO_OPINION = Relation("none", "always: the module has no opinion", lambda subject, target: True)
+NO_OPINION = Relation(
+    "none", "always: the module has no opinion", lambda subject, target: True, lambda *_: "any"
+)
 """What a module says of a hook that is none of its business."""

@@ -13,19 +13,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple, NoReturn
 
 from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import PolicyError
 from .base import Decision, PolicyModule
+from .cil import Budget
+from .cil.reader import found
+from .files import decode, read_bytes
 
-__all__ = ["Rule", "Rules"]
+__all__ = ["BUDGET", "Rule", "Rules"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]+")
-_TOKEN = re.compile(r"[^\s{};#]+|[{};]")
+_TOKEN = re.compile(r"([^\s{};#]+|[{};])|#.*")
 _ANY = "*"
+_KNOWN = {name: {*tclass.bits, _ANY} for name, tclass in CLASSES.items()}
+_CLASS = "a class: " + ", ".join(CLASSES) + ", mi_<interface>, or '*'"
+
+BUDGET = Budget(bytes=32 << 20, tokens=8_000_000, types=500_000, rules=500_000)
+"""What a table may cost if nothing else is said. `types` are names here, of whatever; `tokens` are
+words, marks and comments; `identifier` is what it is in CIL, and the other limits have no use."""
 
 
 class Rule(NamedTuple):
@@ -49,83 +58,99 @@ class Rule(NamedTuple):
         return f"allow {self.source} {self.target} {self.tclass} {{ {words} }};"
 
 
-class _Token(NamedTuple):
-    text: str
-    line: int
-    column: int
-
-
 class _Reader:
-    """Reads rules from text, one token after another."""
+    """Reads rules from text, one word after another, no further than the first that is wrong."""
 
-    def __init__(self, text: str, file: str) -> None:
-        self.file = file
-        self._tokens = list(self._split(text))
-        lines = text.split("\n")
-        self._end = _Token("", len(lines), len(lines[-1]) + 1)
-        self._at = 0
+    def __init__(self, text: str, file: str, budget: Budget) -> None:
+        self._text, self._file, self._budget = text, file, budget
+        self._token: re.Match[str] | None = None  # the one read last; None at the ends of the text
+        self._line, self._counted = 1, 0  # the number of a line, and a place in it
+        self._names = {_ANY: _ANY}  # each is kept once, however often it is said
+        self._words = self._split()
 
-    def _split(self, text: str) -> Iterator[_Token]:
-        for number, line in enumerate(text.split("\n"), 1):
-            for match in _TOKEN.finditer(line.partition("#")[0]):
-                yield _Token(match[0], number, match.start() + 1)
-
-    def peek(self) -> _Token:
-        return self._tokens[self._at] if self._at < len(self._tokens) else self._end
-
-    def next(self) -> _Token:
-        token = self.peek()
-        self._at += 1
-        return token
-
-    def fail(self, token: _Token, expected: str) -> NoReturn:
-        found = repr(token.text) if token.text else "the end of the policy"
-        message = f"expected {expected}, found {found}"
-        raise PolicyError(message, self.file, token.line, token.column)
-
-    def word(self, expected: str) -> _Token:
-        token = self.next()
-        if token.text != _ANY and not _NAME.fullmatch(token.text):
-            self.fail(token, expected)
-        return token
-
-    def literal(self, text: str) -> _Token:
-        token = self.next()
-        if token.text != text:
-            self.fail(token, f"'{text}'")
-        return token
+    def _split(self) -> Iterator[str]:
+        limit, tokens = self._budget.tokens, enumerate(_TOKEN.finditer(self._text))
+        for number, self._token in tokens:
+            if number == limit:
+                self._exceeded("tokens", "words, marks and comments")
+            if word := self._token[1]:
+                yield word
+        self._token = None
 
     def rules(self) -> Iterator[Rule]:
-        while self.peek().text:
-            yield self.rule()
+        if len(self._text) > self._budget.bytes:
+            words = f"more than {self._budget.bytes} bytes (Budget.bytes)"
+            raise PolicyError(words, self._file, 1, 1)
+        for number, word in enumerate(self._words):
+            if word != "allow":
+                self._fail("'allow'", word)
+            if number == self._budget.rules:
+                self._exceeded("rules", "rules")
+            yield self._rule()
 
-    def rule(self) -> Rule:
-        line = self.literal("allow").line
-        source = self.word("a source: a name, or '*'").text
-        target = self.word("a target: a name, or '*'").text
-        tclass = self.tclass()
-        self.literal("{")
-        permissions = tuple(self.permissions(tclass))
-        self.literal(";")
+    def _rule(self) -> Rule:
+        line = self._lines()
+        source = self._name("a source: a name, or '*'")
+        target = self._name("a target: a name, or '*'")
+        tclass = self._name(_CLASS)
+        if not _is_class(tclass):
+            self._fail(_CLASS, tclass)
+        self._literal("{")
+        permissions = self._permissions(tclass)
+        self._literal(";")
         return Rule(source, target, tclass, permissions, line)
 
-    def tclass(self) -> str:
-        token = self.word("a class: " + ", ".join(CLASSES) + ", mi_<interface>, or '*'")
-        if token.text != _ANY and token.text not in CLASSES and not token.text.startswith("mi_"):
-            self.fail(token, "a class: " + ", ".join(CLASSES) + ", mi_<interface>, or '*'")
-        return token.text
+    def _literal(self, text: str) -> None:
+        word = next(self._words, "")
+        if word != text:
+            self._fail(f"'{text}'", word)
 
-    def permissions(self, tclass: str) -> Iterator[str]:
-        known = CLASSES[tclass].bits if tclass in CLASSES else None
-        expected = f"a permission of {tclass}, or '*'"
-        first = self.peek()
-        while self.peek().text != "}":
-            token = self.word(f"{expected}, or '}}'")
-            if known is not None and token.text != _ANY and token.text not in known:
-                self.fail(token, f"{expected} ({' '.join(known)})")
-            yield token.text
-        if self.next() is first:
-            self.fail(first, expected)
+    def _name(self, expected: str) -> str:
+        word = next(self._words, "")
+        return self._names.get(word) or self._new(word, expected)
+
+    def _permissions(self, tclass: str) -> tuple[str, ...]:
+        """Read permissions up to the '}', one at least."""
+        known, names = _KNOWN.get(tclass), self._names
+        read: list[str] = []
+        while (word := next(self._words, "")) != "}" or not read:
+            if known and word not in known:
+                self._fail(_permission(tclass, read), word)
+            read.append(names.get(word) or self._new(word, _permission(tclass, read)))
+        return tuple(read)
+
+    def _new(self, word: str, expected: str) -> str:
+        if not _NAME.fullmatch(word):
+            self._fail(expected, word)
+        if len(word) > self._budget.identifier:
+            self._exceeded("identifier", "characters in a name")
+        if len(self._names) > self._budget.types:
+            self._exceeded("types", "names")
+        self._names[word] = word
+        return word
+
+    # ---- places ----
+
+    def _at(self) -> int:
+        return self._token.start() if self._token else len(self._text)
+
+    def _lines(self) -> int:
+        """Return the line of the word read last. From one call to the next, none is recounted."""
+        at = self._at()
+        self._line += self._text.count("\n", self._counted, at)
+        self._counted = at
+        return self._line
+
+    def _error(self, message: str) -> NoReturn:
+        column = self._at() - self._text.rfind("\n", 0, self._at())
+        raise PolicyError(message, self._file, self._lines(), column)
+
+    def _fail(self, expected: str, word: str) -> NoReturn:
+        end = "the end of the policy"
+        self._error(f"expected {expected}, found {found(word) if word else end}")
+
+    def _exceeded(self, limit: str, what: str) -> NoReturn:
+        self._error(f"more than {getattr(self._budget, limit)} {what} (Budget.{limit})")
 
 
 class Rules(PolicyModule):
@@ -146,34 +171,42 @@ class Rules(PolicyModule):
 
     def __init__(self, rules: Iterable[tuple[Any, ...]] = ()) -> None:
         self.rules = [_rule(rule) for rule in rules]
-        self._table: dict[tuple[str, str], list[Rule]] = {}
+        # By source, target and class: the first rule that gives a permission.
+        self._grants: dict[tuple[str, str, str], dict[str, Rule]] = {}
         for rule in self.rules:
-            self._table.setdefault((rule.source, rule.target), []).append(rule)
+            grants = self._grants.setdefault((rule.source, rule.target, rule.tclass), {})
+            for permission in rule.permissions:
+                grants.setdefault(permission, rule)
 
     @classmethod
-    def from_text(cls, text: str, file: str = "<text>") -> Rules:
+    def from_text(cls, text: str, file: str = "<text>", *, budget: Budget | None = None) -> Rules:
         """Return the policy that a text describes.
+
+        Args:
+            text: the rules.
+            file: its name, for errors.
+            budget: what it may cost; `BUDGET` if None.
 
         Raises:
             PolicyError: with file, line, column, and what was expected there.
         """
-        return cls(_Reader(text, file).rules())
+        return cls(_Reader(text, file, budget or BUDGET).rules())
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> Rules:
+    def from_file(cls, path: str | os.PathLike[str], *, budget: Budget | None = None) -> Rules:
         """Return the policy in a file.
 
+        Args:
+            path: the file.
+            budget: what it may cost; `BUDGET` if None.
+
         Raises:
-            PolicyError: as `from_text`; also if the file is not UTF-8.
-            OSError: it cannot be read.
+            PolicyError: as `from_text`; also if the file cannot be read, is no regular file, too
+                large, or not UTF-8.
         """
-        raw = Path(path).read_bytes()
-        try:
-            return cls.from_text(raw.decode(), str(path))
-        except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            column = error.start - raw.rfind(b"\n", 0, error.start)
-            raise PolicyError("expected UTF-8", str(path), line, column) from None
+        name, budget = os.fspath(path), budget or BUDGET
+        data, _ = read_bytes(name, budget.bytes)
+        return cls.from_text(decode(name, data), name, budget=budget)
 
     def parse(self, text: str) -> str:
         """Return the name.
@@ -188,38 +221,47 @@ class Rules(PolicyModule):
     def decide(self, source: Any, target: Any, tclass: ObjectClass) -> Decision:
         """Allow what the rules for these names, and for any, say together."""
         allowed = 0
-        for rule in self._matching(source, target, tclass):
-            allowed |= _vector(rule, tclass)
+        for grants in self._matching(source, target, tclass):
+            if _ANY in grants:
+                return Decision(allowed=ALL)
+            for permission in grants.keys() & tclass.bits.keys():
+                allowed |= tclass.bits[permission]
         return Decision(allowed=allowed)
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
-        """Name the rule that allows it, or say that there is none."""
-        asked = tclass.mask(permission)
-        for rule in self._matching(source, target, tclass):
-            if _vector(rule, tclass) & asked:
+        """Name a rule that allows it, or the one that would."""
+        for grants in self._matching(source, target, tclass):
+            if rule := grants.get(permission) or grants.get(_ANY):
                 return f"allows by {rule}" + (f" (line {rule.line})" if rule.line else "")
-        return f"refuses: no rule allows {source or 'what has no label'} {permission} on {target}"
+        missing = Rule(source or _ANY, target or _ANY, tclass.name, (permission,))
+        hint = " (what has no label is named by '*' alone)" if None in (source, target) else ""
+        return f"refuses: no rule; {missing} would allow it{hint}"
 
-    def _matching(self, source: Any, target: Any, tclass: ObjectClass) -> Iterator[Rule]:
-        for pair in {(s, t) for s in (source, _ANY) for t in (target, _ANY)}:
-            for rule in self._table.get(pair, ()):
-                if rule.tclass in (_ANY, tclass.name):
-                    yield rule
+    def _matching(self, source: Any, target: Any, tclass: ObjectClass) -> Iterator[dict[str, Rule]]:
+        """Yield what is granted by permission, what names source, target and class first."""
+        for key in product((source, _ANY), (target, _ANY), (tclass.name, _ANY)):
+            if grants := self._grants.get(key):
+                yield grants
+
+
+def _is_class(name: str) -> bool:
+    return name == _ANY or name in CLASSES or name.startswith("mi_")
+
+
+def _permission(tclass: str, read: Sequence[str]) -> str:
+    """Return what is expected behind the permissions that were read."""
+    known = f" ({' '.join(CLASSES[tclass].bits)})" if tclass in CLASSES else ""
+    return f"a permission of {tclass}, or '*'{', or ' + repr('}') if read else ''}{known}"
 
 
 def _rule(rule: tuple[Any, ...]) -> Rule:
-    source, target, tclass, permissions, *line = rule
-    names = permissions.split() if isinstance(permissions, str) else permissions
-    made = Rule(source, target, tclass, tuple(names), *line)
-    if tclass in CLASSES and _ANY not in names:
-        CLASSES[tclass].mask(names)
-    elif tclass != _ANY and tclass not in CLASSES and not str(tclass).startswith("mi_"):
-        raise PolicyError(f"no class {tclass!r}: {', '.join(CLASSES)}, mi_<interface>")
+    """Return a rule whose class and permissions there are."""
+    made: Any = rule if isinstance(rule, Rule) else Rule(*rule)
+    if not isinstance(made.permissions, tuple):
+        words = made.permissions
+        made = made._replace(permissions=tuple(words.split() if isinstance(words, str) else words))
+    if not _is_class(made.tclass):
+        raise PolicyError(f"no class {made.tclass!r}: {', '.join(CLASSES)}, mi_<interface>")
+    if made.tclass in CLASSES and not _KNOWN[made.tclass].issuperset(made.permissions):
+        CLASSES[made.tclass].mask(name for name in made.permissions if name != _ANY)
     return made
-
-
-def _vector(rule: Rule, tclass: ObjectClass) -> int:
-    """Return what a rule allows of a class; what the class does not have, it does not allow."""
-    if _ANY in rule.permissions:
-        return ALL
-    return sum(tclass.bits[name] for name in set(rule.permissions) if name in tclass.bits)

@@ -16,15 +16,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import PolicyError
-from .cil import compile_policy
+from .cil import Budget, compile_policy
 from .cil.contexts import format_context, parse_context
 from .cil.evaluate import AccessVectors
 from .cil.policydb import Context, PolicyClass, PolicyDatabase, RuleKind
+from .files import read_bytes
 
 try:
     from pympi._sepol import ffi, lib
@@ -152,11 +152,12 @@ def load_binary(path: str | os.PathLike[str], *, sids: Sequence[str] = ()) -> Bi
             `kernel` and `unlabeled`; more have SELinux's names: `unlabeled` is the third.
 
     Raises:
-        PolicyError: it is no binary policy, is outside our subset of CIL, or there is no libsepol.
-        OSError: the file cannot be read.
+        PolicyError: the file cannot be read, is no regular file or too large, it is no binary
+            policy, is outside our subset of CIL, or there is no libsepol.
     """
     _check_available()
-    image, name = Path(path).read_bytes(), os.fspath(path)
+    name = os.fspath(path)
+    image, _ = read_bytes(name, Budget().bytes)
     policy = _Policy(image, name)
     lines = _with_sids(policy.text.splitlines(), sids)
     text = "".join(f"{line}\n" for line in lines if not _LABELS.match(line))

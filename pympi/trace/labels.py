@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .mangle import port_label, task_label
-from .text import KOBJECT_NUMBERS, MACH_KERNEL, MAX_LINE, TraceError, unescape
+from .text import KOBJECT_NUMBERS, MACH_KERNEL, MAX_LINE, MAX_RECORDS, TraceError, unescape
 
 _Key = tuple[str, str, int]
 
@@ -55,6 +55,8 @@ def read_labels(path: str | os.PathLike[str], module: str = "rules") -> Labels:
 def _parse(lines: Iterable[bytes], file: str, module: str) -> Labels:
     labels: dict[_Key, str] = {}
     for number, raw in enumerate(lines, 1):
+        if number > MAX_RECORDS:
+            raise TraceError(file, number, 1, f"at most {MAX_RECORDS} lines", "more")
         if len(raw) > MAX_LINE:
             raise TraceError(file, number, MAX_LINE, f"a line of at most {MAX_LINE} bytes", "more")
         if not raw.strip() or raw.startswith(b"#"):

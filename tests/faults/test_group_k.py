@@ -8,16 +8,21 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import pympi
 from pympi import AccessDenied, Kernel, PolicyError
-from pympi.policy import TypeEnforcement
+from pympi.cli import main
+from pympi.policy import Rules, TypeEnforcement, rules
 from pympi.policy.cil import Budget, PolicyDatabase, compile_policy, read_files
 from pympi.policy.cil.contexts import parse_context
 from pympi.policy.cil.evaluate import Evaluator
 from pympi.policy.cil.grammar import STATEMENTS
+from pympi.policy.rules import BUDGET
 
 # A text that never ends would keep this file from ending.
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -32,8 +37,17 @@ def compiled(text: str, **limits: int) -> PolicyDatabase:
 def refused(text: str, **limits: int) -> PolicyError:
     with pytest.raises(PolicyError) as caught:
         compiled(text, **limits)
-    error = caught.value
-    assert error.file == "k.cil"
+    return placed(caught.value, "k.cil")
+
+
+def refused_rules(text: str, **limits: int) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        Rules.from_text(text, "k.rules", budget=replace(BUDGET, **limits))
+    return placed(caught.value, "k.rules")
+
+
+def placed(error: PolicyError, file: str) -> PolicyError:
+    assert error.file == file
     assert error.line > 0
     assert error.column > 0
     return error
@@ -456,6 +470,19 @@ def test_k5_identifier_of_a_mebibyte() -> None:
 
 
 @pytest.mark.parametrize(
+    "before", ["allow ", "allow a ", "allow a b mi_", "allow a b mi_x { ", "allow a b mi_x { c "]
+)
+def test_k5_name_of_a_mebibyte_in_rules(before: str) -> None:
+    for length in (1 << 20, 2048):
+        error = refused_rules(f"{before}{'a' * length} ")
+        assert "Budget.identifier" in str(error)
+        assert error.column == before.rfind(" ") + 2
+    assert "found 'aaa" in str(refused_rules("a" * (1 << 20)))
+    assert len(str(refused_rules("a" * (1 << 20)))) < 200
+    assert Rules.from_text(f"allow {'a' * 2047} b * {{ * }}; # {'a' * (1 << 20)}").rules
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "(" * 900_000,
@@ -478,6 +505,53 @@ def test_k6_the_deepest_that_is_read_is_compiled() -> None:
     text = f"(type a)(typeattribute x)(typeattributeset x {'(not ' * nots}a{')' * nots})"
     assert compiled(text).type("x").members.bit_count() in (1, 2)
     assert "Budget.depth" in str(refused(text.replace("(not a)", "(not (not a))")))
+
+
+BRACES = [
+    ("{" * 5_000_000, 1, 1),
+    ("{\n" * 5_000_000, 1, 1),
+    ("}" * 5_000_000, 1, 1),
+    ("\n" * 1000 + "allow a b mi_x " + "{" * 5_000_000, 1001, 17),
+    ("allow a b mi_x {" * 300_000, 1, 17 + len("allow a b mi_x ")),
+    ("allow a b mi_x { c }" + ";" * 5_000_000, 1, 22),
+    ("allow a b mi_x { c };\n}" + "allow a b mi_x { c };" * 200_000, 2, 1),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "column"), BRACES, ids=range(len(BRACES)))
+def test_k6_braces_in_rules(
+    text: str, line: int, column: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is where the first brace too many is, and nothing behind it is looked at."""
+    looked_at = watched(monkeypatch)
+    error = refused_rules(text)
+    assert (error.line, error.column) == (line, column)
+    assert len(looked_at) < 20
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of what is found in texts of rules from now on."""
+    seen: list[str] = []
+
+    class Watched:
+        def finditer(self, text: str) -> Iterator[re.Match[str]]:
+            for match in pattern.finditer(text):
+                seen.append(match[0])
+                yield match
+
+    pattern = rules._TOKEN
+    monkeypatch.setattr(rules, "_TOKEN", Watched())
+    return seen
+
+
+def test_k6_what_repeats_in_rules_is_bounded() -> None:
+    assert "Budget.rules" in str(refused_rules("allow a b * { * };" * 5001, rules=5000))
+    text = "allow a b * { " + "c " * 20_000
+    assert "Budget.tokens" in str(refused_rules(text, tokens=20_000))
+    assert "Budget.tokens" in str(refused_rules("#\n" * 20_001, tokens=20_000))
+    text = "allow a b * { " + " ".join(f"c{n}" for n in range(5000))
+    assert "Budget.types" in str(refused_rules(text, types=5000))
+    assert "Budget.bytes" in str(refused_rules(" " * (BUDGET.bytes + 1)))
 
 
 # ---- what contradicts, or names nothing ----
@@ -665,8 +739,37 @@ def test_k16_links_that_leave_the_root(tmp_path: Path) -> None:
 def test_k16_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, Path(os.devnull), Path("/dev/zero")):
-        with pytest.raises(PolicyError, match="expected a regular file"):
-            read_files([path])
+        for read in (lambda path: read_files([path]), Rules.from_file):
+            with pytest.raises(PolicyError, match="expected a regular file"):
+                read(path)
+
+
+def test_k16_links_in_the_names_of_rules(tmp_path: Path) -> None:
+    for name, target in {"k.rules": "/dev/zero", "loop": "loop", "nowhere": "absent"}.items():
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(PolicyError, match=r"regular file|symbolic links|No such file"):
+            Rules.from_file(tmp_path / name)
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(PolicyError, match=r"Budget\.bytes"):
+        Rules.from_file(large)
+
+
+def test_k16_the_commands_wait_for_no_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.rules")
+    (tmp_path / "zero.rules").symlink_to("/dev/zero")
+    trace = Path(pympi.__file__).parent / "data" / "demo.trace"
+    for path in (tmp_path / "pipe.rules", tmp_path / "zero.rules"):
+        for words in (
+            ["policy", "check", path],
+            ["policy", "explain", "--policy", path, "a", "b", "mach_port", "send"],
+            ["replay", "--policy", path, trace],
+        ):
+            assert main([str(word) for word in words]) == 2
+            assert "expected a regular file" in "".join(capsys.readouterr())
 
 
 # ---- all of it ----

@@ -3,7 +3,9 @@
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 
 from pympi import Kernel
-from pympi.enums import hooks
+from pympi.enums import CLASSES, hooks
 from pympi.mig import Interface
 from pympi.policy import MLS, Biba, Partition
+from pympi.policy.levels import EQUAL, HIGH, LOW, Element, Label, Levels, Range
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "levels.md").read_text()
@@ -186,3 +189,61 @@ def test_every_relation_refuses_something_and_allows_something() -> None:
         for word in set(words) - {"none"}:
             seen = {expected(module, word, s, t) for s in LEVELS for t in LEVELS}
             assert seen == {True, False}, (module, word)
+
+
+# ---- what an explanation says would be allowed ----
+
+ORDER = re.compile(r"a subject of (at \w+ )?(\S+) or an object of (at \w+ )?(\S+)")
+RANGE = re.compile(
+    r"a subject whose range has (\S+)(?: and \((\S+)-(\S+)\))? in it "
+    r"or an object(?: and its range)? within \((\S+)-(\S+)\)"
+)
+FREE = "a subject of equal or with the range (low-high)"
+ELEMENTS = [Element.from_text(text) for text in (*POINTS, "equal")]
+
+
+def meant(amount: str | None, text: str) -> list[Element]:
+    """Return elements that "at most", "at least" or none of both, and an element, are about."""
+    bound = Element.from_text(text)
+    if amount is None:
+        return [bound]
+    some = [e for e in ELEMENTS if (bound.dominates(e) if "most" in amount else e.dominates(bound))]
+    assert bound in some
+    return some
+
+
+def remedied(remedy: str, subject: Label, target: Label) -> Iterator[tuple[Label, Label]]:
+    """Yield pairs that are as a remedy says."""
+    if remedy == FREE:
+        yield Label(EQUAL), target
+        yield Label(subject.effective, Range(LOW, HIGH)), target
+    elif order := ORDER.fullmatch(remedy):
+        yield from ((Label(e, subject.range), target) for e in meant(order[1], order[2]))
+        yield from ((subject, Label(e)) for e in meant(order[3], order[4]))
+    else:
+        spread = RANGE.fullmatch(remedy)
+        assert spread
+        inside, *ends = (Element.from_text(text) for text in spread.groups() if text)
+        least, own = Range(*(ends[:-2] or [inside] * 2)), Range(*ends[-2:])
+        yield from ((Label(LOW, r), target) for r in (least, Range(LOW, HIGH)) if r.has(inside))
+        yield from ((subject, Label(element)) for element in own if own.has(element))
+
+
+@pytest.mark.parametrize("module", [MLS(), Biba()], ids=["mls", "biba"])
+def test_what_would_be_allowed_is(module: Levels) -> None:
+    tried: Counter[str] = Counter()
+    for a, b in product(LEVELS, repeat=2):
+        subject, target = module.parse(a), module.parse(b)
+        for tclass, permission in (("mach_port", "send"), ("mach_port", "recv"),
+                                   ("mach_task", "extract_right"), ("mach_port", "relabelfrom"),
+                                   ("mach_port", "specify")):  # fmt: skip
+            bit = CLASSES[tclass].mask(permission)
+            told = module.explain(subject, target, CLASSES[tclass], permission)
+            if told.startswith("refuses"):
+                remedy = told.rpartition("; ")[2].removesuffix(" would be allowed")
+                for pair in remedied(remedy, subject, target):
+                    tried[permission] += 1
+                    assert module.decide(*pair, CLASSES[tclass]).allowed & bit, (told, *pair)
+            else:
+                assert "would be" not in told
+    assert len(tried) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -337,7 +338,10 @@ def test_denials_are_counted_and_explained() -> None:
     assert sum(denial.times for denial in report.denied) == refused
     assert {denial.permission for denial in report.denied} == {"send"}
     assert {denial.object for denial in report.denied} == {"rules/port-b"}
-    assert all(d.reason.startswith("rules: refuses: no rule allows") for d in report.denied)
+    assert all(
+        re.search(r"^rules: refuses: no rule; allow .* { send }; would allow it", each.reason)
+        for each in report.denied
+    )
     assert report.faithful
     assert not report.exact
 

@@ -232,6 +232,16 @@ def test_what_is_no_binary_is_refused(image: bytes, tmp_path: Path) -> None:
 
 
 @needs_libsepol
+def test_only_files_of_bounded_size_are_binaries(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1 << 40)
+    for path, words in (("/dev/zero", "a regular file"), (large, r"Budget\.bytes")):
+        with pytest.raises(PolicyError, match=words):
+            sepol.load_binary(path)
+
+
+@needs_libsepol
 def test_damaged_binaries_are_refused_or_read(asked: Asked, tmp_path: Path) -> None:
     image = sepol.compile_binary([("p.cil", asked.db.text)])
     path = tmp_path / "policy.33"

@@ -18,6 +18,7 @@ from pympi.trace import (
     TraceError,
     TraceReader,
     TraceRecord,
+    labels,
     mangle,
     port_label,
     read_labels,
@@ -392,6 +393,17 @@ def test_broken_tables_of_labels(tmp_path: Path, table: bytes, line: int) -> Non
     with pytest.raises(TraceError) as caught:
         read_labels(path)
     assert (caught.value.file, caught.value.line) == (str(path), line)
+
+
+def test_tables_of_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "labels"
+    monkeypatch.setattr(labels, "MAX_RECORDS", 3)
+    path.write_text("# three lines\n\ntask a_t /a\n")
+    assert read_labels(path).task("/a").endswith("a_t")
+    path.write_text("# four lines\n\ntask a_t /a\n\n")
+    with pytest.raises(TraceError, match="at most 3 lines") as caught:
+        read_labels(path)
+    assert (caught.value.file, caught.value.line) == (str(path), 4)
 
 
 def test_tables() -> None:
