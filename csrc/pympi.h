@@ -102,7 +102,8 @@ enum pm_trailer_element {               /* MACH_RCV_TRAILER_ELEMENTS(x): shifted
 
 enum pm_notification {                  /* msgh_id of notifications */
     MACH_NOTIFY_PORT_DELETED = 65, MACH_NOTIFY_SEND_POSSIBLE = 66, MACH_NOTIFY_PORT_DESTROYED = 69,
-    MACH_NOTIFY_NO_SENDERS = 70, MACH_NOTIFY_SEND_ONCE = 71, MACH_NOTIFY_DEAD_NAME = 72
+    MACH_NOTIFY_NO_SENDERS = 70, MACH_NOTIFY_SEND_ONCE = 71, MACH_NOTIFY_DEAD_NAME = 72,
+    PM_NOTIFY_MESSAGE = 80              /* ours: a message waits at a port; the name of its receive right */
 };
 
 enum pm_flavor {                        /* mach_port_flavor_t, with their counts in 32-bit words */

@@ -134,11 +134,11 @@ static void use_set(struct dice *dice) {
 }
 
 static void ask_to_be_told(struct dice *dice) {
-    static const uint32_t ids[] = {MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_PORT_DESTROYED, MACH_NOTIFY_DEAD_NAME,
+    static const uint32_t ids[] = {MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_PORT_DESTROYED, PM_NOTIFY_MESSAGE, MACH_NOTIFY_DEAD_NAME,
                                    MACH_NOTIFY_SEND_POSSIBLE};
-    uint32_t task = roll(dice, TASKS), id = roll(dice, 4);
+    uint32_t task = roll(dice, TASKS), id = roll(dice, 5);
     struct place *place = &places[roll(dice, PORTS)];
-    pm_port_request_notification(tasks[task], tasks[task], load(id < 2 ? &place->receive[task] : &place->send[task]), ids[id], 0,
+    pm_port_request_notification(tasks[task], tasks[task], load(id < 3 ? &place->receive[task] : &place->send[task]), ids[id], 0,
                                  load(&places[roll(dice, PORTS)].receive[task]), MACH_MSG_TYPE_MAKE_SEND_ONCE);
 }
 
