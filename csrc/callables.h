@@ -13,6 +13,7 @@
 #define PM_CALLABLES_H
 
 #include <structmember.h>
+#include <time.h>
 
 #define PM_RECEIVER_INLINE 4096         /* bytes of a message that receiver() takes without asking for memory */
 #define PM_DELIVERED_IN_PART (MACH_RCV_BODY_ERROR | MACH_MSG_IPC_SPACE)
@@ -27,6 +28,8 @@ void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t
 void *pm_callable_receiver(void *owner, void *slow, struct pm_task *task, uint32_t name, int64_t timeout_ns);
 void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *task, uint32_t name);
 void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions);
+void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_task *task, uint32_t dest);
+void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task);
 /* cdef-end */
 #endif
 
@@ -292,7 +295,7 @@ struct pm_bound {
     PyObject_HEAD
     PyObject *owner;                    /* keeps task or kernel alive */
     PyObject *slow;
-    PyObject *type;                     /* of messages, for taker() */
+    PyObject *type;                     /* of messages, for taker(), caller() and answerer() */
     struct pm_task *task;
     struct pm_kernel **kernel;          /* NULL in there: closed */
     uint32_t name, tclass, permissions;
@@ -468,6 +471,97 @@ static PyObject *pm_bound_take(PyObject *self, PyObject *const *args, Py_ssize_t
     return NULL;
 }
 
+static int64_t pm_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* As pm_block_call(), but the GIL is kept as long as there is nothing to wait for: a handler answers at once. */
+static int pm_ask(struct pm_task *task, const struct pm_send_spec *spec, uint32_t reply, struct pm_received *received,
+                  int64_t timeout_ns)
+{
+    int64_t begin = timeout_ns > 0 ? pm_now_ns() : 0, left;
+    int code = pm_send_message(task, spec, NULL);
+
+    if (code == MACH_SEND_TIMED_OUT && timeout_ns != 0)
+        return pm_block_call(task, spec, reply, received, timeout_ns);
+    if (code != 0)
+        return code;
+    code = pm_receive_message(task, reply, 0, received, NULL);
+    if (code != MACH_RCV_TIMED_OUT || timeout_ns == 0)
+        return code;
+    left = timeout_ns > 0 ? begin + timeout_ns - pm_now_ns() : -1;
+    return timeout_ns > 0 && left <= 0 ? code : pm_block_receive_message(task, reply, 0, received, left);
+}
+
+/* call(body, msgh_id, timeout_ns, reply) -> message */
+static PyObject *pm_bound_call(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_send_spec spec = { .dest = bound->name, .reply_disposition = MACH_MSG_TYPE_MAKE_SEND_ONCE };
+    struct pm_received_object *object;
+    long long msgh_id, timeout_ns, reply;
+    char *body;
+    Py_ssize_t size;
+    int code;
+
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "expected 4 arguments (body, msgh_id, timeout_ns, reply)");
+        return NULL;
+    }
+    if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0 || !pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) ||
+        !pm_int_argument(args[2], -1, INT64_MAX, &timeout_ns) || !pm_int_argument(args[3], 0, UINT32_MAX, &reply))
+        return NULL;
+    object = pm_received_new(bound->type, bound->owner);
+    if (object == NULL)
+        return NULL;
+    spec.body = body, spec.size = (uint64_t)size, spec.msgh_id = (int32_t)msgh_id, spec.reply = (uint32_t)reply;
+    code = pm_ask(bound->task, &spec, (uint32_t)reply, &object->received, timeout_ns);
+    if (!pm_exception_left() && (code == 0 || code == PM_DELIVERED_IN_PART))
+        return (PyObject *)object;
+    if (code != 0 && code != PM_DELIVERED_IN_PART)
+        memset(&object->received, 0, sizeof object->received);
+    Py_DECREF(object);
+    return PyErr_Occurred() ? NULL : pm_slow(bound, code);
+}
+
+/* answer(message, body, msgh_id, timeout_ns[, name, disposition]): the reply right is used up */
+static PyObject *pm_bound_answer(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_right right;
+    struct pm_send_spec spec = { .rights = &right };
+    struct pm_received_object *object;
+    long long msgh_id, timeout_ns, name = 0, disposition = 0;
+    char *body;
+    Py_ssize_t size;
+    int code;
+
+    if ((count != 4 && count != 6) || PyObject_IsInstance(args[0], bound->type) != 1) {
+        PyErr_SetString(PyExc_TypeError, "expected 4 or 6 arguments (message, body, msgh_id, timeout_ns[, name, disposition])");
+        return NULL;
+    }
+    object = (struct pm_received_object *)args[0];
+    if (PyBytes_AsStringAndSize(args[1], &body, &size) < 0 || !pm_int_argument(args[2], INT32_MIN, INT32_MAX, &msgh_id) ||
+        !pm_int_argument(args[3], -1, INT64_MAX, &timeout_ns) ||
+        (count == 6 && (!pm_int_argument(args[4], 0, UINT32_MAX, &name) ||
+                        !pm_int_argument(args[5], 0, UINT32_MAX, &disposition))))
+        return NULL;
+    right = (struct pm_right){ (uint32_t)name, (uint32_t)disposition };
+    spec.dest = object->received.reply, spec.dest_disposition = object->received.reply_disposition;
+    spec.body = body, spec.size = (uint64_t)size, spec.msgh_id = (int32_t)msgh_id, spec.rights_count = count == 6;
+    code = pm_block_send_message(bound->task, &spec, timeout_ns);
+    if (pm_exception_left())
+        return NULL;
+    if (code != 0)
+        return PyObject_CallFunction(bound->slow, "iI", code, spec.dest);
+    object->replied = 1;
+    Py_RETURN_NONE;
+}
+
 /* check(source_sid, target_sid) -> bool */
 static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -492,6 +586,9 @@ static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_
 static PyMethodDef pm_send_method = { "send", PM_FAST(pm_bound_send), METH_FASTCALL, "send(body[, msgh_id[, timeout_ns]])" };
 static PyMethodDef pm_receive_method = { "receive", pm_bound_receive, METH_NOARGS, "receive() -> bytes" };
 static PyMethodDef pm_take_method = { "take", PM_FAST(pm_bound_take), METH_FASTCALL, "take(timeout_ns, effective_sid)" };
+static PyMethodDef pm_call_method = { "call", PM_FAST(pm_bound_call), METH_FASTCALL, "call(body, msgh_id, timeout_ns, reply)" };
+static PyMethodDef pm_answer_method = { "answer", PM_FAST(pm_bound_answer), METH_FASTCALL,
+                                        "answer(message, body, msgh_id, timeout_ns[, name, disposition])" };
 static PyMethodDef pm_check_method = { "check", PM_FAST(pm_bound_check), METH_FASTCALL, "check(source_sid, target_sid)" };
 
 static void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns)
@@ -510,6 +607,17 @@ static void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_ta
 {
     return pm_bind(&pm_take_method, (struct pm_bound){
         .owner = owner, .slow = slow, .type = type, .task = task, .name = name });
+}
+
+static void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_task *task, uint32_t dest)
+{
+    return pm_bind(&pm_call_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .type = type, .task = task, .name = dest });
+}
+
+static void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task)
+{
+    return pm_bind(&pm_answer_method, (struct pm_bound){ .owner = owner, .slow = slow, .type = type, .task = task });
 }
 
 static void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions)

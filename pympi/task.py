@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -245,6 +245,19 @@ class Task:
             lib.pm_callable_taker(borrow(self), borrow(slow), borrow(Message), self._pointer, name)
         )
 
+    def _caller(self, name: int) -> Callable[[bytes, int, int, int], Message]:
+        slow = self._send_failed
+        return adopt(
+            lib.pm_callable_caller(borrow(self), borrow(slow), borrow(Message), self._pointer, name)
+        )
+
+    @functools.cached_property
+    def _answer(self) -> Callable[..., None]:
+        slow = self._send_failed
+        return adopt(
+            lib.pm_callable_answerer(borrow(self), borrow(slow), borrow(Message), self._pointer)
+        )
+
     # ---- itself ----
 
     @property
@@ -407,19 +420,9 @@ class Task:
         self._do(lib.pm_port_set_handler, port.name, _upcall.HANDLER, context, number)
         return port
 
-    @contextmanager
-    def _reply_port(self) -> Iterator[ReceiveRight]:
+    def _reply_port(self) -> _ReplyPort:
         """Lend a port for one answer. It is used again only if the answer came."""
-        try:
-            port = self._reply_ports.pop()
-        except IndexError:
-            port = self.allocate_port()
-        try:
-            yield port
-        except BaseException:
-            port.close()
-            raise
-        self._reply_ports.append(port)
+        return _ReplyPort(self)
 
     # ---- short forms on names ----
 
@@ -460,6 +463,28 @@ class Task:
         self._do(lib.pm_ports_lookup, names, count, caller=caller)
         owner = caller or self
         return [SendRight(owner, name) if name else None for name in names[0 : count[0]]]
+
+
+class _ReplyPort:
+    """A port for one answer, for the time of a `with` block."""
+
+    __slots__ = ("_port", "_task")
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __enter__(self) -> ReceiveRight:
+        try:
+            self._port = self._task._reply_ports.pop()
+        except IndexError:
+            self._port = self._task.allocate_port()
+        return self._port
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._task._reply_ports.append(self._port)
+        else:
+            self._port.close()
 
 
 def kind_number(kind: int | str) -> int:
