@@ -30,6 +30,7 @@ void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *tas
 void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions);
 void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_task *task, uint32_t dest);
 void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task);
+void *pm_callable_judge(void *owner, void *slow, void *type, struct pm_task *task, uint32_t tclass, uint32_t permissions);
 /* cdef-end */
 #endif
 
@@ -295,7 +296,7 @@ struct pm_bound {
     PyObject_HEAD
     PyObject *owner;                    /* keeps task or kernel alive */
     PyObject *slow;
-    PyObject *type;                     /* of messages, for taker(), caller() and answerer() */
+    PyObject *type;                     /* of messages, for those that take or give one */
     struct pm_task *task;
     struct pm_kernel **kernel;          /* NULL in there: closed */
     uint32_t name, tclass, permissions;
@@ -582,6 +583,35 @@ static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_
     return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
 }
 
+/* may(message, target_sid[, name, port, result]) -> bool */
+static PyObject *pm_bound_judge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_received *received;
+    struct pm_sender_question question;
+    long long tsid, name = 0, port = 0, result = 0;
+    int64_t verdict;
+
+    if ((count != 2 && count != 5) || PyObject_IsInstance(args[0], bound->type) != 1) {
+        PyErr_SetString(PyExc_TypeError, "expected 2 or 5 arguments (message, target_sid[, name, port, result])");
+        return NULL;
+    }
+    if (!pm_int_argument(args[1], 0, UINT32_MAX, &tsid) ||
+        (count == 5 && (!pm_int_argument(args[2], 0, UINT32_MAX, &name) || !pm_int_argument(args[3], 0, INT64_MAX, &port) ||
+                        !pm_int_argument(args[4], INT32_MIN, INT32_MAX, &result))))
+        return NULL;
+    received = &((struct pm_received_object *)args[0])->received;
+    question = (struct pm_sender_question){
+        .real_sid = received->real_sid, .sender_sid = received->sender_sid, .sender_task = received->sender_task,
+        .msgh_id = received->msgh_id, .transfer = received->transfer, .size = received->size,
+        .tsid = (uint32_t)tsid, .tclass = bound->tclass, .permissions = bound->permissions,
+        .name = (uint32_t)name, .port = (uint64_t)port, .result = (int32_t)result };
+    verdict = pm_check_sender(bound->task, &question);
+    if (pm_exception_left())
+        return NULL;
+    return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
+}
+
 #define PM_FAST(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef pm_send_method = { "send", PM_FAST(pm_bound_send), METH_FASTCALL, "send(body[, msgh_id[, timeout_ns]])" };
 static PyMethodDef pm_receive_method = { "receive", pm_bound_receive, METH_NOARGS, "receive() -> bytes" };
@@ -589,6 +619,8 @@ static PyMethodDef pm_take_method = { "take", PM_FAST(pm_bound_take), METH_FASTC
 static PyMethodDef pm_call_method = { "call", PM_FAST(pm_bound_call), METH_FASTCALL, "call(body, msgh_id, timeout_ns, reply)" };
 static PyMethodDef pm_answer_method = { "answer", PM_FAST(pm_bound_answer), METH_FASTCALL,
                                         "answer(message, body, msgh_id, timeout_ns[, name, disposition])" };
+static PyMethodDef pm_judge_method = { "may", PM_FAST(pm_bound_judge), METH_FASTCALL,
+                                       "may(message, target_sid[, name, port, result])" };
 static PyMethodDef pm_check_method = { "check", PM_FAST(pm_bound_check), METH_FASTCALL, "check(source_sid, target_sid)" };
 
 static void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns)
@@ -618,6 +650,12 @@ static void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_t
 static void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task)
 {
     return pm_bind(&pm_answer_method, (struct pm_bound){ .owner = owner, .slow = slow, .type = type, .task = task });
+}
+
+static void *pm_callable_judge(void *owner, void *slow, void *type, struct pm_task *task, uint32_t tclass, uint32_t permissions)
+{
+    return pm_bind(&pm_judge_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .type = type, .task = task, .tclass = tclass, .permissions = permissions });
 }
 
 static void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions)

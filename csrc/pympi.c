@@ -30,6 +30,7 @@
 #include "sys/sys_msg.c"
 #include "sys/sys_policy.c"
 #include "sys/sys_port.c"
+#include "sys/sys_service.c"
 #include "sys/sys_task.c"
 #include "sys/sys_wire.c"
 #include "sys/verify.c"

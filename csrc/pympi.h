@@ -244,6 +244,22 @@ int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_
 int pm_check_many(struct pm_kernel *kernel, const uint32_t *ssids, const uint32_t *tsids, const uint32_t *classes,
                   const uint32_t *permissions, uint8_t *results, size_t count);
 
+/* What a server asks about whoever sent it a message, and an object of the server's own (SELinux's avc_has_perm). The first
+ * six say who and what was sent: struct pm_received has them. */
+struct pm_sender_question {
+    uint32_t real_sid, sender_sid, sender_task;
+    int32_t msgh_id;
+    uint64_t transfer;
+    uint32_t size;
+    uint32_t tsid, tclass, permissions; /* the object's label, and what is to be done to it */
+    uint32_t name;                      /* for the record: what the server knows the object by, */
+    uint64_t port;                      /* the port it is about, */
+    int32_t result;                     /* and what will come of it, if it is allowed */
+};
+/* 1 allowed, 0 denied; recorded as PM_OP_SERVICE like any operation of the kernel's, in the name of the sender. -PM_AUDIT_FULL:
+ * it could not be recorded and is not to be done. */
+int64_t pm_check_sender(struct pm_task *task, const struct pm_sender_question *question);
+
 /* The lines of hooks.def, numbered from 0; NULL after the last. */
 struct pm_hook { uint32_t tclass, bit; const char *class_name, *permission, *object, *operation, *sentence; };
 const struct pm_hook *pm_hook(uint32_t index);

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -256,6 +256,44 @@ class Task:
         slow = self._send_failed
         return adopt(
             lib.pm_callable_answerer(borrow(self), borrow(slow), borrow(Message), self._pointer)
+        )
+
+    def sender_checker(
+        self, tclass: str, permissions: str | int | Iterable[str]
+    ) -> Callable[..., bool]:
+        """Return a callable for servers, which decides what a sender may do, and records it.
+
+        It is to an object of the server's own what the kernel's checks are to ports (SELinux's
+        avc_has_perm): the sender's effective label of send time is asked about, cached as ever, and
+        the record is the sender's, with the operation `service`.
+
+        Args:
+            tclass: the class of the object.
+            permissions: one or several, by name or as a vector.
+
+        Returns:
+            `may(message, target_sid, name=0, port=0, result=0) -> bool`; the last three, all or
+            none of them, are for the record: what the server knows the object by (32 bits), the
+            number of the port it is about, and the Mach code if it is allowed. It raises AuditFull
+            where it cannot be recorded and must be.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     server, client = kernel.create_task("server"), kernel.create_task("client")
+            ...     may_look_up = server.sender_checker("service", "look_up")
+            ...     inbox = server.allocate_port()
+            ...     inbox.make_send(client).send(b"a name")
+            ...     may_look_up(inbox.receive(), server.sid)
+            True
+        """
+        kind = self.kernel.object_class(tclass)
+        slow = self._receive_failed
+        return adopt(
+            lib.pm_callable_judge(
+                borrow(self), borrow(slow), borrow(Message), self._pointer, kind.number,
+                kind.mask(permissions),
+            )  # fmt: skip
         )
 
     # ---- itself ----
