@@ -11,6 +11,7 @@ import logging
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,8 +19,8 @@ import numpy as np
 
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
-from .enums import ALL, ObjectClass
-from .errors import KernelClosed, VerifyError, check, exception
+from .enums import ALL, ObjectClass, SpecialPort
+from .errors import AccessDenied, InvalidName, KernelClosed, VerifyError, check, exception
 from .label import EMPTY, choose
 from .policy.base import PolicyModule
 from .policy.engine import Policies
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .audit import Audit
+    from .bootstrap import Bootstrap, NameServer
     from .trace.live import Trace
 
 __all__ = ["AccessDecision", "Kernel", "SimulatedClock"]
@@ -176,6 +178,7 @@ class Kernel:
         self.tasks: dict[int, Task] = {}
         self._audit: Audit | None = None
         self._trace: Trace | None = None
+        self._bootstrap: NameServer | None = None
         self._identities: dict[str, int] = {}
         config = ffi.new("struct pm_config *")
         config.avc_entries, config.audit_records = avc_entries, audit_records
@@ -229,6 +232,8 @@ class Kernel:
             if self._audit is not None:
                 self._audit.close()
         finally:
+            if self._bootstrap is not None:
+                self._bootstrap.close()
             pointer, self._pointer = self._pointer, None
             self._cell[0] = ffi.NULL
             self.policies.close()
@@ -274,6 +279,7 @@ class Kernel:
             audit_token: the identity in full, eight numbers: auid euid egid ruid rgid pid asid
                 pidversion.
             parent: from whom special and registered ports come, and who is asked for `create`.
+                Without one the bootstrap port is that of the name server's root, if there is one.
             quota: what the task may use.
 
         Raises:
@@ -292,9 +298,58 @@ class Kernel:
         if code:
             what = f"create_task({name!r})"
             raise parent.failure(code) if parent else exception(code, what)
-        task = Task(self, made[0])
+        task = Task(self, made[0], parent.id if parent else 0)
         self.tasks[task.id] = task
+        if parent is None and self._bootstrap is not None:
+            self._introduce(task)
         return task
+
+    # ---- the name server ----
+
+    @property
+    def bootstrap(self) -> NameServer:
+        """The name server; the first look makes one as `start_bootstrap()` does."""
+        return self._bootstrap or self.start_bootstrap()
+
+    def start_bootstrap(self, **options: Any) -> NameServer:
+        """Make the name server. Tasks without a parent have its root from now on.
+
+        Args:
+            options: as for `pympi.bootstrap.NameServer`: label, service_contexts, launch, limits.
+
+        Raises:
+            ValueError: there is one.
+        """
+        from .bootstrap import NameServer
+
+        if self._bootstrap is not None:
+            raise ValueError("this kernel has a name server")
+        known = list(self.tasks.values())
+        self._bootstrap = NameServer(self, **options)
+        for task in known:
+            if task.parent_id == 0 and task.alive:
+                self._introduce(task)
+        return self._bootstrap
+
+    def _introduce(self, task: Task) -> None:
+        """Give a task the root of the name server, unless it has another or may not hold it."""
+        with suppress(AccessDenied):
+            if task.get_special_port(SpecialPort.BOOTSTRAP) is None:
+                self.bootstrap.give(task)
+
+    def bootstrap_of(self, task: Task) -> Bootstrap:
+        """Return the name server as a task sees it: `task.bootstrap`.
+
+        Raises:
+            InvalidName: the task has no bootstrap port.
+        """
+        from .bootstrap import Bootstrap
+
+        _ = self.bootstrap
+        port = task.get_special_port(SpecialPort.BOOTSTRAP)
+        if port is None:
+            raise InvalidName(lib.MACH_SEND_INVALID_DEST, f"{task!r} has no bootstrap port")
+        return Bootstrap(port)
 
     # ---- labels ----
 

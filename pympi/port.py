@@ -301,9 +301,7 @@ class _Sending(Right):
         wait = nanoseconds(timeout)
         with self.task._reply_port() as answers:
             if rights or effective is not None or memory:
-                message = self._call_whole(
-                    body, msgh_id, answers, rights, wait, effective, memory
-                )
+                message = self._call_whole(body, msgh_id, answers, rights, wait, effective, memory)
             else:
                 message = self._asker()(
                     body if type(body) is bytes else bytes_of(body), msgh_id, wait, answers.name

@@ -36,6 +36,7 @@ from .port import DeadName, PortSet, ReceiveRight, Right, SendOnceRight, SendRig
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .bootstrap import Bootstrap
     from .kernel import Kernel
 
 __all__ = ["Quota", "Task", "Usage", "Violation"]
@@ -109,10 +110,13 @@ class Task:
         kernel (Kernel): in which it lives.
         name (str): need not be unique.
         id (int): never used twice in a kernel.
+        parent_id (int): of the task that made it; 0 for none.
     """
 
-    def __init__(self, kernel: Kernel, pointer: Any) -> None:
+    def __init__(self, kernel: Kernel, pointer: Any, parent_id: int = 0) -> None:
         self.kernel = kernel
+        self.parent_id = parent_id
+        self._bootstrap: Bootstrap | None = None
         self._pointer = ffi.gc(pointer, lib.pm_task_release)
         self.name: str = ffi.string(lib.pm_task_name(pointer)).decode(errors="surrogateescape")
         self.id: int = lib.pm_task_id(pointer)
@@ -288,12 +292,11 @@ class Task:
             True
         """
         kind = self.kernel.object_class(tclass)
-        slow = self._receive_failed
+        mask, slow = kind.mask(permissions), self._receive_failed
         return adopt(
             lib.pm_callable_judge(
-                borrow(self), borrow(slow), borrow(Message), self._pointer, kind.number,
-                kind.mask(permissions),
-            )  # fmt: skip
+                borrow(self), borrow(slow), borrow(Message), self._pointer, kind.number, mask
+            )
         )
 
     # ---- itself ----
@@ -474,6 +477,17 @@ class Task:
 
     # ---- special and registered ports ----
 
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """The name server, as this task sees it: by its bootstrap port.
+
+        Raises:
+            InvalidName: it has none.
+        """
+        if self._bootstrap is None:
+            self._bootstrap = self.kernel.bootstrap_of(self)
+        return self._bootstrap
+
     def get_special_port(
         self, which: SpecialPort, *, caller: Task | None = None
     ) -> SendRight | None:
@@ -486,6 +500,8 @@ class Task:
     ) -> None:
         """Set a special port to a copy of a send right of the caller's; None takes it away."""
         self._do(lib.pm_task_set_special_port, which, port.name if port else 0, caller=caller)
+        if which == SpecialPort.BOOTSTRAP:
+            self._bootstrap = None
 
     def register_ports(
         self, ports: Sequence[SendRight | None], *, caller: Task | None = None

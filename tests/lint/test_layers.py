@@ -51,7 +51,7 @@ PYTHON_LAYERS = {
     "mach": OBJECTS | {"kernel", "labelh"},
 }
 # Doors: an attribute of a lower module opens a higher one. Imported in a function, when asked for.
-DOORS = {"kernel": {"trace"}}
+DOORS = {"kernel": {"bootstrap", "trace"}}
 # Packages in a package that are units of their own, built on the public API: the rest of it does
 # not know them.
 PARTS = {("policy", "author")}
