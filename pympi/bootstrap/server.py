@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -27,7 +28,23 @@ from ..port import ReceiveRight, Right, SendRight
 from .launcher import Launcher
 from .protocol import BOOTSTRAP, MAX_LOOKUP_COUNT, NAME_MAX, Code, Status, failure
 from .service_contexts import ServiceContexts
-from .services import ACTIVE, Context, Owner, Server, Service, State, Table, sender_label
+from .services import (
+    ACTIVE,
+    Context,
+    Found,
+    Owner,
+    Server,
+    Service,
+    Services,
+    State,
+    Terms,
+    TermsTable,
+    packed,
+    port_of,
+    sender_label,
+    state_of,
+    terms_of,
+)
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -106,16 +123,15 @@ class NameServer:
         self.limits = limits or Limits()
         self.contexts: dict[int, Context] = {}
         self.servers: dict[int, Server] = {}
-        self.table = Table()
+        self.terms = TermsTable()
         self.lock = Turn()
+        self._count = 0
         self._made = 0
         self._kept = ExitStack()
         self._sids: dict[str, int] = {}
-        self._owners: list[Owner] = [Owner("", 0)]
-        self._owner_numbers: dict[Owner, int] = {}
-        self._paid: dict[int, int] = {}
+        self._paid: Counter[Owner] = Counter()
         self._places: dict[int, Context | Server] = {}
-        self._rows_at: dict[int, list[int]] = {}
+        self._at: dict[int, list[Found]] = {}
         self._requestors: dict[int, list[Context]] = {}
         self._servers_at: dict[int, Server] = {}
         self._asked: list[tuple[int, str]] = [(-1, "")] * _ASKED
@@ -134,7 +150,7 @@ class NameServer:
         kernel.audit.name_services(self.asked)
 
     def __repr__(self) -> str:
-        return f"<NameServer, {len(self.table)} services in {len(self.contexts)} contexts>"
+        return f"<NameServer, {self._count} services in {len(self.contexts)} contexts>"
 
     # ---- for the embedder ----
 
@@ -184,23 +200,23 @@ class NameServer:
         with self.lock:
             if name in place.shared:
                 raise failure(Code.NAME_IN_USE, name)
-            return Service(self, self._declare(place, place.shared, name, None, label))
+            self._declare(place, place.shared, name, label=label)
+        return Service(self, place.shared, name, "")
 
     def forget(self, service: Service) -> None:
         """Take a service away, and whatever right the name server has to its port."""
         with self.lock:
-            rows = dict(service.context.instances())[service.instance]
-            self._remove(rows, service.name)
+            self._remove(service._services, service.name)
 
     def services(self, context: Context | None = None) -> list[Service]:
         """Return the services of a context, or of all, sorted by context and name."""
         with self.lock:
             places = [context] if context else list(self.contexts.values())
             return [
-                Service(self, row, label)
+                Service(self, services, name, label)
                 for place in places
-                for label, rows in sorted(place.instances())
-                for _, row in sorted(rows.items())
+                for label, services in sorted(place.instances())
+                for name in sorted(services)
             ]
 
     def use_service_contexts(self, service_contexts: ServiceContexts) -> None:
@@ -213,22 +229,32 @@ class NameServer:
             for label in sorted(service_contexts.labels()):
                 self._sid(label)
             self.service_contexts = service_contexts
-            for row, state in enumerate(self.table.states):
-                if state != State.FREE:
-                    place = self.contexts[self.table.contexts[row]]
-                    self.table.sids[row] = self._service_sid(place, self.table.names[row])
+            for context in self.contexts.values():
+                for _, services in context.instances():
+                    for name in services:
+                        self._change(Found(services, name), sid=self._service_sid(context, name))
 
-    def status_of(self, row: int) -> Status:
-        """Return the status of a row of the table."""
-        if self.table.states[row] in ACTIVE:
+    def status_of(self, service: int) -> Status:
+        """Return the status of a service."""
+        if state_of(service) in ACTIVE:
             return Status.ACTIVE
-        server = self.servers.get(self.table.servers[row])
+        server = self.terms_of(service).server
         return Status.ON_DEMAND if server is not None and server.on_demand else Status.INACTIVE
 
-    def owner_of(self, row: int) -> Owner | None:
-        """Return for whom a row of the table is kept."""
-        number = self.table.owners[row]
-        return self._owners[number] if number else None
+    def terms_of(self, service: int) -> Terms:
+        """Return the terms of a service.
+
+        Raises:
+            KeyError: it is gone, or has changed.
+        """
+        terms = self.terms.get(terms_of(service))
+        if terms is None:
+            raise KeyError(service)
+        return terms
+
+    def port_id(self, service: int) -> int:
+        """Return the number of a service's port; 0 if it has none."""
+        return Right(self.task, port_of(service)).port_id
 
     def asked(self, number: int) -> str:
         """Return the name that a record of the audit trail is about, if that was lately."""
@@ -251,14 +277,9 @@ class NameServer:
         label = self.service_contexts.label(name)
         return context.sid if label is None else self._sids[label]
 
-    def _owner(self, message: Message) -> int:
-        """Return the number of who sent a message, as an owner."""
-        owner = Owner(sender_label(message), message.identity[1][0])
-        number = self._owner_numbers.get(owner)
-        if number is None:
-            number = self._owner_numbers[owner] = len(self._owners)
-            self._owners.append(owner)
-        return number
+    def _owner(self, message: Message) -> Owner:
+        """Return who sent a message, as an owner of names."""
+        return Owner(sender_label(message), message.identity[1][0])
 
     def _note(self, name: str) -> int:
         """Return a number by which the audit trail knows a name for a while."""
@@ -315,9 +336,9 @@ class NameServer:
         for child in list(context.children):
             self._end(child)
         context.active = False
-        for _, rows in context.instances():
-            for name in list(rows):
-                self._remove(rows, name)
+        for _, services in context.instances():
+            for name in list(services):
+                self._remove(services, name)
         for server in [s for s in self.servers.values() if s.context is context]:
             self._retire(server)
         _drop(context.port.request_notification(Notification.NO_SENDERS, context.port, 1))
@@ -380,22 +401,26 @@ class NameServer:
 
     # ---- finding ----
 
-    def _find(self, message: Message, context: Context, name: str, permission: str) -> int:
-        """Return the row of a name that the sender may do this to, the nearest; -1 for none.
+    def _find(
+        self, message: Message, context: Context, name: str, permission: str
+    ) -> tuple[Services, int]:
+        """Return the nearest service of a name that the sender may do this to; 0 for none.
 
         One that it may not is passed over like one that is not there.
         """
-        may, number, table, refused = self._may[permission], self._note(name), self.table, False
+        may, number, refused = self._may[permission], self._note(name), False
         for place in context.chain():
-            row = place.find(name, message)
-            if row < 0 or table.states[row] == State.RESERVED:
+            services = place.find(name, message)
+            service = services.get(name, 0)
+            terms = self.terms.get(terms_of(service))
+            if not service or terms is None or state_of(service) == State.RESERVED:
                 continue
-            if may(message, table.sids[row], number, table.ids[row], 0):
-                return row
+            if may(message, terms.sid, number, self.port_id(service), 0):
+                return services, service
             refused = True
         if not refused:
             may(message, self._service_sid(context, name), number, 0, Code.UNKNOWN_SERVICE)
-        return -1
+        return {}, 0
 
     def _decide(self, message: Message, context: Context, name: str, permission: str) -> None:
         """Decide about a change to a name, whether there is such a service or not.
@@ -417,21 +442,20 @@ class NameServer:
         number, code = self._note(name), mach.KERN_NO_ACCESS
         return self._may_take[permission](message, sid, number, right.port_id, code)
 
-    def _port(self, row: int) -> Carried:
+    def _port(self, service: int) -> Carried:
         """Return a send right to a service, for a message."""
-        name = self.table.ports[row]
-        if self.table.states[row] == State.DECLARED:
-            return Carried(ReceiveRight(self.task, name), Disposition.MAKE_SEND)
-        return Carried(SendRight(self.task, name), Disposition.COPY_SEND)
+        if state_of(service) == State.DECLARED:
+            return Carried(ReceiveRight(self.task, port_of(service)), Disposition.MAKE_SEND)
+        return Carried(SendRight(self.task, port_of(service)), Disposition.COPY_SEND)
 
     # ---- routines that change nothing ----
 
     def _look_up(self, message: Message, name: str) -> Carried:
         context, _ = self._place(message)
-        row = self._find(message, context, name, "look_up")
-        if row < 0:
+        _, service = self._find(message, context, name, "look_up")
+        if not service:
             raise failure(Code.UNKNOWN_SERVICE, name)
-        carried = self._port(row)
+        carried = self._port(service)
         if not self._takes(message, carried.right, "hold_send", name):
             raise failure(Code.UNKNOWN_SERVICE, name)
         return carried
@@ -453,30 +477,31 @@ class NameServer:
 
     def _status(self, message: Message, name: str) -> int:
         context, _ = self._place(message)
-        row = self._find(message, context, name, "status")
-        if row < 0:
-            raise failure(Code.UNKNOWN_SERVICE, name)
-        return self.status_of(row)
+        with self.lock:
+            _, service = self._find(message, context, name, "status")
+            if not service:
+                raise failure(Code.UNKNOWN_SERVICE, name)
+            return self.status_of(service)
 
     def _info(self, message: Message) -> tuple[list[str], list[str], list[int]]:
         context, _ = self._place(message)
         with self.lock:
-            rows = list(self._listed(message, context))
-            names = [self.table.names[row] for row in rows]
-            servers = [self.servers.get(self.table.servers[row]) for row in rows]
+            found = dict(self._listed(message, context))
+            servers = [self.terms_of(service).server for service in found.values()]
             commands = [server.command if server else "" for server in servers]
-            return names, commands, [int(self.status_of(row)) for row in rows]
+            return list(found), commands, [int(self.status_of(one)) for one in found.values()]
 
-    def _listed(self, message: Message, context: Context) -> Iterator[int]:
+    def _listed(self, message: Message, context: Context) -> Iterator[tuple[str, int]]:
         """Yield what the sender may see listed, without what something nearer hides."""
         may, seen = self._may["list"], set[str]()
         for place in context.chain():
-            for name, row in place.seen(message):
-                if name in seen or self.table.states[row] == State.RESERVED:
+            for name, service in place.seen(message):
+                if name in seen or state_of(service) == State.RESERVED:
                     continue
-                if may(message, self.table.sids[row], self._note(name), self.table.ids[row], 0):
+                sid = self.terms_of(service).sid
+                if may(message, sid, self._note(name), self.port_id(service), 0):
                     seen.add(name)
-                    yield row
+                    yield name, service
 
     def _unprivileged(self, message: Message) -> ReceiveRight:
         return self._place(message)[0].port
@@ -493,59 +518,55 @@ class NameServer:
         _check_name(name)
         self._decide(message, context, name, "register")
         with self.lock:
-            rows, owner = context.own_rows(message), self._owner(message)
-            row = rows.get(name, -1)
-            if row >= 0:
-                self._check_free(row, server, owner)
+            services, owner = context.own(message), self._owner(message)
+            if name in services:
+                self._check_free(services[name], server, owner)
             if not isinstance(port, SendRight):  # MACH_PORT_NULL, or a port that is dead
                 self._let_go(port)
-                if row >= 0:
-                    self._remove(rows, name)
+                if name in services:
+                    self._remove(services, name)
                 return
-            if row >= 0:
-                self._remove(rows, name)
+            if name in services:
+                self._remove(services, name)
             self._check_room(owner)
-            row = self._add(context, rows, name, State.REGISTERED, owner)
-            self.table.owners[row] = owner
-            self._watch(row, port)
+            terms = self._terms(context, name, owner=owner, payer=owner)
+            self._add(Found(services, name), port.name, State.REGISTERED, terms)
+            self._watch(Found(services, name), port.name)
+            _drop(port.request_notification(Notification.DEAD_NAME, self._notify, 1))
 
-    def _check_free(self, row: int, server: Server | None, owner: int) -> None:
+    def _check_free(self, service: int, server: Server | None, owner: Owner) -> None:
         """Check that a name may be taken by somebody.
 
         Raises:
             BootstrapError: it is another's, or served.
         """
-        table = self.table
-        if table.servers[row] and self.servers.get(table.servers[row]) is not server:
+        terms = self.terms_of(service)
+        if terms.server is not None and terms.server is not server:
             raise failure(Code.NOT_PRIVILEGED)
-        if table.states[row] in ACTIVE:
+        if state_of(service) in ACTIVE:
             raise failure(Code.SERVICE_ACTIVE)
-        if table.owners[row] not in (0, owner):
+        if terms.owner not in (None, owner):
             raise failure(Code.NOT_PRIVILEGED)
 
-    def _check_room(self, owner: int) -> None:
+    def _check_room(self, payer: Owner | None) -> None:
         limit = self.limits.services_per_owner
-        if len(self.table) >= self.limits.services or (
-            owner and limit and self._paid.get(owner, 0) >= limit
-        ):
+        if self._count >= self.limits.services or (payer and limit and self._paid[payer] >= limit):
             raise failure(Code.NO_MEMORY)
 
     def _check_in(self, message: Message, name: str) -> Carried:
         context, server = self._place(message)
-        row = self._find(message, context, name, "check_in")
-        if row < 0:
-            self._decide_quietly(message, context, name, "check_in")
-            raise failure(Code.UNKNOWN_SERVICE, name)
         with self.lock:
-            owner = self._owner(message)
-            self._check_free(row, server, owner)
-            if self.table.states[row] != State.DECLARED:
+            services, service = self._find(message, context, name, "check_in")
+            if not service:
+                self._decide_quietly(message, context, name, "check_in")
                 raise failure(Code.UNKNOWN_SERVICE, name)
-            port = ReceiveRight(self.task, self.table.ports[row])
+            owner = self._owner(message)
+            self._check_free(service, server, owner)
+            port = ReceiveRight(self.task, port_of(service))
             if not self._takes(message, port, "hold_recv", name):
                 raise failure(Code.NOT_PRIVILEGED, name)
-            self._hand_over(row, port)
-            self.table.owners[row] = owner
+            self._hand_over(Found(services, name), port)
+            self._change(Found(services, name), state=State.CHECKED_IN, owner=owner)
             if server is not None:
                 server.useless = 0
             return port.move_receive()
@@ -562,33 +583,31 @@ class NameServer:
         if not self.kernel.access(message.sender_sid, sid, "service", permission):
             raise failure(Code.NOT_PRIVILEGED, name)
 
-    def _hand_over(self, row: int, port: ReceiveRight) -> None:
+    def _hand_over(self, found: Found, port: ReceiveRight) -> None:
         """Prepare for a receive right to leave: it comes back when its server dies."""
         right = port.make_send(self.task)
         _drop(port.request_notification(Notification.PORT_DESTROYED, self._notify))
-        self._note_port(row, right.name)
         _drop(right.request_notification(Notification.DEAD_NAME, self._notify))
-        self.table.states[row] = State.CHECKED_IN
+        self._watch(found, port.name)
 
     def _create_service(self, message: Message, name: str) -> ReceiveRight:
         context, server = self._changing(message)
         _check_name(name)
         self._decide(message, context, name, "create")
         with self.lock:
-            rows = context.own_rows(message)
-            if name in rows or self._sees_above(message, context, name):
+            services = context.own(message)
+            if name in services or self._sees_above(message, context, name):
                 raise failure(Code.NAME_IN_USE, name)
-            row = self._declare(context, rows, name, server, payer=self._owner(message))
-            return ReceiveRight(self.task, self.table.ports[row])
+            return self._declare(context, services, name, server, self._owner(message))
 
     def _sees_above(self, message: Message, context: Context, name: str) -> bool:
-        can, table = self.kernel.checker("service", "look_up"), self.table
-        rows = (place.find(name, message) for place in context.chain())
+        can = self.kernel.checker("service", "look_up")
+        found = (place.find(name, message).get(name, 0) for place in context.chain())
         return any(
-            row >= 0
-            and table.states[row] != State.RESERVED
-            and can(message.sender_sid, table.sids[row])
-            for row in rows
+            service
+            and state_of(service) != State.RESERVED
+            and can(message.sender_sid, self.terms_of(service).sid)
+            for service in found
         )
 
     def _subset(self, message: Message, requestor: Right | None) -> ReceiveRight:
@@ -622,73 +641,80 @@ class NameServer:
                 self.lock.later(partial(self._launcher.start, server))
             return server.port
 
-    # ---- rows ----
+    # ---- services ----
 
-    def _add(
-        self, context: Context, rows: dict[str, int], name: str, state: State, payer: int
-    ) -> int:
-        row = self.table.add(name, context.number, self._service_sid(context, name))
-        self.table.states[row], self.table.payers[row] = state, payer
-        if payer:
-            self._paid[payer] = self._paid.get(payer, 0) + 1
-        rows[name] = row
-        return row
+    def _terms(
+        self, context: Context, name: str, server: Server | None = None,
+        owner: Owner | None = None, payer: Owner | None = None,
+    ) -> Terms:  # fmt: skip
+        return Terms(context, self._service_sid(context, name), server, owner, payer)
+
+    def _add(self, found: Found, port: int, state: State, terms: Terms) -> None:
+        found.services[found.name] = packed(port, state, self.terms.take(terms))
+        self._count += 1
+        if terms.payer is not None:
+            self._paid[terms.payer] += 1
+
+    def _change(
+        self, found: Found, *, port: int | None = None, state: int | None = None, **terms: Any
+    ) -> None:
+        service = found.service
+        number = self.terms.take(self.terms_of(service)._replace(**terms))
+        found.services[found.name] = packed(
+            port_of(service) if port is None else port,
+            state_of(service) if state is None else state,
+            number,
+        )
+        self.terms.drop(terms_of(service))
 
     def _declare(
-        self, context: Context, rows: dict[str, int], name: str, server: Server | None,
-        label: str | None = None, payer: int = 0,
-    ) -> int:  # fmt: skip
+        self, context: Context, services: Services, name: str, server: Server | None = None,
+        payer: Owner | None = None, label: str | None = None,
+    ) -> ReceiveRight:  # fmt: skip
         self._check_room(payer)
+        terms = self._terms(context, name, server, payer=payer)
         port = self.task.allocate_port(label)
-        row = self._add(context, rows, name, State.DECLARED, payer)
-        self.table.ports[row], self.table.ids[row] = port.name, port.port_id
+        found = Found(services, name)
+        self._add(found, port.name, State.DECLARED, terms)
         if server is not None:
-            self.table.servers[row] = server.number
-            server.rows.add(row)
-            self._await_message(row)
-        return row
+            server.services.add(found)
+            self._await_message(found)
+        return port
 
-    def _await_message(self, row: int, waiting: bool = True) -> None:
+    def _await_message(self, found: Found, waiting: bool = True) -> None:
         """Have the name server told of the next message to a service, or of one that waits."""
-        server = self.servers.get(self.table.servers[row])
+        service = found.service
+        server = self.terms_of(service).server
         if server is not None and server.on_demand:
-            port = ReceiveRight(self.task, self.table.ports[row])
-            self._note_port(row, port.name)
+            self._watch(found, port_of(service))
+            port = ReceiveRight(self.task, port_of(service))
             _drop(port.request_notification(Notification.MESSAGE, self._notify, waiting))
 
-    def _note_port(self, row: int, port: int) -> None:
-        rows = self._rows_at.setdefault(port, [])
-        if row not in rows:
-            rows.append(row)
+    def _watch(self, found: Found, port: int) -> None:
+        """Keep in mind what a notification about a port is about."""
+        here = self._at.setdefault(port, [])
+        if found not in here:
+            here.append(found)
 
-    def _watch(self, row: int, port: SendRight) -> None:
-        """Make a port that somebody else receives from the service's."""
-        self.table.ports[row], self.table.ids[row] = port.name, port.port_id
-        self._note_port(row, port.name)
-        _drop(port.request_notification(Notification.DEAD_NAME, self._notify, 1))
+    def _unwatch(self, found: Found, port: int) -> None:
+        here = [other for other in self._at.pop(port, []) if other != found]
+        if here:
+            self._at[port] = here
 
-    def _remove(self, rows: dict[str, int], name: str) -> None:
-        """Take a service away, and the name server's rights to its port."""
-        row = rows.pop(name)
-        port, state, payer = (
-            column[row] for column in (self.table.ports, self.table.states, self.table.payers)
-        )
-        if payer:
-            self._paid[payer] -= 1
-        self._forget_port(row, port)
-        if (server := self.servers.get(self.table.servers[row])) is not None:
-            server.rows.discard(row)
-        self.table.remove(row)
+    def _remove(self, services: Services, name: str) -> None:
+        """Take a service away, and the name server's right to its port."""
+        service = services.pop(name)
+        terms, port, found = self.terms_of(service), port_of(service), Found(services, name)
+        self.terms.drop(terms_of(service))
+        self._count -= 1
+        if terms.payer is not None:
+            self._paid[terms.payer] -= 1
+        if terms.server is not None:
+            terms.server.services.discard(found)
+        self._unwatch(found, port)
         if port:
-            kind = ReceiveRight if state == State.DECLARED else SendRight
+            kind = ReceiveRight if state_of(service) == State.DECLARED else SendRight
             self.lock.later(kind(self.task, port).close)
-
-    def _forget_port(self, row: int, port: int) -> None:
-        rows = self._rows_at.get(port, [])
-        if row in rows:
-            rows.remove(row)
-        if not rows:
-            self._rows_at.pop(port, None)
 
     def _let_go(self, right: Right | None) -> None:
         if right is not None and right.name != mach.MACH_PORT_DEAD:
@@ -714,12 +740,32 @@ class NameServer:
         with self.lock:
             with suppress(InvalidName):  # it was let go meanwhile
                 mach.mach_port_destroy(self.task, name)
-            for row in self._rows_at.pop(name, []):
-                self._lost(row)
+            for found in self._at.pop(name, []):
+                self._lost(found)
             for context in self._requestors.pop(name, []):
                 self._end(context)
             if (server := self._servers_at.pop(name, None)) is not None:
                 self._server_died(server)
+
+    def _lost(self, found: Found) -> None:
+        """The port of a service is dead: the name is kept for its owner, or gets another port."""
+        if state_of(found.service) == State.REGISTERED:
+            self._change(found, port=0, state=State.RESERVED)
+        else:
+            self._change(found, port=self.task.allocate_port().name, state=State.DECLARED)
+            self._await_message(found)
+
+    def _came_back(self, message: Message) -> None:
+        """The receive right of a service is the name server's again: its server let it go."""
+        (port,) = message.rights
+        assert port is not None
+        with self.lock:
+            for found in self._at.get(port.name, []):
+                if state_of(found.service) == State.CHECKED_IN:
+                    self._unwatch(found, port.name)
+                    SendRight(self.task, port.name).close()
+                    self._change(found, state=State.DECLARED)
+                    self._await_message(found)
 
     def _server_died(self, server: Server) -> None:
         """The task of a server is gone: it is started again, or when it is wanted again."""
@@ -731,36 +777,9 @@ class NameServer:
     def await_messages(self, server: Server, waiting: bool = True) -> None:
         """Start a server on demand when the next message comes for it, or for one that waits."""
         with self.lock:
-            for row in server.rows:
-                if self.table.states[row] == State.DECLARED:
-                    self._await_message(row, waiting)
-
-    def _lost(self, row: int) -> None:
-        """The port of a service is dead: the name is kept for its owner, or gets another port."""
-        table = self.table
-        table.ports[row] = table.ids[row] = 0
-        if table.states[row] == State.REGISTERED:
-            table.states[row] = State.RESERVED
-            return
-        port = self.task.allocate_port()
-        table.ports[row], table.ids[row] = port.name, port.port_id
-        self._inactive(row)
-
-    def _came_back(self, message: Message) -> None:
-        """The receive right of a service is the name server's again: its server let it go."""
-        (port,) = message.rights
-        assert port is not None
-        with self.lock:
-            here = self._rows_at.get(port.name, [])
-            for row in [r for r in here if self.table.states[r] == State.CHECKED_IN]:
-                self._forget_port(row, port.name)
-                SendRight(self.task, port.name).close()
-                self._inactive(row)
-
-    def _inactive(self, row: int) -> None:
-        """Nobody serves a service any more; a server on demand is started by the next message."""
-        self.table.states[row] = State.DECLARED
-        self._await_message(row)
+            for found in server.services:
+                if state_of(found.service) == State.DECLARED:
+                    self._await_message(found, waiting)
 
     def watch_task(self, server: Server, task: Task) -> None:
         """Learn of the death of a server's task, by a port of its own that dies with it."""
@@ -784,9 +803,10 @@ class NameServer:
         """A message waits for a service whose server is to be started for it."""
         name = int.from_bytes(message.body[8:12], "little")
         with self.lock:
-            for row in self._rows_at.get(name, []):
-                server = self.servers.get(self.table.servers[row])
-                if server is not None and self.table.states[row] == State.DECLARED:
+            for found in self._at.get(name, []):
+                service = found.service
+                server = self.terms_of(service).server
+                if server is not None and state_of(service) == State.DECLARED:
                     self.lock.later(partial(self._launcher.start, server))
 
 

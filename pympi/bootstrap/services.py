@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a name server knows: contexts, the services in them, and servers that it starts.
 
-Services are rows of a table with a column for each fact, since there may be a million of them:
-a row takes some 60 bytes beside its name. `Service` shows one row by names.
+There may be a million services, so one is a single number, found by its name: where its port is,
+its state, and the number of the terms that it shares with others. Beside the name and its place in
+the dictionary that takes 32 bytes. `Service` shows one by names.
 """
 
 from __future__ import annotations
 
-from array import array
+from collections import Counter
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .protocol import Status
 
@@ -20,18 +21,17 @@ if TYPE_CHECKING:
     from ..task import Task
     from .server import NameServer
 
-__all__ = ["Context", "Owner", "Server", "Service", "ServiceInfo", "State", "Table"]
+__all__ = ["Context", "Owner", "Server", "Service", "ServiceInfo", "State", "Terms", "TermsTable"]
 
 
 class State(IntEnum):
     """Where the port of a service is, and who made it.
 
-    FREE: the row is nobody's. DECLARED: the name server made the port and has its receive right.
-    CHECKED_IN: the same, and a server has it. REGISTERED: a server made the port. RESERVED: that
-    server is gone, and the name kept for it.
+    DECLARED: the name server made the port and has its receive right. CHECKED_IN: the same, and a
+    server has it. REGISTERED: a server made the port. RESERVED: that server is gone, and the name
+    kept for it.
     """
 
-    FREE = 0
     DECLARED = 1
     CHECKED_IN = 2
     REGISTERED = 3
@@ -39,6 +39,32 @@ class State(IntEnum):
 
 
 ACTIVE = (State.CHECKED_IN, State.REGISTERED)
+
+# A service as a number: terms, state, and the name of the port in the name server's task.
+_STATE_AT, _TERMS_AT = 32, 35
+
+Services = dict[str, int]
+"""Services of one context, and one label where each has its own, by name."""
+
+
+def packed(port: int, state: int, terms: int) -> int:
+    """Return a service as a number; it is not 0."""
+    return port | state << _STATE_AT | terms << _TERMS_AT
+
+
+def port_of(service: int) -> int:
+    """Return the name of a service's port in the name server's task; 0 if it has none."""
+    return service & 0xFFFFFFFF
+
+
+def state_of(service: int) -> int:
+    """Return a service's `State`."""
+    return service >> _STATE_AT & 7
+
+
+def terms_of(service: int) -> int:
+    """Return the number of a service's terms."""
+    return service >> _TERMS_AT
 
 
 class Owner(NamedTuple):
@@ -61,57 +87,77 @@ class ServiceInfo(NamedTuple):
     status: Status
 
 
-class Table:
-    """Services by row.
+class Found:
+    """Where a service is to be found: among which, and its name."""
+
+    __slots__ = ("name", "services")
+
+    def __init__(self, services: Services, name: str) -> None:
+        self.services = services
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Found):
+            return NotImplemented
+        return self.services is other.services and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((id(self.services), self.name))
+
+    @property
+    def service(self) -> int:
+        """The service as it is now."""
+        return self.services[self.name]
+
+
+class Terms(NamedTuple):
+    """What many services have in common.
 
     Attributes:
-        names (list[str]), states (bytearray of `State`).
-        ports, ids: the port's name in the name server's task, and its number; 0 for no port.
-        sids: the label of the service.
-        owners, payers: numbers of those for whom the name is kept, and in whose name it counts.
-        servers, contexts: numbers; 0 for a service without a server that is started.
+        context (Context): where they are.
+        sid: their label.
+        server (Server | None): which is started for them.
+        owner (Owner | None): for whom their names are kept.
+        payer (Owner | None): in whose name they count.
     """
 
-    __slots__ = (
-        "_columns", "_free", "contexts", "ids", "names", "owners", "payers", "ports", "servers",
-        "sids", "states",
-    )  # fmt: skip
+    context: Context
+    sid: int
+    server: Server | None = None
+    owner: Owner | None = None
+    payer: Owner | None = None
+
+
+class TermsTable:
+    """Terms by number. A number lives as long as services have it, and is never given twice: who
+    read a service while it changed finds its terms, or that they are gone, and never others.
+    """
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.states = bytearray()
-        self.ids = array("Q")
-        self.ports, self.sids, self.owners, self.payers, self.servers, self.contexts = (
-            array("I") for _ in range(6)
-        )
-        self._columns = (
-            self.ids, self.ports, self.sids, self.owners, self.payers, self.servers, self.contexts
-        )  # fmt: skip
-        self._free: list[int] = []
+        self._terms: dict[int, Terms] = {}
+        self._numbers: dict[Terms, int] = {}
+        self._counts: Counter[int] = Counter()
+        self._next = 0
 
-    def __len__(self) -> int:
-        return len(self.names) - len(self._free)
+    def get(self, number: int) -> Terms | None:
+        """Return the terms of a number, None if they are gone."""
+        return self._terms.get(number)
 
-    def add(self, name: str, context: int, sid: int) -> int:
-        """Return a new row, without a port."""
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = len(self.names)
-            self.names.append(name)
-            self.states.append(State.FREE)
-            for column in self._columns:
-                column.append(0)
-        self.names[row], self.contexts[row], self.sids[row] = name, context, sid
-        return row
+    def take(self, terms: Terms) -> int:
+        """Return the number of terms, for one more service."""
+        number = self._numbers.get(terms)
+        if number is None:
+            number = self._numbers[terms] = self._next
+            self._terms[number] = terms
+            self._next += 1
+        self._counts[number] += 1
+        return number
 
-    def remove(self, row: int) -> None:
-        """Free a row."""
-        self.names[row] = ""
-        self.states[row] = State.FREE
-        for column in self._columns:
-            column[row] = 0
-        self._free.append(row)
+    def drop(self, number: int) -> None:
+        """Take back a number that was taken for a service."""
+        self._counts[number] -= 1
+        if not self._counts[number]:
+            del self._numbers[self._terms.pop(number)], self._counts[number]
 
 
 class Server:
@@ -124,7 +170,7 @@ class Server:
         port (ReceiveRight): its private bootstrap port.
         task (Task | None): what runs now, or ran last.
         starts (int): how often it was started; useless: since it last checked in to anything.
-        rows (set[int]): of its services.
+        services (set[Found]): what it serves.
         retired (bool): whether it is never to be started again.
     """
 
@@ -138,7 +184,7 @@ class Server:
         self.task: Task | None = None
         self.starts = self.useless = 0
         self.starting = self.retired = False
-        self.rows: set[int] = set()
+        self.services: set[Found] = set()
 
     def __repr__(self) -> str:
         return f"<Server {self.command!r}, {'running' if self.running else 'not running'}>"
@@ -170,38 +216,40 @@ class Context:
         self.active = True
         self.children: set[Context] = set()
         self.depth: int = parent.depth + 1 if parent else 0
-        self._rows: dict[str, dict[str, int]] = {"": {}}
-        self.shared = self._rows[""]
+        self._services: dict[str, Services] = {"": {}}
+        self.shared = self._services[""]
 
     def __repr__(self) -> str:
-        return f"<Context {self.number}, {sum(map(len, self._rows.values()))} services>"
+        return f"<Context {self.number}, {sum(map(len, self._services.values()))} services>"
 
     @property
     def label(self) -> str:
         """The label of its port."""
         return self._names.kernel.label(self.sid)
 
-    def find(self, name: str, message: Message) -> int:
-        """Return the row of a name that the sender of a message meets here; -1 for none."""
+    def find(self, name: str, message: Message) -> Services:
+        """Return the services among which the sender of a message meets a name here."""
         if self.per_label:
-            own = self._rows.get(sender_label(message), {}).get(name, -1)
-            if own >= 0:
+            own = self._services.get(sender_label(message), {})
+            if name in own:
                 return own
-        return self.shared.get(name, -1)
+        return self.shared
 
     def seen(self, message: Message) -> Iterator[tuple[str, int]]:
-        """Yield names and rows that the sender of a message meets here, its own first."""
-        own = self._rows.get(sender_label(message), {}) if self.per_label else {}
+        """Yield names and services that the sender of a message meets here, its own first."""
+        own = self._services.get(sender_label(message), {}) if self.per_label else {}
         yield from own.items()
-        yield from ((name, row) for name, row in self.shared.items() if name not in own)
+        yield from ((name, service) for name, service in self.shared.items() if name not in own)
 
-    def own_rows(self, message: Message) -> dict[str, int]:
-        """Return the rows where what the sender of a message registers or creates belongs."""
-        return self._rows.setdefault(sender_label(message), {}) if self.per_label else self.shared
+    def own(self, message: Message) -> Services:
+        """Return the services where what the sender of a message makes belongs."""
+        if not self.per_label:
+            return self.shared
+        return self._services.setdefault(sender_label(message), {})
 
-    def instances(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Yield the rows by label, "" for those that all share."""
-        yield from self._rows.items()
+    def instances(self) -> Iterator[tuple[str, Services]]:
+        """Yield the services by label, "" for those that all share."""
+        yield from self._services.items()
 
     def chain(self) -> Iterator[Context]:
         """Yield this context and its ancestors, the nearest first."""
@@ -214,7 +262,7 @@ class Context:
 
 
 class Service:
-    """A service, for the embedder: a row of the table by names.
+    """A service, for the embedder.
 
     Attributes:
         name (str), context (Context), label (str): of the service, not of its port.
@@ -222,53 +270,53 @@ class Service:
         owner (Owner | None): for whom the name is kept.
         instance (str): the label whose own service this is; "" where all share it.
         port_id (int): the number of its port; 0 if it has none.
+
+    Raises:
+        KeyError: everywhere, once the service is gone.
     """
 
-    __slots__ = ("_names", "_row", "instance")
+    __slots__ = ("_names", "_services", "instance", "name")
 
-    def __init__(self, names: NameServer, row: int, instance: str = "") -> None:
+    def __init__(self, names: NameServer, services: Services, name: str, instance: str) -> None:
         self._names = names
-        self._row = row
+        self._services = services
+        self.name = name
         self.instance = instance
 
     def __repr__(self) -> str:
-        return f"<Service {self.name!r} {self.state.name.lower()}>"
+        return f"<Service {self.name!r}>"
 
     @property
-    def name(self) -> str:
-        return self._table.names[self._row]
+    def _terms(self) -> Terms:
+        return self._names.terms_of(self._services[self.name])
 
     @property
     def context(self) -> Context:
-        return self._names.contexts[self._table.contexts[self._row]]
+        return self._terms.context
 
     @property
     def label(self) -> str:
-        return self._names.kernel.label(self._table.sids[self._row])
+        return self._names.kernel.label(self._terms.sid)
 
     @property
     def state(self) -> State:
-        return State(self._table.states[self._row])
+        return State(state_of(self._services[self.name]))
 
     @property
     def status(self) -> Status:
-        return self._names.status_of(self._row)
+        return self._names.status_of(self._services[self.name])
 
     @property
     def server(self) -> Server | None:
-        return self._names.servers.get(self._table.servers[self._row])
+        return self._terms.server
 
     @property
     def owner(self) -> Owner | None:
-        return self._names.owner_of(self._row)
+        return self._terms.owner
 
     @property
     def port_id(self) -> int:
-        return self._table.ids[self._row]
-
-    @property
-    def _table(self) -> Any:
-        return self._names.table
+        return self._names.port_id(self._services[self.name])
 
 
 def sender_label(message: Message) -> str:
