@@ -5,6 +5,7 @@
 that of Mach's bootstrap server, routines 400 to 410.
 """
 
+from .audit import sentence
 from .client import Bootstrap
 from .launcher import Launch
 from .protocol import (
@@ -41,4 +42,5 @@ __all__ = [
     "State",
     "Status",
     "UnknownService",
+    "sentence",
 ]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..enums import SpecialPort
 from .protocol import Code, failure
 
 if TYPE_CHECKING:
@@ -54,8 +53,7 @@ class Launch:
         task = kernel.create_task(
             name or words[0].rpartition("/")[2], label, uid=self.uid, **options
         )
-        with self._server.port.make_send(task) as right:
-            task.set_special_port(SpecialPort.BOOTSTRAP, right)
+        self.names.set_port(task, self._server.port)
         return task
 
 

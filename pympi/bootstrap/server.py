@@ -89,6 +89,7 @@ class NameServer:
     Args:
         kernel: which gets a task for it.
         label: of that task; "-" unless said.
+        root_label: of the root's port; by default what the policy says for the name server.
         service_contexts: labels of services by name; what has none there has the label of the port
             of its context.
         launch: starts servers, `launch(Launch) -> Task`; without it none can be created.
@@ -114,7 +115,7 @@ class NameServer:
     """
 
     def __init__(
-        self, kernel: Kernel, *, label: str | None = None,
+        self, kernel: Kernel, *, label: str | None = None, root_label: str | None = None,
         service_contexts: ServiceContexts | None = None,
         launch: Callable[[Launch], Task] | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
@@ -146,7 +147,7 @@ class NameServer:
         self._notify = self.task.create_handler(self._told)
         self.service_contexts = ServiceContexts()
         self.use_service_contexts(service_contexts or ServiceContexts())
-        self.root = self._make_context(None)
+        self.root = self._make_context(None, label=root_label)
         kernel.audit.name_services(self.asked)
 
     def __repr__(self) -> str:
@@ -158,10 +159,15 @@ class NameServer:
         """Make a context the one where a task, and its children, ask; the root unless said.
 
         Raises:
-            AccessDenied: the task may not hold a right to the context's port.
+            AccessDenied: the task may not hold a right to the context's port, or the name server
+                not set the port.
         """
-        with (context or self.root).port.make_send(task) as right:
-            task.set_special_port(SpecialPort.BOOTSTRAP, right)
+        self.set_port(task, (context or self.root).port)
+
+    def set_port(self, task: Task, port: ReceiveRight) -> None:
+        """Make one of the name server's ports the bootstrap port of a task."""
+        with port.make_send(self.task) as right:
+            task.set_special_port(SpecialPort.BOOTSTRAP, right, caller=self.task)
 
     def create_context(
         self, parent: Context | None = None, *, label: str | None = None, per_label: bool = False
