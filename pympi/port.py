@@ -175,9 +175,10 @@ class Right:
 
         Args:
             kind: NO_SENDERS and PORT_DESTROYED on a receive right, DEAD_NAME and SEND_POSSIBLE on
-                a send right.
+                a send right. MESSAGE, on a receive right, is not Mach's: a message waits here.
             notify: receives the notification; a right of the caller's.
-            sync: make-send count for NO_SENDERS; not 0 tells at once of what has happened already.
+            sync: make-send count for NO_SENDERS; not 0 tells at once of what has happened already,
+                or of a message that waits already.
 
         Returns:
             The right of a registration this one replaced, which is the caller's to use or close.
