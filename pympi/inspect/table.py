@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Rows of one kind, kept in columns: a million ports are a few arrays, not a million objects.
+
+A row is a `msgspec.Struct` whose fields are of the types below. Each type says, beside what values
+it takes, which column it is kept in; a text is kept as its place in a list of texts that all tables
+of a snapshot share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints, overload
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["I32", "U32", "U64", "Flag", "Row", "Table", "Text", "columns_of", "texts_of"]
+
+TEXT_COLUMN = "text"
+
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32, extra={"column": "<u4"})]
+U64 = Annotated[int, msgspec.Meta(ge=0, extra={"column": "<u8"})]
+I32 = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31, extra={"column": "<i4"})]
+Flag = Annotated[bool, msgspec.Meta(extra={"column": "?"})]
+Text = Annotated[str, msgspec.Meta(extra={"column": TEXT_COLUMN})]
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """What rows of tables derive from."""
+
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+@lru_cache(maxsize=64)
+def _kinds(row: type[Row]) -> dict[str, str]:
+    hints = get_type_hints(row, include_extras=True)
+    return {name: hints[name].__metadata__[0].extra["column"] for name in row.__struct_fields__}
+
+
+@lru_cache(maxsize=64)
+def columns_of(row: type[Row]) -> np.dtype[Any]:
+    """Return the form in which rows of a kind are kept: a numpy dtype with a field for each."""
+    kinds = _kinds(row).items()
+    return np.dtype([(name, "<u4" if kind == TEXT_COLUMN else kind) for name, kind in kinds])
+
+
+@lru_cache(maxsize=64)
+def texts_of(row: type[Row]) -> tuple[str, ...]:
+    """Return the names of the fields that are texts."""
+    return tuple(name for name, kind in _kinds(row).items() if kind == TEXT_COLUMN)
+
+
+class Table(Sequence[RowT], Generic[RowT]):
+    """A sequence of rows, made from columns when they are looked at.
+
+    Args:
+        row: the class of the rows.
+        columns: a numpy array of dtype `columns_of(row)`.
+        texts: what its text columns point into.
+
+    Attributes:
+        columns: as given; for who computes with whole columns: `table.columns["queue_length"]`.
+    """
+
+    def __init__(self, row: type[RowT], columns: npt.NDArray[Any], texts: Sequence[str]) -> None:
+        if columns.dtype != columns_of(row):
+            raise TypeError(f"columns of {row.__name__} have other fields: {columns.dtype.names}")
+        self.row = row
+        self.columns = columns
+        self.texts = texts
+        self._orders: dict[str, npt.NDArray[np.intp]] = {}
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __repr__(self) -> str:
+        return f"<Table of {len(self)} {self.row.__name__}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, index: int) -> RowT: ...
+    @overload
+    def __getitem__(self, index: slice) -> Table[RowT]: ...
+    def __getitem__(self, index: int | slice) -> RowT | Table[RowT]:
+        if isinstance(index, slice):
+            return Table(self.row, self.columns[index], self.texts)
+        return next(self._rows(self.columns[index : index + 1 or None], index))
+
+    def __iter__(self) -> Iterator[RowT]:
+        for start in range(0, len(self), 4096):
+            yield from self._rows(self.columns[start : start + 4096], start)
+
+    def _rows(self, columns: npt.NDArray[Any], index: int) -> Iterator[RowT]:
+        if not len(columns):
+            raise IndexError(f"row {index} of {len(self)}")
+        texts = texts_of(self.row)
+        lists = [
+            [self.texts[at] for at in columns[name].tolist()]
+            if name in texts
+            else columns[name].tolist()
+            for name in self.row.__struct_fields__
+        ]
+        return map(self.row, *lists)
+
+    def text(self, field: str) -> list[str]:
+        """Return a text column as a list."""
+        return [self.texts[at] for at in self.columns[field].tolist()]
+
+    def find(self, field: str, value: int) -> Table[RowT]:
+        """Return the rows in which a column of numbers has this value.
+
+        The first search in a column sorts it; each then takes the time of a look-up.
+        """
+        column = self.columns[field]
+        if field not in self._orders:
+            self._orders[field] = np.argsort(column, kind="stable")
+        order = self._orders[field]
+        first, last = (np.searchsorted(column, value, side, order) for side in ("left", "right"))
+        return Table(self.row, self.columns[order[first:last]], self.texts)
+
+    def select(self, wanted: npt.NDArray[np.bool_]) -> Table[RowT]:
+        """Return the rows for which `wanted`, one truth value each, holds."""
+        return Table(self.row, self.columns[wanted], self.texts)
+
+    @classmethod
+    def of(cls, row: type[RowT], rows: Iterable[RowT], texts: list[str]) -> Table[RowT]:
+        """Return a table of these rows; texts that are new are appended to `texts`."""
+        places = {text: at for at, text in enumerate(texts)}
+
+        def place(text: str) -> int:
+            if text not in places:
+                places[text] = len(texts)
+                texts.append(text)
+            return places[text]
+
+        fields = _kinds(row)
+        values = [
+            tuple(
+                place(getattr(one, name)) if kind == TEXT_COLUMN else getattr(one, name)
+                for name, kind in fields.items()
+            )
+            for one in rows
+        ]
+        return cls(row, np.array(values, columns_of(row)), texts)
