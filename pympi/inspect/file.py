@@ -34,12 +34,14 @@ LARGEST = 1 << 32
 _TABLES: dict[str, type[Row]] = {"tasks": Task, "ports": Port, "rights": Right}
 
 
-class _Columns(msgspec.Struct, forbid_unknown_fields=True):
-    """A table as bytes; the columns' names and types are there to be compared, and for others."""
+class _Column(msgspec.Struct, forbid_unknown_fields=True, array_like=True):
+    """A column as bytes; its type is there to be compared, and for other readers."""
 
-    columns: list[tuple[str, str]]
-    rows: int
+    kind: str
     data: memoryview
+
+
+_Columns = dict[str, _Column]
 
 
 class _Form(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -99,23 +101,23 @@ def _sync_directory(path: Path) -> None:
 
 def _form(snapshot: Snapshot) -> _Form:
     texts: list[str] = []
-    tables = {name: _packed(getattr(snapshot, name), texts) for name in _TABLES}
+    tables: dict[str, Any] = {name: _packed(getattr(snapshot, name), texts) for name in _TABLES}
     plain: dict[str, Any] = {name: getattr(snapshot, name) for name in _PLAIN}
     return _Form(**plain, **tables, texts=texts)
 
 
 def _packed(table: Table[Any], texts: list[str]) -> _Columns:
     """Return a table as bytes; its texts are appended to `texts`, those that it uses."""
-    columns = table.columns.copy()
-    for name in texts_of(table.row):
-        used, places = np.unique(columns[name], return_inverse=True)
-        columns[name] = places + len(texts)
-        texts.extend(table.texts[at] for at in used.tolist())
-    return _Columns(_names(table.row), len(columns), memoryview(columns.tobytes()))
-
-
-def _names(row: type[Row]) -> list[tuple[str, str]]:
-    return [(name, kind) for name, kind in columns_of(row).descr]
+    packed = {}
+    row: type[Row] = table.row
+    for name, kind in columns_of(row).items():
+        column = table.columns[name]
+        if name in texts_of(row):
+            used, places = np.unique(column, return_inverse=True)
+            column = places + len(texts)
+            texts.extend(table.texts[at] for at in used.tolist())
+        packed[name] = _Column(kind, np.ascontiguousarray(column, kind).data.cast("B"))
+    return packed
 
 
 # ---- reading ----
@@ -176,13 +178,22 @@ class _Reader:
         return Snapshot(**fields, **tables)
 
     def table(self, name: str, row: type[Row], packed: _Columns, texts: list[str]) -> Table[Any]:
-        form = columns_of(row)
-        if packed.columns != _names(row):
+        if {field: column.kind for field, column in packed.items()} != columns_of(row):
             self.refuse(f"damaged: the table of {name} has other columns than version {VERSION}")
-        if len(packed.data) != packed.rows * form.itemsize:
-            self.refuse(f"damaged: {packed.rows} {name} in {len(packed.data)} bytes")
-        columns = np.frombuffer(packed.data, form)
-        for field in texts_of(row):
-            if len(columns) and columns[field].max() >= len(texts):
-                self.refuse(f"damaged: a text of {name} is missing")
+        columns = {}
+        for field, column in packed.items():
+            kind = np.dtype(column.kind)
+            if len(column.data) % kind.itemsize:
+                self.refuse(f"damaged: a part of a number in column {field} of {name}")
+            columns[field] = np.frombuffer(column.data, kind)
+        if len({len(column) for column in columns.values()}) != 1:
+            self.refuse(f"damaged: the columns of {name} have different lengths")
+        self.check_texts(name, row, columns, texts)
         return Table(row, columns, texts)
+
+    def check_texts(
+        self, name: str, row: type[Row], columns: dict[str, Any], texts: list[str]
+    ) -> None:
+        for field in texts_of(row):
+            if len(columns[field]) and columns[field].max() >= len(texts):
+                self.refuse(f"damaged: a text of {name} is missing")

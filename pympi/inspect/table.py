@@ -8,7 +8,7 @@ of a snapshot share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints, overload
 
@@ -40,11 +40,10 @@ def _kinds(row: type[Row]) -> dict[str, str]:
     return {name: hints[name].__metadata__[0].extra["column"] for name in row.__struct_fields__}
 
 
-@lru_cache(maxsize=64)
-def columns_of(row: type[Row]) -> np.dtype[Any]:
-    """Return the form in which rows of a kind are kept: a numpy dtype with a field for each."""
+def columns_of(row: type[Row]) -> dict[str, str]:
+    """Return the columns in which rows of a kind are kept: a numpy type for each field."""
     kinds = _kinds(row).items()
-    return np.dtype([(name, "<u4" if kind == TEXT_COLUMN else kind) for name, kind in kinds])
+    return {name: "<u4" if kind == TEXT_COLUMN else kind for name, kind in kinds}
 
 
 @lru_cache(maxsize=64)
@@ -58,23 +57,27 @@ class Table(Sequence[RowT], Generic[RowT]):
 
     Args:
         row: the class of the rows.
-        columns: a numpy array of dtype `columns_of(row)`.
+        columns: a numpy array for each field, of the type that `columns_of(row)` says.
         texts: what its text columns point into.
 
     Attributes:
         columns: as given; for who computes with whole columns: `table.columns["queue_length"]`.
     """
 
-    def __init__(self, row: type[RowT], columns: npt.NDArray[Any], texts: Sequence[str]) -> None:
-        if columns.dtype != columns_of(row):
-            raise TypeError(f"columns of {row.__name__} have other fields: {columns.dtype.names}")
+    def __init__(
+        self, row: type[RowT], columns: Mapping[str, npt.NDArray[Any]], texts: Sequence[str]
+    ) -> None:
+        types = {name: column.dtype.newbyteorder("<").str for name, column in columns.items()}
+        wanted = {name: np.dtype(kind).str for name, kind in columns_of(row).items()}
+        if types != wanted or len({len(column) for column in columns.values()}) != 1:
+            raise TypeError(f"columns of {row.__name__} are {wanted}, of one length; not {types}")
         self.row = row
         self.columns = columns
         self.texts = texts
         self._orders: dict[str, npt.NDArray[np.intp]] = {}
 
     def __len__(self) -> int:
-        return len(self.columns)
+        return len(next(iter(self.columns.values())))
 
     def __repr__(self) -> str:
         return f"<Table of {len(self)} {self.row.__name__}>"
@@ -92,21 +95,21 @@ class Table(Sequence[RowT], Generic[RowT]):
     def __getitem__(self, index: slice) -> Table[RowT]: ...
     def __getitem__(self, index: int | slice) -> RowT | Table[RowT]:
         if isinstance(index, slice):
-            return Table(self.row, self.columns[index], self.texts)
-        return next(self._rows(self.columns[index : index + 1 or None], index))
+            return self.select(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return next(self._rows(index, index + 1 or None))
 
     def __iter__(self) -> Iterator[RowT]:
         for start in range(0, len(self), 4096):
-            yield from self._rows(self.columns[start : start + 4096], start)
+            yield from self._rows(start, start + 4096)
 
-    def _rows(self, columns: npt.NDArray[Any], index: int) -> Iterator[RowT]:
-        if not len(columns):
-            raise IndexError(f"row {index} of {len(self)}")
+    def _rows(self, start: int, end: int | None) -> Iterator[RowT]:
         texts = texts_of(self.row)
         lists = [
-            [self.texts[at] for at in columns[name].tolist()]
+            [self.texts[at] for at in self.columns[name][start:end].tolist()]
             if name in texts
-            else columns[name].tolist()
+            else self.columns[name][start:end].tolist()
             for name in self.row.__struct_fields__
         ]
         return map(self.row, *lists)
@@ -124,30 +127,30 @@ class Table(Sequence[RowT], Generic[RowT]):
         if field not in self._orders:
             self._orders[field] = np.argsort(column, kind="stable")
         order = self._orders[field]
-        first, last = (np.searchsorted(column, value, side, order) for side in ("left", "right"))
-        return Table(self.row, self.columns[order[first:last]], self.texts)
+        limits = np.iinfo(column.dtype)
+        if not limits.min <= value <= limits.max:
+            return self.select(slice(0))
+        wanted = column.dtype.type(value)
+        first, last = (np.searchsorted(column, wanted, side, order) for side in ("left", "right"))
+        return self.select(order[first:last])
 
-    def select(self, wanted: npt.NDArray[np.bool_]) -> Table[RowT]:
-        """Return the rows for which `wanted`, one truth value each, holds."""
-        return Table(self.row, self.columns[wanted], self.texts)
+    def select(self, wanted: slice | npt.NDArray[Any]) -> Table[RowT]:
+        """Return some of the rows.
+
+        Args:
+            wanted: as numpy indexes an array: a truth value for each row, places, or a slice.
+        """
+        columns = {name: column[wanted] for name, column in self.columns.items()}
+        return Table(self.row, columns, self.texts)
 
     @classmethod
-    def of(cls, row: type[RowT], rows: Iterable[RowT], texts: list[str]) -> Table[RowT]:
-        """Return a table of these rows; texts that are new are appended to `texts`."""
-        places = {text: at for at, text in enumerate(texts)}
-
-        def place(text: str) -> int:
-            if text not in places:
-                places[text] = len(texts)
-                texts.append(text)
-            return places[text]
-
-        fields = _kinds(row)
-        values = [
-            tuple(
-                place(getattr(one, name)) if kind == TEXT_COLUMN else getattr(one, name)
-                for name, kind in fields.items()
-            )
-            for one in rows
-        ]
-        return cls(row, np.array(values, columns_of(row)), texts)
+    def of(cls, row: type[RowT], rows: Iterable[RowT]) -> Table[RowT]:
+        """Return a table of these rows."""
+        rows, places = list(rows), dict[str, int]()
+        columns = {}
+        for name, kind in columns_of(row).items():
+            values = [getattr(one, name) for one in rows]
+            if name in texts_of(row):
+                values = [places.setdefault(text, len(places)) for text in values]
+            columns[name] = np.array(values, kind)
+        return cls(row, columns, list(places))
