@@ -27,6 +27,7 @@
 #include "sys/sys_attr.c"
 #include "sys/sys_audit.c"
 #include "sys/sys_fast.c"
+#include "sys/sys_inspect.c"
 #include "sys/sys_msg.c"
 #include "sys/sys_policy.c"
 #include "sys/sys_port.c"

@@ -25,6 +25,7 @@ __all__ = [
     "PortDied",
     "PympiError",
     "QueueFull",
+    "SnapshotError",
     "TimedOut",
     "VerifyError",
     "check",
@@ -158,6 +159,10 @@ class PolicyError(PympiError, ValueError):
 
 class LabelError(PympiError, ValueError):
     """A label that cannot be used: what is wrong with it, and where."""
+
+
+class SnapshotError(PympiError, ValueError):
+    """A file that is no snapshot, or one that cannot be used: which, and what is wrong with it."""
 
 
 class VerifyError(PympiError, AssertionError):

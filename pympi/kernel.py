@@ -25,15 +25,18 @@ from .label import EMPTY, choose
 from .policy.base import PolicyModule
 from .policy.engine import Policies
 from .port import Right
+from .survey import Survey, survey
 from .task import Quota, Task
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
     import numpy.typing as npt
 
     from .audit import Audit
     from .bootstrap import Bootstrap, NameServer
+    from .inspect import Context, Snapshot
     from .trace.live import Trace
 
 __all__ = ["AccessDecision", "Kernel", "SimulatedClock"]
@@ -158,6 +161,8 @@ class Kernel:
         trace (Trace): who talks to whom.
         tasks (dict[int, Task]): the living tasks by number.
         conceals_denials (bool), guard_violations (str): as given.
+        bootstrap_contexts (Callable[[], Iterable[Context]] | None): what tells a snapshot of the
+            name server's contexts; the name server sets it.
     """
 
     _pointer: Any = None
@@ -180,6 +185,7 @@ class Kernel:
         self._trace: Trace | None = None
         self._bootstrap: NameServer | None = None
         self._identities: dict[str, int] = {}
+        self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
         config = ffi.new("struct pm_config *")
         config.avc_entries, config.audit_records = avc_entries, audit_records
         config.trace_paths, config.seed = trace_paths, seed
@@ -584,6 +590,45 @@ class Kernel:
         found = ffi.new("struct pm_stats *")
         check(lib.pm_kernel_stats(self.pointer, found), "stats()")
         return {name: getattr(found, name) for name, _ in ffi.typeof("struct pm_stats").fields}
+
+    def survey(self, *, stop: bool = False) -> Survey:
+        """Walk through all tasks, names and ports, and return them as numbers: numpy arrays.
+
+        The kernel goes on meanwhile: each row is what its object was at one moment. What was made
+        after the walk began is not in it.
+
+        Args:
+            stop: have the kernel stand still, so that all rows are of one moment.
+        """
+        return survey(self.pointer, stop)
+
+    def snapshot(
+        self, path: str | os.PathLike[str] | None = None, *, consistent: bool = False
+    ) -> Snapshot:
+        """Return the state of the kernel, and save it to a file.
+
+        Each row is consistent in itself; `Snapshot.changes` tells what went on meanwhile.
+
+        Args:
+            path: of the file; None: only return it.
+            consistent: have the kernel stand still, so that all rows are of one moment;
+                `Snapshot.stopped_seconds` tells for how long.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> with Kernel() as kernel:
+            ...     task = kernel.create_task("server")
+            ...     kernel.snapshot().tasks[0].name
+            'server'
+        """
+        from .inspect.take import take
+
+        taken = take(self, consistent=consistent)
+        if path is not None:
+            taken.save(path)
+        return taken
 
 
 def _identity(uid: int | None, audit_token: Iterable[int] | None) -> Any:

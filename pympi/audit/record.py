@@ -14,28 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._ffi import ffi
+from .._rows import dtype_of
 from ..enums import AuditFlag, ObjectClass, Operation
 from ..errors import code_name
 
 __all__ = ["RECORD", "AuditRecord", "Batch"]
 
-_NUMPY = {"uint64_t": "<u8", "uint32_t": "<u4", "int32_t": "<i4"}
-
-
-def _dtype() -> np.dtype[Any]:
-    struct = ffi.typeof("struct pm_audit_record")
-    return np.dtype(
-        {
-            "names": [name for name, _ in struct.fields],
-            "formats": [_NUMPY[field.type.cname] for _, field in struct.fields],
-            "offsets": [field.offset for _, field in struct.fields],
-            "itemsize": ffi.sizeof(struct),
-        }
-    )
-
-
-RECORD: np.dtype[Any] = _dtype()
+RECORD: np.dtype[Any] = dtype_of("pm_audit_record")
 """The numpy form of `struct pm_audit_record`."""
 
 
