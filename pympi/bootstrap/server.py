@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import mach
+from .. import inspect, mach
 from ..enums import Disposition, Notification, SpecialPort
 from ..errors import InvalidName, MachError
 from ..message import Carried, Message
@@ -149,6 +149,7 @@ class NameServer:
         self.use_service_contexts(service_contexts or ServiceContexts())
         self.root = self._make_context(None, label=root_label)
         kernel.audit.name_services(self.asked)
+        kernel.bootstrap_contexts = self.snapshot
 
     def __repr__(self) -> str:
         return f"<NameServer, {self._count} services in {len(self.contexts)} contexts>"
@@ -224,6 +225,27 @@ class NameServer:
                 for label, services in sorted(place.instances())
                 for name in sorted(services)
             ]
+
+    def snapshot(self) -> list[inspect.Context]:
+        """Return contexts and services as data, for `Kernel.snapshot`."""
+        with self.lock:
+            return [self._context_row(context) for context in self.contexts.values()]
+
+    def _context_row(self, context: Context) -> inspect.Context:
+        rows = tuple(self._service_row(service) for service in self.services(context))
+        parent = context.parent.number if context.parent is not context else 0
+        port = context.port.port_id
+        return inspect.Context(context.number, parent, context.label, port, rows)
+
+    def _service_row(self, service: Service) -> inspect.Service:
+        state = service.status.name.lower().replace("_", " ")
+        if service.state == State.RESERVED:
+            state = "reserved"
+        server = service.server
+        return inspect.Service(
+            service.name, server.command if server else "", state, service.label, service.port_id,
+            server.task.id if server and server.running and server.task else 0,
+        )  # fmt: skip
 
     def use_service_contexts(self, service_contexts: ServiceContexts) -> None:
         """Label services by other contexts from now on, those there are as well.
