@@ -2,11 +2,13 @@
 """Describes the compiled module `pympi._core` to cffi; setup.py runs it.
 
 The public header is the declaration: the part of pympi.h between its `cdef-begin` and `cdef-end`
-marks is what cffi reads. From the same text come two kinds of glue, so that neither is written
+marks is what cffi reads. From the same text come three kinds of glue, so that neither is written
 twice:
 
 - a function whose last parameter is `const struct pm_wait *wait` may sleep. It gets a wrapper
   `pm_block_<x>` with `int64_t timeout_ns` in that place, which gives the GIL up (binding.h);
+- a function named in TAKE_LONG works for long. It gets a wrapper `pm_long_<x>`, which gives the GIL
+  up;
 - a function pointer type `pm_<x>` may be answered in Python. It gets an `extern "Python"`
   function `pm_python_<x>`.
 
@@ -35,6 +37,10 @@ WAITER = re.compile(
     r"\s*const struct pm_wait \*wait\);",
     re.M,
 )
+TAKE_LONG = ("pm_inspect_read", "pm_inspect_stopped")
+TAKER = re.compile(
+    rf"^(?P<result>\w[\w ]*[ *])(?P<name>{'|'.join(TAKE_LONG)})\((?P<parameters>[^()]*)\);", re.M
+)
 CALLBACK = re.compile(
     r"^typedef (?P<result>\w[\w ]*[ *])\(\*pm_(?P<name>\w+)\)\((?P<parameters>[^()]*)\);", re.M
 )
@@ -61,6 +67,19 @@ static {signature}
     pm_pause_begin(&pause, timeout_ns);
     result = {name}({arguments}, &pause.wait);
     pm_pause_end(&pause);
+    return result;
+}}
+"""
+
+LENGTHY = """
+static {signature}
+{{
+    pm_gil gil = pm_gil_take();
+    PyThreadState *thread = PyEval_SaveThread();
+    {result}result = {name}({arguments});
+
+    PyEval_RestoreThread(thread);
+    pm_gil_drop(gil);
     return result;
 }}
 """
@@ -105,19 +124,37 @@ def blocking_source(match: re.Match[str]) -> str:
     )
 
 
+def lengthy_signature(match: re.Match[str]) -> str:
+    """Return the prototype, without semicolon, of the wrapper of a function that takes long."""
+    name = match["name"].replace("pm_", "pm_long_", 1)
+    return f"{match['result']}{name}({match['parameters']})"
+
+
+def lengthy_source(match: re.Match[str]) -> str:
+    """Return the C definition of the wrapper of a function that takes long."""
+    return LENGTHY.format(
+        signature=lengthy_signature(match),
+        result=match["result"],
+        name=match["name"],
+        arguments=", ".join(map(argument_name, match["parameters"].split(","))),
+    )
+
+
 def declarations(public: str) -> str:
     """Return all that cffi is to read."""
     waiters = [f"{blocking_signature(match)};" for match in WAITER.finditer(public)]
+    takers = [f"{lengthy_signature(match)};" for match in TAKER.finditer(public)]
     callbacks = [
         f'extern "Python" {match["result"]}pm_python_{match["name"]}({match["parameters"]});'
         for match in CALLBACK.finditer(public)
     ]
-    return "\n".join([public, *waiters, *callbacks, BINDING])
+    return "\n".join([public, *waiters, *takers, *callbacks, BINDING])
 
 
 def source(public: str) -> str:
     """Return the preamble of the module: core, binding, and a wrapper per waiting function."""
     wrappers = [blocking_source(match) for match in WAITER.finditer(public)]
+    wrappers += [lengthy_source(match) for match in TAKER.finditer(public)]
     parts = ['#include "pympi.c"', '#include "binding.h"', *wrappers, '#include "callables.h"']
     return "\n".join(parts)
 

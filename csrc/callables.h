@@ -13,6 +13,7 @@
 #define PM_CALLABLES_H
 
 #include <structmember.h>
+#include <time.h>
 
 #define PM_RECEIVER_INLINE 4096         /* bytes of a message that receiver() takes without asking for memory */
 #define PM_DELIVERED_IN_PART (MACH_RCV_BODY_ERROR | MACH_MSG_IPC_SPACE)
@@ -27,6 +28,9 @@ void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t
 void *pm_callable_receiver(void *owner, void *slow, struct pm_task *task, uint32_t name, int64_t timeout_ns);
 void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *task, uint32_t name);
 void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions);
+void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_task *task, uint32_t dest);
+void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task);
+void *pm_callable_judge(void *owner, void *slow, void *type, struct pm_task *task, uint32_t tclass, uint32_t permissions);
 /* cdef-end */
 #endif
 
@@ -294,7 +298,7 @@ struct pm_bound {
     PyObject_HEAD
     PyObject *owner;                    /* keeps task or kernel alive */
     PyObject *slow;
-    PyObject *type;                     /* of messages, for taker() */
+    PyObject *type;                     /* of messages, for those that take or give one */
     struct pm_task *task;
     struct pm_kernel **kernel;          /* NULL in there: closed */
     uint32_t name, tclass, permissions;
@@ -470,6 +474,97 @@ static PyObject *pm_bound_take(PyObject *self, PyObject *const *args, Py_ssize_t
     return NULL;
 }
 
+static int64_t pm_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* As pm_block_call(), but the GIL is kept as long as there is nothing to wait for: a handler answers at once. */
+static int pm_ask(struct pm_task *task, const struct pm_send_spec *spec, uint32_t reply, struct pm_received *received,
+                  int64_t timeout_ns)
+{
+    int64_t begin = timeout_ns > 0 ? pm_now_ns() : 0, left;
+    int code = pm_send_message(task, spec, NULL);
+
+    if (code == MACH_SEND_TIMED_OUT && timeout_ns != 0)
+        return pm_block_call(task, spec, reply, received, timeout_ns);
+    if (code != 0)
+        return code;
+    code = pm_receive_message(task, reply, 0, received, NULL);
+    if (code != MACH_RCV_TIMED_OUT || timeout_ns == 0)
+        return code;
+    left = timeout_ns > 0 ? begin + timeout_ns - pm_now_ns() : -1;
+    return timeout_ns > 0 && left <= 0 ? code : pm_block_receive_message(task, reply, 0, received, left);
+}
+
+/* call(body, msgh_id, timeout_ns, reply) -> message */
+static PyObject *pm_bound_call(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_send_spec spec = { .dest = bound->name, .reply_disposition = MACH_MSG_TYPE_MAKE_SEND_ONCE };
+    struct pm_received_object *object;
+    long long msgh_id, timeout_ns, reply;
+    char *body;
+    Py_ssize_t size;
+    int code;
+
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "expected 4 arguments (body, msgh_id, timeout_ns, reply)");
+        return NULL;
+    }
+    if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0 || !pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) ||
+        !pm_int_argument(args[2], -1, INT64_MAX, &timeout_ns) || !pm_int_argument(args[3], 0, UINT32_MAX, &reply))
+        return NULL;
+    object = pm_received_new(bound->type, bound->owner);
+    if (object == NULL)
+        return NULL;
+    spec.body = body, spec.size = (uint64_t)size, spec.msgh_id = (int32_t)msgh_id, spec.reply = (uint32_t)reply;
+    code = pm_ask(bound->task, &spec, (uint32_t)reply, &object->received, timeout_ns);
+    if (!pm_exception_left() && (code == 0 || code == PM_DELIVERED_IN_PART))
+        return (PyObject *)object;
+    if (code != 0 && code != PM_DELIVERED_IN_PART)
+        memset(&object->received, 0, sizeof object->received);
+    Py_DECREF(object);
+    return PyErr_Occurred() ? NULL : pm_slow(bound, code);
+}
+
+/* answer(message, body, msgh_id, timeout_ns[, name, disposition]): the reply right is used up */
+static PyObject *pm_bound_answer(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_right right;
+    struct pm_send_spec spec = { .rights = &right };
+    struct pm_received_object *object;
+    long long msgh_id, timeout_ns, name = 0, disposition = 0;
+    char *body;
+    Py_ssize_t size;
+    int code;
+
+    if ((count != 4 && count != 6) || PyObject_IsInstance(args[0], bound->type) != 1) {
+        PyErr_SetString(PyExc_TypeError, "expected 4 or 6 arguments (message, body, msgh_id, timeout_ns[, name, disposition])");
+        return NULL;
+    }
+    object = (struct pm_received_object *)args[0];
+    if (PyBytes_AsStringAndSize(args[1], &body, &size) < 0 || !pm_int_argument(args[2], INT32_MIN, INT32_MAX, &msgh_id) ||
+        !pm_int_argument(args[3], -1, INT64_MAX, &timeout_ns) ||
+        (count == 6 && (!pm_int_argument(args[4], 0, UINT32_MAX, &name) ||
+                        !pm_int_argument(args[5], 0, UINT32_MAX, &disposition))))
+        return NULL;
+    right = (struct pm_right){ (uint32_t)name, (uint32_t)disposition };
+    spec.dest = object->received.reply, spec.dest_disposition = object->received.reply_disposition;
+    spec.body = body, spec.size = (uint64_t)size, spec.msgh_id = (int32_t)msgh_id, spec.rights_count = count == 6;
+    code = pm_block_send_message(bound->task, &spec, timeout_ns);
+    if (pm_exception_left())
+        return NULL;
+    if (code != 0)
+        return PyObject_CallFunction(bound->slow, "iI", code, spec.dest);
+    object->replied = 1;
+    Py_RETURN_NONE;
+}
+
 /* check(source_sid, target_sid) -> bool */
 static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -490,10 +585,44 @@ static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_
     return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
 }
 
+/* may(message, target_sid[, name, port, result]) -> bool */
+static PyObject *pm_bound_judge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    struct pm_received *received;
+    struct pm_sender_question question;
+    long long tsid, name = 0, port = 0, result = 0;
+    int64_t verdict;
+
+    if ((count != 2 && count != 5) || PyObject_IsInstance(args[0], bound->type) != 1) {
+        PyErr_SetString(PyExc_TypeError, "expected 2 or 5 arguments (message, target_sid[, name, port, result])");
+        return NULL;
+    }
+    if (!pm_int_argument(args[1], 0, UINT32_MAX, &tsid) ||
+        (count == 5 && (!pm_int_argument(args[2], 0, UINT32_MAX, &name) || !pm_int_argument(args[3], 0, INT64_MAX, &port) ||
+                        !pm_int_argument(args[4], INT32_MIN, INT32_MAX, &result))))
+        return NULL;
+    received = &((struct pm_received_object *)args[0])->received;
+    question = (struct pm_sender_question){
+        .real_sid = received->real_sid, .sender_sid = received->sender_sid, .sender_task = received->sender_task,
+        .msgh_id = received->msgh_id, .transfer = received->transfer, .size = received->size,
+        .tsid = (uint32_t)tsid, .tclass = bound->tclass, .permissions = bound->permissions,
+        .name = (uint32_t)name, .port = (uint64_t)port, .result = (int32_t)result };
+    verdict = pm_check_sender(bound->task, &question);
+    if (pm_exception_left())
+        return NULL;
+    return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
+}
+
 #define PM_FAST(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef pm_send_method = { "send", PM_FAST(pm_bound_send), METH_FASTCALL, "send(body[, msgh_id[, timeout_ns]])" };
 static PyMethodDef pm_receive_method = { "receive", pm_bound_receive, METH_NOARGS, "receive() -> bytes" };
 static PyMethodDef pm_take_method = { "take", PM_FAST(pm_bound_take), METH_FASTCALL, "take(timeout_ns, effective_sid)" };
+static PyMethodDef pm_call_method = { "call", PM_FAST(pm_bound_call), METH_FASTCALL, "call(body, msgh_id, timeout_ns, reply)" };
+static PyMethodDef pm_answer_method = { "answer", PM_FAST(pm_bound_answer), METH_FASTCALL,
+                                        "answer(message, body, msgh_id, timeout_ns[, name, disposition])" };
+static PyMethodDef pm_judge_method = { "may", PM_FAST(pm_bound_judge), METH_FASTCALL,
+                                       "may(message, target_sid[, name, port, result])" };
 static PyMethodDef pm_check_method = { "check", PM_FAST(pm_bound_check), METH_FASTCALL, "check(source_sid, target_sid)" };
 
 static void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns)
@@ -512,6 +641,23 @@ static void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_ta
 {
     return pm_bind(&pm_take_method, (struct pm_bound){
         .owner = owner, .slow = slow, .type = type, .task = task, .name = name });
+}
+
+static void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_task *task, uint32_t dest)
+{
+    return pm_bind(&pm_call_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .type = type, .task = task, .name = dest });
+}
+
+static void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task)
+{
+    return pm_bind(&pm_answer_method, (struct pm_bound){ .owner = owner, .slow = slow, .type = type, .task = task });
+}
+
+static void *pm_callable_judge(void *owner, void *slow, void *type, struct pm_task *task, uint32_t tclass, uint32_t permissions)
+{
+    return pm_bind(&pm_judge_method, (struct pm_bound){
+        .owner = owner, .slow = slow, .type = type, .task = task, .tclass = tclass, .permissions = permissions });
 }
 
 static void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, uint32_t tclass, uint32_t permissions)

@@ -102,7 +102,8 @@ enum pm_trailer_element {               /* MACH_RCV_TRAILER_ELEMENTS(x): shifted
 
 enum pm_notification {                  /* msgh_id of notifications */
     MACH_NOTIFY_PORT_DELETED = 65, MACH_NOTIFY_SEND_POSSIBLE = 66, MACH_NOTIFY_PORT_DESTROYED = 69,
-    MACH_NOTIFY_NO_SENDERS = 70, MACH_NOTIFY_SEND_ONCE = 71, MACH_NOTIFY_DEAD_NAME = 72
+    MACH_NOTIFY_NO_SENDERS = 70, MACH_NOTIFY_SEND_ONCE = 71, MACH_NOTIFY_DEAD_NAME = 72,
+    PM_NOTIFY_MESSAGE = 80              /* ours: a message waits at a port; the name of its receive right */
 };
 
 enum pm_flavor {                        /* mach_port_flavor_t, with their counts in 32-bit words */
@@ -190,6 +191,71 @@ struct pm_stats {
 };
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats);
 
+/* ---- looking at all of it ------------------------------------------------------------------------------------------ */
+
+/* The kernel's counters at one moment. sequence moves whenever something was done: equal at two marks, nothing was. Ports and
+ * port sets share their numbers, so they are counted together as objects. */
+struct pm_mark {
+    uint64_t sequence, time, objects_made, objects_gone, tasks_made, tasks_ended, sent, received, transfers, epoch;
+    uint64_t names, ports;              /* that there are */
+};
+int pm_inspect_mark(struct pm_kernel *kernel, struct pm_mark *mark);
+
+/* One row for each task, name and port. Objects are told by numbers, 0 none. */
+struct pm_task_row {
+    uint64_t queued_bytes, memory;
+    uint64_t bootstrap;                 /* port */
+    uint64_t name_at;                   /* its name, in the rows' text */
+    uint32_t name_length, id, sid, alive, parent, names, ports, sids, notifications, in_flight;
+    uint32_t audit_token[8];
+};
+enum pm_port_flag {
+    PM_PORT_ACTIVE = 1, PM_PORT_IN_TRANSIT = 2, PM_PORT_HANDLER = 64, PM_PORT_GUARDED = 1024, PM_PORT_STRICT = 2048,
+    PM_PORT_IMMOVABLE = 4096, PM_PORT_REPLY = 65536
+};
+struct pm_port_row {
+    uint64_t id;
+    uint64_t destination;               /* in transit: the port whose queue its receive right is in, where that is known */
+    uint64_t queued_bytes;              /* of the first queued_summed messages */
+    uint64_t no_senders, port_destroyed;        /* ports that these notifications go to */
+    uint64_t set;                       /* one of those it is in */
+    uint32_t sid, flags, receiver, receiver_name, queued, queued_summed, qlimit, seqno, mscount, send_rights,
+        send_once_rights, sets, kind, owner, interface, maker, senders_waiting, receivers_waiting;
+    int32_t number;                     /* in the trace; owner and kind are, too */
+    uint32_t reserved;
+};
+struct pm_right_row {
+    uint64_t object;                    /* port or set */
+    uint64_t provenance, request_port;
+    uint32_t task, name, types, urefs;
+    uint32_t request;                   /* MACH_NOTIFY_DEAD_NAME, MACH_NOTIFY_SEND_POSSIBLE, 0 */
+    uint32_t reserved;
+};
+/* Room for rows, and how much of it is used. */
+struct pm_rows {
+    struct pm_task_row *tasks; uint64_t tasks_room, tasks_used;
+    struct pm_port_row *ports; uint64_t ports_room, ports_used;
+    struct pm_right_row *rights; uint64_t rights_room, rights_used;
+    char *text; uint64_t text_room, text_used;
+};
+
+/* A walk through everything there was when it began and still is when the walk comes by. Its fields are the core's. */
+struct pm_inspect {
+    struct pm_kernel *kernel;
+    struct pm_task *task;
+    uint32_t name, names, last_task, reserved;
+    uint64_t port, ports, last_port;
+};
+int pm_inspect_begin(struct pm_kernel *kernel, struct pm_inspect *walk, struct pm_mark *mark);
+/* Goes on, a slice at a time, until the end, 0, or until a row finds no room, KERN_NO_SPACE: make room, and go on. The lock is
+ * held for a slice only; who waits for it has it before the next. Each row is consistent in itself. */
+int pm_inspect_read(struct pm_inspect *walk, struct pm_rows *rows);
+/* Due for each walk that was begun; the kernel lives until then. */
+int pm_inspect_end(struct pm_inspect *walk, struct pm_mark *mark);
+/* From the beginning, all at once: the kernel stands still for *stopped_ns. KERN_NO_SPACE where there was not room for every
+ * row. mark: of that moment. */
+int pm_inspect_stopped(struct pm_inspect *walk, struct pm_rows *rows, struct pm_mark *mark, uint64_t *stopped_ns);
+
 /* ---- labels ------------------------------------------------------------------------------------------------------- */
 
 /* Interns a label; the caller owns a reference. `payer` (may be NULL) is charged if the label is new.
@@ -244,6 +310,22 @@ int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_
 /* count checks; verdicts 0 or 1 into results. */
 int pm_check_many(struct pm_kernel *kernel, const uint32_t *ssids, const uint32_t *tsids, const uint32_t *classes,
                   const uint32_t *permissions, uint8_t *results, size_t count);
+
+/* What a server asks about whoever sent it a message, and an object of the server's own (SELinux's avc_has_perm). The first
+ * six say who and what was sent: struct pm_received has them. */
+struct pm_sender_question {
+    uint32_t real_sid, sender_sid, sender_task;
+    int32_t msgh_id;
+    uint64_t transfer;
+    uint32_t size;
+    uint32_t tsid, tclass, permissions; /* the object's label, and what is to be done to it */
+    uint32_t name;                      /* for the record: what the server knows the object by, */
+    uint64_t port;                      /* the port it is about, */
+    int32_t result;                     /* and what will come of it, if it is allowed */
+};
+/* 1 allowed, 0 denied; recorded as PM_OP_SERVICE like any operation of the kernel's, in the name of the sender. -PM_AUDIT_FULL:
+ * it could not be recorded and is not to be done. */
+int64_t pm_check_sender(struct pm_task *task, const struct pm_sender_question *question);
 
 /* The lines of hooks.def, numbered from 0; NULL after the last. */
 struct pm_hook { uint32_t tclass, bit; const char *class_name, *permission, *object, *operation, *sentence; };

@@ -30,6 +30,7 @@ from .errors import (
     PortDied,
     PympiError,
     QueueFull,
+    SnapshotError,
     TimedOut,
     VerifyError,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "SendRight",
     "Sender",
     "SimulatedClock",
+    "SnapshotError",
     "Task",
     "TimedOut",
     "Usage",

@@ -97,6 +97,7 @@ class Notification(IntEnum):
     NO_SENDERS = lib.MACH_NOTIFY_NO_SENDERS
     SEND_ONCE = lib.MACH_NOTIFY_SEND_ONCE
     DEAD_NAME = lib.MACH_NOTIFY_DEAD_NAME
+    MESSAGE = lib.PM_NOTIFY_MESSAGE
 
 
 class GuardFlavor(IntFlag):

@@ -25,6 +25,7 @@ __all__ = [
     "PortDied",
     "PympiError",
     "QueueFull",
+    "SnapshotError",
     "TimedOut",
     "VerifyError",
     "check",
@@ -160,6 +161,10 @@ class LabelError(PympiError, ValueError):
     """A label that cannot be used: what is wrong with it, and where."""
 
 
+class SnapshotError(PympiError, ValueError):
+    """A file that is no snapshot, or one that cannot be used: which, and what is wrong with it."""
+
+
 class VerifyError(PympiError, AssertionError):
     """`Kernel.verify()` found the kernel's counts and reality apart.
 
@@ -238,9 +243,19 @@ _CODES: dict[str, tuple[type[MachError], str]] = {
     "MACH_MSG_VM_SPACE": (MachError, "no room in the address space"),
 }  # fmt: skip
 
+# What servers answer that the core never does: the bootstrap subsystem's (servers/bootstrap.h).
+_SERVERS = {
+    1100: "BOOTSTRAP_NOT_PRIVILEGED",
+    1101: "BOOTSTRAP_NAME_IN_USE",
+    1102: "BOOTSTRAP_UNKNOWN_SERVICE",
+    1103: "BOOTSTRAP_SERVICE_ACTIVE",
+    1104: "BOOTSTRAP_BAD_COUNT",
+    1105: "BOOTSTRAP_NO_MEMORY",
+}
+
 _SPACE_BITS: int = lib.MACH_MSG_IPC_SPACE | lib.MACH_MSG_VM_SPACE
 _NUMBERS: dict[str, int] = ffi.typeof("enum pm_code").relements
-_NAMES: dict[int, str] = {number: name for name, number in _NUMBERS.items()}
+_NAMES: dict[int, str] = {number: name for name, number in _NUMBERS.items()} | _SERVERS
 _TABLE = {_NUMBERS[name]: entry for name, entry in _CODES.items()}
 
 

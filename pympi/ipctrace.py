@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._ffi import ffi, lib
+from ._rows import dtype_of
 from .errors import check, exception
 
 if TYPE_CHECKING:
@@ -20,21 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PATHS", "Recorder"]
 
-PATHS = np.dtype(
-    [
-        ("event", np.uint32),
-        ("task", np.uint32),
-        ("owner", np.uint32),
-        ("kind", np.uint32),
-        ("number", np.int32),
-        ("reserved", np.uint32),
-        ("count", np.uint64),
-        ("order", np.uint64),
-    ]
-)
+PATHS: np.dtype[Any] = dtype_of("pm_trace_record")
 """One path: who did what to a port of whom, how often, and in which place it first occurred."""
-
-assert PATHS.itemsize == ffi.sizeof("struct pm_trace_record")
 
 
 class Recorder:

@@ -12,6 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -19,20 +20,24 @@ import numpy as np
 
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
-from .enums import ALL, ROUTINES_PER_CLASS, ObjectClass, interface_classes
-from .errors import KernelClosed, VerifyError, check, exception
+from .enums import ALL, ROUTINES_PER_CLASS, ObjectClass, SpecialPort, interface_classes
+from .errors import AccessDenied, InvalidName, KernelClosed, VerifyError, check, exception
 from .label import EMPTY, choose
 from .policy.base import PolicyModule
 from .policy.engine import Policies
 from .port import Right
+from .survey import Survey, survey
 from .task import Quota, Task
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
     import numpy.typing as npt
 
     from .audit import Audit
+    from .bootstrap import Bootstrap, NameServer
+    from .inspect import Context, Snapshot
     from .trace.live import Trace
 
 __all__ = ["AccessDecision", "Kernel", "SimulatedClock"]
@@ -174,6 +179,8 @@ class Kernel:
         trace (Trace): who talks to whom.
         tasks (dict[int, Task]): the living tasks by number.
         conceals_denials (bool), guard_violations (str): as given.
+        bootstrap_contexts (Callable[[], Iterable[Context]] | None): what tells a snapshot of the
+            name server's contexts; the name server sets it.
     """
 
     _pointer: Any = None
@@ -194,9 +201,11 @@ class Kernel:
         self.tasks: dict[int, Task] = {}
         self._audit: Audit | None = None
         self._trace: Trace | None = None
+        self._bootstrap: NameServer | None = None
         self._identities: dict[str, int] = {}
         self._interfaces: dict[str, tuple[_Declaration, int]] = {}
         self._interfaces_lock = threading.Lock()
+        self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
         config = ffi.new("struct pm_config *")
         config.avc_entries, config.audit_records = avc_entries, audit_records
         config.trace_paths, config.seed = trace_paths, seed
@@ -249,6 +258,8 @@ class Kernel:
             if self._audit is not None:
                 self._audit.close()
         finally:
+            if self._bootstrap is not None:
+                self._bootstrap.close()
             pointer, self._pointer = self._pointer, None
             self._cell[0] = ffi.NULL
             self.policies.close()
@@ -294,6 +305,7 @@ class Kernel:
             audit_token: the identity in full, eight numbers: auid euid egid ruid rgid pid asid
                 pidversion.
             parent: from whom special and registered ports come, and who is asked for `create`.
+                Without one the bootstrap port is that of the name server's root, if there is one.
             quota: what the task may use.
 
         Raises:
@@ -312,9 +324,59 @@ class Kernel:
         if code:
             what = f"create_task({name!r})"
             raise parent.failure(code) if parent else exception(code, what)
-        task = Task(self, made[0])
+        task = Task(self, made[0], parent.id if parent else 0)
         self.tasks[task.id] = task
+        if parent is None and self._bootstrap is not None:
+            self._introduce(task)
         return task
+
+    # ---- the name server ----
+
+    @property
+    def bootstrap(self) -> NameServer:
+        """The name server; the first look makes one as `start_bootstrap()` does."""
+        return self._bootstrap or self.start_bootstrap()
+
+    def start_bootstrap(self, **options: Any) -> NameServer:
+        """Make the name server. Tasks without a parent have its root from now on.
+
+        Args:
+            options: as for `pympi.bootstrap.NameServer`: label, root_label, service_contexts,
+                launch and limits.
+
+        Raises:
+            ValueError: there is one.
+        """
+        from .bootstrap import NameServer
+
+        if self._bootstrap is not None:
+            raise ValueError("this kernel has a name server")
+        known = list(self.tasks.values())
+        self._bootstrap = NameServer(self, **options)
+        for task in known:
+            if task.parent_id == 0 and task.alive:
+                self._introduce(task)
+        return self._bootstrap
+
+    def _introduce(self, task: Task) -> None:
+        """Give a task the root of the name server, unless it has another or may not hold it."""
+        with suppress(AccessDenied):
+            if task.get_special_port(SpecialPort.BOOTSTRAP) is None:
+                self.bootstrap.give(task)
+
+    def bootstrap_of(self, task: Task) -> Bootstrap:
+        """Return the name server as a task sees it: `task.bootstrap`.
+
+        Raises:
+            InvalidName: the task has no bootstrap port.
+        """
+        from .bootstrap import Bootstrap
+
+        _ = self.bootstrap
+        port = task.get_special_port(SpecialPort.BOOTSTRAP)
+        if port is None:
+            raise InvalidName(lib.MACH_SEND_INVALID_DEST, f"{task!r} has no bootstrap port")
+        return Bootstrap(port)
 
     # ---- labels ----
 
@@ -571,6 +633,45 @@ class Kernel:
         found = ffi.new("struct pm_stats *")
         check(lib.pm_kernel_stats(self.pointer, found), "stats()")
         return {name: getattr(found, name) for name, _ in ffi.typeof("struct pm_stats").fields}
+
+    def survey(self, *, stop: bool = False) -> Survey:
+        """Walk through all tasks, names and ports, and return them as numbers: numpy arrays.
+
+        The kernel goes on meanwhile: each row is what its object was at one moment. What was made
+        after the walk began is not in it.
+
+        Args:
+            stop: have the kernel stand still, so that all rows are of one moment.
+        """
+        return survey(self.pointer, stop)
+
+    def snapshot(
+        self, path: str | os.PathLike[str] | None = None, *, consistent: bool = False
+    ) -> Snapshot:
+        """Return the state of the kernel, and save it to a file.
+
+        Each row is consistent in itself; `Snapshot.changes` tells what went on meanwhile.
+
+        Args:
+            path: of the file; None: only return it.
+            consistent: have the kernel stand still, so that all rows are of one moment;
+                `Snapshot.stopped_seconds` tells for how long.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> with Kernel() as kernel:
+            ...     task = kernel.create_task("server")
+            ...     kernel.snapshot().tasks[0].name
+            'server'
+        """
+        from .inspect.take import take
+
+        taken = take(self, consistent=consistent)
+        if path is not None:
+            taken.save(path)
+        return taken
 
 
 def _identity(uid: int | None, audit_token: Iterable[int] | None) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _upcall
 from ._binding import RECEIVED
 from ._ffi import ffi, lib
-from ._values import bytes_of
+from ._values import bytes_of, nanoseconds
 from .enums import Disposition, Notification
 from .errors import InvalidRight, PortDied
 
@@ -28,6 +28,7 @@ __all__ = ["Carried", "Memory", "Message", "Sender", "Spec"]
 
 _NULL_RIGHT = (lib.MACH_PORT_NULL, Disposition.COPY_SEND)
 _NOTIFICATIONS = frozenset(Notification)
+_NOBODY = (lib.MACH_PORT_NULL, lib.MACH_PORT_DEAD)
 _NONE_BUT_THE_CORES: tuple[str, ...] = ()
 
 
@@ -198,18 +199,25 @@ class Message(RECEIVED):  # type: ignore[misc]
             InvalidRight: there is no reply right, or the message was replied to.
             PortDied: nobody waits for the answer any more.
         """
-        right = self.reply_right
-        if right is None:
-            what = "replied to already" if self._replied else "the message has no reply right"
-            raise InvalidRight(lib.MACH_SEND_INVALID_REPLY, what)
-        if self.reply_name == lib.MACH_PORT_DEAD:
-            raise PortDied(lib.MACH_SEND_INVALID_DEST, "who asked is gone")
-        number = (self.msgh_id + 100 + (1 << 31)) % (1 << 32) - (1 << 31)
-        right.use_up(
-            body, number if msgh_id is None else msgh_id,
-            rights=rights, timeout=timeout, effective=effective, memory=memory,
-        )  # fmt: skip
-        self._replied = True
+        if self._replied or self.reply_name in _NOBODY:
+            raise self._unanswerable()
+        if msgh_id is None:
+            msgh_id = (self.msgh_id + 100 + (1 << 31)) % (1 << 32) - (1 << 31)
+        if memory or effective is not None or len(rights) > 1:
+            self.reply_right.use_up(  # type: ignore[union-attr]
+                body, msgh_id, rights=rights, timeout=timeout, effective=effective, memory=memory
+            )
+            self._replied = True
+            return
+        carried = [name for right in rights for name in carried_pair(self.task, right)]
+        body = body if type(body) is bytes else bytes_of(body)
+        self.task._answer(self, body, msgh_id, nanoseconds(timeout), *carried)
+
+    def _unanswerable(self) -> InvalidRight | PortDied:
+        if self.reply_name == lib.MACH_PORT_DEAD and not self._replied:
+            return PortDied(lib.MACH_SEND_INVALID_DEST, "who asked is gone")
+        what = "replied to already" if self._replied else "the message has no reply right"
+        return InvalidRight(lib.MACH_SEND_INVALID_REPLY, what)
 
     def close(self) -> None:
         """Drop what the message brought; its plain fields and body stay.
@@ -280,6 +288,22 @@ class _Loan:
         """Called when nobody looks any more; being kept until then is all that is needed."""
 
 
+def carried_pair(task: Task, carried: Carried | None) -> tuple[int, int]:
+    """Return name and disposition of a right that a task's message is to carry.
+
+    Raises:
+        TypeError, ValueError: it is no such thing, or another task's.
+    """
+    if carried is None:
+        return _NULL_RIGHT
+    if not isinstance(carried, Carried):
+        raise TypeError(f"a right is given as right.copy_send() or the like, not {carried!r}")
+    if carried.right.task is not task:
+        owner = carried.right.task.name
+        raise ValueError(f"{carried.right!r} is of task {owner!r}, not of {task.name!r}")
+    return (carried.right.name, carried.disposition)
+
+
 class Spec:
     """A `struct pm_send_spec`, and all it points to, for one send.
 
@@ -297,29 +321,20 @@ class Spec:
         effective_sid: int = 0, memory: Sequence[Any] = (), option: int = 0, voucher: int = 0,
     ) -> None:  # fmt: skip
         self.pointer = spec = ffi.new("struct pm_send_spec *")
-        self._task = task
         spec.dest, spec.dest_disposition = dest
         if reply is not None:
-            spec.reply, spec.reply_disposition = self._pair(reply)
+            spec.reply, spec.reply_disposition = carried_pair(task, reply)
         spec.msgh_id, spec.effective_sid = msgh_id, effective_sid
         spec.option, spec.voucher = option, voucher
         self._keep: list[Any] = [ffi.from_buffer(bytes_of(body))]
         spec.body, spec.size = self._keep[0], len(self._keep[0])
         if rights:
-            pairs = [_NULL_RIGHT if right is None else self._pair(right) for right in rights]
+            pairs = [carried_pair(task, right) for right in rights]
             self._keep.append(ffi.new("struct pm_right[]", pairs))
             spec.rights, spec.rights_count = self._keep[-1], len(pairs)
         self._numbers: list[int] = []
         if memory:
             self._add_memory([m if isinstance(m, Memory) else Memory(m) for m in memory])
-
-    def _pair(self, carried: Carried) -> tuple[int, int]:
-        if not isinstance(carried, Carried):
-            raise TypeError(f"a right is given as right.copy_send() or the like, not {carried!r}")
-        if carried.right.task is not self._task:
-            owner = carried.right.task.name
-            raise ValueError(f"{carried.right!r} is of task {owner!r}, not of {self._task.name!r}")
-        return (carried.right.name, carried.disposition)
 
     def _add_memory(self, memory: list[Memory]) -> None:
         buffers = [ffi.from_buffer(item.buffer) for item in memory]

@@ -175,9 +175,10 @@ class Right:
 
         Args:
             kind: NO_SENDERS and PORT_DESTROYED on a receive right, DEAD_NAME and SEND_POSSIBLE on
-                a send right.
+                a send right. MESSAGE, on a receive right, is not Mach's: a message waits here.
             notify: receives the notification; a right of the caller's.
-            sync: make-send count for NO_SENDERS; not 0 tells at once of what has happened already.
+            sync: make-send count for NO_SENDERS; not 0 tells at once of what has happened already,
+                or of a message that waits already.
 
         Returns:
             The right of a registration this one replaced, which is the caller's to use or close.
@@ -207,8 +208,9 @@ class Right:
 class _Sending(Right):
     """What can be sent to."""
 
-    __slots__ = ("_post",)
+    __slots__ = ("_ask", "_post")
 
+    _ask: Callable[[bytes, int, int, int], Message]
     _post: Callable[..., None]
 
     _USE: ClassVar[Disposition]
@@ -298,7 +300,27 @@ class _Sending(Right):
             TimedOut: no answer came in time; one that comes later is destroyed.
         """
         wait = nanoseconds(timeout)
-        with self.task._reply_port() as answers, self.task.kernel.borrowed(effective) as sid:
+        with self.task._reply_port() as answers:
+            if rights or effective is not None or memory:
+                message = self._call_whole(body, msgh_id, answers, rights, wait, effective, memory)
+            else:
+                message = self._asker()(
+                    body if type(body) is bytes else bytes_of(body), msgh_id, wait, answers.name
+                )
+        return self._answer(message)
+
+    def _asker(self) -> Callable[[bytes, int, int, int], Message]:
+        try:
+            return self._ask
+        except AttributeError:
+            self._ask = self.task._caller(self.name)
+            return self._ask
+
+    def _call_whole(
+        self, body: Any, msgh_id: int, answers: ReceiveRight, rights: Sequence[Carried | None],
+        wait: int, effective: str | None, memory: Sequence[Any],
+    ) -> Message:  # fmt: skip
+        with self.task.kernel.borrowed(effective) as sid:
             spec = Spec(
                 self.task, (self.name, self._USE), body, msgh_id,
                 reply=answers.make_send_once(), rights=rights, effective_sid=sid, memory=memory,
@@ -307,8 +329,7 @@ class _Sending(Right):
             code = lib.pm_block_call(self.task._pointer, spec.pointer, answers.name, received, wait)
             if code and code & _RECEIVING != _RECEIVING:
                 spec.failed()
-            message = self.task._received(code, self.name, received)
-        return self._answer(message)
+            return self.task._received(code, self.name, received)
 
     def _answer(self, message: Message) -> Message:
         if message.notification is Notification.SEND_ONCE:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -36,6 +36,7 @@ from .port import DeadName, PortSet, ReceiveRight, Right, SendOnceRight, SendRig
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .bootstrap import Bootstrap
     from .kernel import Kernel
 
 __all__ = ["Quota", "Task", "Usage", "Violation"]
@@ -109,10 +110,13 @@ class Task:
         kernel (Kernel): in which it lives.
         name (str): need not be unique.
         id (int): never used twice in a kernel.
+        parent_id (int): of the task that made it; 0 for none.
     """
 
-    def __init__(self, kernel: Kernel, pointer: Any) -> None:
+    def __init__(self, kernel: Kernel, pointer: Any, parent_id: int = 0) -> None:
         self.kernel = kernel
+        self.parent_id = parent_id
+        self._bootstrap: Bootstrap | None = None
         self._pointer = ffi.gc(pointer, lib.pm_task_release)
         self.name: str = ffi.string(lib.pm_task_name(pointer)).decode(errors="surrogateescape")
         self.id: int = lib.pm_task_id(pointer)
@@ -243,6 +247,56 @@ class Task:
         slow = self._receive_failed
         return adopt(
             lib.pm_callable_taker(borrow(self), borrow(slow), borrow(Message), self._pointer, name)
+        )
+
+    def _caller(self, name: int) -> Callable[[bytes, int, int, int], Message]:
+        slow = self._send_failed
+        return adopt(
+            lib.pm_callable_caller(borrow(self), borrow(slow), borrow(Message), self._pointer, name)
+        )
+
+    @functools.cached_property
+    def _answer(self) -> Callable[..., None]:
+        slow = self._send_failed
+        return adopt(
+            lib.pm_callable_answerer(borrow(self), borrow(slow), borrow(Message), self._pointer)
+        )
+
+    def sender_checker(
+        self, tclass: str, permissions: str | int | Iterable[str]
+    ) -> Callable[..., bool]:
+        """Return a callable for servers, which decides what a sender may do, and records it.
+
+        It is to an object of the server's own what the kernel's checks are to ports (SELinux's
+        avc_has_perm): the sender's effective label of send time is asked about, cached as ever, and
+        the record is the sender's, with the operation `service`.
+
+        Args:
+            tclass: the class of the object.
+            permissions: one or several, by name or as a vector.
+
+        Returns:
+            `may(message, target_sid, name=0, port=0, result=0) -> bool`; the last three, all or
+            none of them, are for the record: what the server knows the object by (32 bits), the
+            number of the port it is about, and the Mach code if it is allowed. It raises AuditFull
+            where it cannot be recorded and must be.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     server, client = kernel.create_task("server"), kernel.create_task("client")
+            ...     may_look_up = server.sender_checker("service", "look_up")
+            ...     inbox = server.allocate_port()
+            ...     inbox.make_send(client).send(b"a name")
+            ...     may_look_up(inbox.receive(), server.sid)
+            True
+        """
+        kind = self.kernel.object_class(tclass)
+        mask, slow = kind.mask(permissions), self._receive_failed
+        return adopt(
+            lib.pm_callable_judge(
+                borrow(self), borrow(slow), borrow(Message), self._pointer, kind.number, mask
+            )
         )
 
     # ---- itself ----
@@ -407,19 +461,9 @@ class Task:
         self._do(lib.pm_port_set_handler, port.name, _upcall.HANDLER, context, number)
         return port
 
-    @contextmanager
-    def _reply_port(self) -> Iterator[ReceiveRight]:
+    def _reply_port(self) -> _ReplyPort:
         """Lend a port for one answer. It is used again only if the answer came."""
-        try:
-            port = self._reply_ports.pop()
-        except IndexError:
-            port = self.allocate_port()
-        try:
-            yield port
-        except BaseException:
-            port.close()
-            raise
-        self._reply_ports.append(port)
+        return _ReplyPort(self)
 
     # ---- short forms on names ----
 
@@ -433,6 +477,17 @@ class Task:
 
     # ---- special and registered ports ----
 
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """The name server, as this task sees it: by its bootstrap port.
+
+        Raises:
+            InvalidName: it has none.
+        """
+        if self._bootstrap is None:
+            self._bootstrap = self.kernel.bootstrap_of(self)
+        return self._bootstrap
+
     def get_special_port(
         self, which: SpecialPort, *, caller: Task | None = None
     ) -> SendRight | None:
@@ -445,6 +500,8 @@ class Task:
     ) -> None:
         """Set a special port to a copy of a send right of the caller's; None takes it away."""
         self._do(lib.pm_task_set_special_port, which, port.name if port else 0, caller=caller)
+        if which == SpecialPort.BOOTSTRAP:
+            self._bootstrap = None
 
     def register_ports(
         self, ports: Sequence[SendRight | None], *, caller: Task | None = None
@@ -460,6 +517,28 @@ class Task:
         self._do(lib.pm_ports_lookup, names, count, caller=caller)
         owner = caller or self
         return [SendRight(owner, name) if name else None for name in names[0 : count[0]]]
+
+
+class _ReplyPort:
+    """A port for one answer, for the time of a `with` block."""
+
+    __slots__ = ("_port", "_task")
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __enter__(self) -> ReceiveRight:
+        try:
+            self._port = self._task._reply_ports.pop()
+        except IndexError:
+            self._port = self._task.allocate_port()
+        return self._port
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._task._reply_ports.append(self._port)
+        else:
+            self._port.close()
 
 
 def kind_number(kind: int | str) -> int:

@@ -35,6 +35,8 @@ static inline void lock_drop(struct lock *lock) {
     lock_disown(&lock->owner);
     pthread_mutex_unlock(&lock->mutex);
 }
+/* Whether others wait for this lock, which is held. pthread does not tell, so they may. */
+static inline bool lock_is_wanted(const struct lock *lock) { return (void)lock, true; }
 #else
 struct lock { uint32_t word; LOCK_OWNER };      /* 0 free, 1 taken, 2 taken and somebody waits */
 struct sleeper { uint32_t word; };      /* 0 asleep, 1 woken */
@@ -50,6 +52,7 @@ static inline void lock_drop(struct lock *lock) {
     lock_disown(&lock->owner);
     if (pm_unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)) lock_wake(lock);
 }
+static inline bool lock_is_wanted(const struct lock *lock) { return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 2; }
 #endif
 
 void lock_init(struct lock *lock);

@@ -15,6 +15,14 @@ static void announce(struct port *port) {
     if (port->flags & PORT_IN_SETS) psets_ready(port);
 }
 
+/* Once: who was told asks again. */
+static void tell(struct ipc *ipc, struct port *port, struct after *after) {
+    struct port *notify = port->extra->message;
+    port->extra->message = NULL;
+    port->flags &= ~(uint32_t)PORT_TELLS;
+    notify_name(ipc, notify, PM_NOTIFY_MESSAGE, port->receiver_name, after);
+}
+
 static void hand_over(struct kmsg *kmsg, struct after *after) {
     *after->handled_end = kmsg;
     after->handled_end = &kmsg->next;
@@ -41,6 +49,7 @@ void mqueue_post(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
     }
     mqueue_append(ipc, kmsg);
     if (port->flags & (PORT_RECEIVERS_WAIT | PORT_EVENT | PORT_IN_SETS)) announce(port);
+    if (port->flags & PORT_TELLS) tell(ipc, port, after);
 }
 
 struct kmsg *mqueue_take(struct ipc *ipc, struct port *port, struct after *after) {

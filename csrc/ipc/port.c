@@ -99,9 +99,17 @@ static void receivers_dismiss(struct ipc *ipc, struct port *port, int code) {
     port->flags &= ~(uint32_t)PORT_EVENT;
 }
 
+/* Who asked about the next message has no port any more that it would come to. */
+static void stop_telling(struct ipc *ipc, struct port *port, struct after *after) {
+    if (!(port->flags & PORT_TELLS)) return;
+    port->flags &= ~(uint32_t)PORT_TELLS;
+    notify_send_once(ipc, port->extra->message, after);
+    port->extra->message = NULL;
+}
+
 void port_leave(struct ipc *ipc, struct port *port, struct after *after) {
-    (void)after;
     receivers_dismiss(ipc, port, MACH_RCV_PORT_CHANGED);
+    stop_telling(ipc, port, after);
     port->seqno = port->mscount = 0;
     port->context = 0;
     port->flags &= ~(uint32_t)(PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_HANDLER);
@@ -136,6 +144,7 @@ void port_die(struct ipc *ipc, struct port *port, struct after *after) {
         if (extra->port_destroyed) notify_send_once(ipc, extra->port_destroyed, after);
         extra->no_senders = extra->port_destroyed = NULL;
     }
+    stop_telling(ipc, port, after);
     queue_doom(ipc, port, after);
     port->destination = NULL;           /* the next in the list of the dead */
     *after->dead_end = port;

@@ -17,13 +17,14 @@ enum port_flag {
     PORT_ACTIVE = 1, PORT_IN_TRANSIT = 2,
     PORT_RECEIVERS_WAIT = 4, PORT_SENDERS_WAIT = 8, PORT_IN_SETS = 16, PORT_EVENT = 32, PORT_HANDLER = 64,
     PORT_INTERFACE = 128, PORT_SEND_POSSIBLE = 256,
+    PORT_TELLS = 512,                   /* somebody asked to be told of the next message */
     PORT_GUARDED = 1024, PORT_STRICT = 2048, PORT_IMMOVABLE = 4096, PORT_TEMPOWNER = 8192, PORT_IMPORTANCE = 16384,
     PORT_DENAP = 32768,
     PORT_REPLY = 65536,                 /* gives send-once rights and nothing else */
     PORT_ENFORCES_REPLY = 131072,       /* takes no reply right but one made from such a port */
     /* Anything in the way of the shortest path. */
     PORT_SLOW = PORT_RECEIVERS_WAIT | PORT_SENDERS_WAIT | PORT_IN_SETS | PORT_EVENT | PORT_HANDLER | PORT_INTERFACE |
-                PORT_SEND_POSSIBLE
+                PORT_SEND_POSSIBLE | PORT_TELLS
 };
 
 struct event { int read_fd, write_fd; };        /* read_fd -1: none */
@@ -31,7 +32,7 @@ struct event { int read_fd, write_fd; };        /* read_fd -1: none */
 /* What most ports never have. */
 struct port_extra {
     struct list senders, receivers;             /* struct waiter */
-    struct port *no_senders, *port_destroyed;   /* send-once rights */
+    struct port *no_senders, *port_destroyed, *message;     /* send-once rights */
     struct cargo *destroyed_cargo;              /* for the receive right in that notification */
     pm_handler handler;
     void *handler_context;

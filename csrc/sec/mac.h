@@ -98,6 +98,9 @@ enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, ui
  */
 enum mac_verdict mac_check_change(struct mac_op *op, uint32_t permission, const struct pm_query *question,
                                   const struct mac_site *site, int32_t *code);
+/* The same, even where no policy is loaded and nothing of the core's own classes is selected: for what servers ask. */
+enum mac_verdict mac_check_always(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
+                                  const struct mac_site *site);
 /* Denies without asking, as for a method that nobody declared. */
 enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
                             const struct mac_site *site);

@@ -68,6 +68,7 @@ static void room_for_refusal(struct call *call) {
 }
 
 int call_end(struct call *call, int code) {
+    call->kernel->calls++;
     if (pm_unlikely(code)) room_for_refusal(call);
     mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
     mac_op_done(&call->mac);

@@ -263,7 +263,7 @@ int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
     const struct ipc *ipc = &kernel->ipc;
     const struct mac *mac = &kernel->mac;
     *stats = (struct pm_stats){
-        .ports = ipc->live_ports, .port_sets = ipc->live_sets, .names = ipc->names, .messages_queued = ipc->messages,
+        .tasks = kernel->tasks_alive, .ports = ipc->live_ports, .port_sets = ipc->live_sets, .names = ipc->names, .messages_queued = ipc->messages,
         .bytes_queued = ipc->bytes, .sids = kernel->sids.alive, .memory = tally_now(&kernel->heap.bytes) + sizeof *kernel,
         .sent = ipc->sent, .received = ipc->received, .destroyed = ipc->destroyed, .notifications = ipc->notifications,
         .transfers = ipc->transfers, .checks_avc = mac->hits, .misses = mac->misses, .decider_calls = tally_now(&mac->calls),
@@ -274,7 +274,6 @@ int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
         .trace_paths = kernel->trace.used - 1, .urefs_dropped = ipc->urefs_dropped, .circular = ipc->circular,
         .guard_violations = ipc->guard_violations, .quota_refusals = ipc->quota_refusals,
         .handler_failures = tally_now(&ipc->handler_failures), .handler_too_deep = ipc->handler_too_deep};
-    list_each(&kernel->tasks, node) stats->tasks += container_of(node, struct space, tasks)->alive;
     for (uint32_t event = 1; kernel->trace.room && event < PM_EVENTS; event++)
         stats->trace_overflow += kernel->trace.paths[0].count[event];
     kernel_unlock(kernel);

@@ -29,7 +29,8 @@ struct pm_kernel {
     struct interfaces interfaces;
     struct ipc ipc;
     struct list tasks;                  /* struct space, by tasks: all that exist, terminated ones too */
-    uint32_t next_task_id;
+    uint32_t next_task_id, tasks_alive;
+    uint64_t calls;                     /* that ended, those of the shortest path not counted */
 };
 
 struct pm_task {
@@ -37,6 +38,7 @@ struct pm_task {
     struct space space;
     struct port *special[PM_SPECIAL_PORTS];             /* send rights */
     struct port *registered[TASK_PORT_REGISTER_MAX];
+    uint32_t parent;                    /* number of the task that made it; 0 none */
     uint32_t handles;                   /* of the embedder; each holds a reference on the space and on the kernel */
     uint32_t name_length;
     char name[];

@@ -518,6 +518,23 @@ static int request_port_destroyed(struct request_call *args, struct entry *entry
     return 0;
 }
 
+/* A handler leaves no message waiting. */
+static int request_message(struct request_call *args, struct entry *entry) {
+    struct call *call = &args->call;
+    struct port *port = entry->object;
+    if (!(entry_type(entry) & MACH_PORT_TYPE_RECEIVE) || port->flags & PORT_HANDLER) return KERN_INVALID_RIGHT;
+    if (!port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    int code = reserve_notify(args, port->extra->message != NULL);
+    if (code) return code;
+    struct port *previous = port->extra->message, *notify = take_notify(args);
+    bool now = notify && args->sync && port->first;
+    if (now) notify_name(call_ipc(call), notify, PM_NOTIFY_MESSAGE, args->name, &call->after);
+    port->extra->message = now ? NULL : notify;
+    port->flags = port->extra->message ? port->flags | PORT_TELLS : port->flags & ~(uint32_t)PORT_TELLS;
+    return_previous(args, previous);
+    return 0;
+}
+
 /* The name is dead already: told at once, with a reference more, or refused. */
 static int request_dead(struct request_call *args, struct entry *entry) {
     struct call *call = &args->call;
@@ -618,6 +635,7 @@ static const struct request_kind {
 } request_kinds[] = {
     {MACH_NOTIFY_NO_SENDERS, request_no_senders},
     {MACH_NOTIFY_PORT_DESTROYED, request_port_destroyed},
+    {PM_NOTIFY_MESSAGE, request_message},
     {MACH_NOTIFY_DEAD_NAME, request_name},
     {MACH_NOTIFY_SEND_POSSIBLE, request_name},
 };

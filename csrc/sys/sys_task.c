@@ -59,8 +59,12 @@ static int make_task(struct create_call *args, struct pm_kernel *kernel, struct 
     else if (parent) space->identity = parent->space.identity;
     if (args->quota) space->quota = *args->quota;
     else if (parent) space->quota = parent->space.quota;
-    if (parent) inherit_ports(task, parent);
+    if (parent) {
+        task->parent = parent->space.id;
+        inherit_ports(task, parent);
+    }
     list_append(&kernel->tasks, &space->tasks);
+    kernel->tasks_alive++;
     space_ref(space);                   /* one for being alive, one for the handle */
     kernel->refs++;
     args->made = task;
@@ -131,6 +135,7 @@ static void drop_kept_ports(struct pm_kernel *kernel, struct port **ports, size_
 void task_end(struct pm_kernel *kernel, struct pm_task *task, struct after *after) {
     struct space *space = &task->space;
     space->alive = false;
+    kernel->tasks_alive--;
     list_each(&space->waiters, node) {
         struct waiter *waiter = container_of(node, struct waiter, in_space);
         list_remove(&waiter->in_queue);

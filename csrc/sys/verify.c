@@ -163,6 +163,7 @@ static void count_port(struct audit_walk *walk, const struct port *port) {
     if (!extra) return;
     count_right(walk, extra->no_senders, MACH_MSG_TYPE_PORT_SEND_ONCE);
     count_right(walk, extra->port_destroyed, MACH_MSG_TYPE_PORT_SEND_ONCE);
+    count_right(walk, extra->message, MACH_MSG_TYPE_PORT_SEND_ONCE);
 }
 
 /* ---- comparing ---- */

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .. import _upcall
 from .._ffi import ffi, lib
-from ..enums import ALL
+from ..enums import ALL, Operation
 from ..errors import ForkedError, MachError, check, exception
 from .record import RECORD, Batch
 
@@ -61,6 +61,7 @@ class Audit:
         self._everything, self._errors = False, True
         self._full = "drop"
         self._drained = 0
+        self._name_of: Callable[[int], str] = lambda _: ""
         self._number = _upcall.register(self._make_room)
         context = _upcall.context(self._number)
         check(lib.pm_audit_set_drainer(kernel.pointer, _upcall.DRAINER, context))
@@ -177,7 +178,18 @@ class Audit:
         classes = {
             n: self._kernel.object_class(n) for n in np.unique(records["tclass"]).tolist() if n
         }
-        return Batch(records, dict(self._labels(sids.tolist())), tasks, classes)
+        asked = records["name"][records["operation"] == Operation.SERVICE]
+        services = {n: name for n in asked.tolist() if (name := self._name_of(n))}
+        return Batch(records, dict(self._labels(sids.tolist())), tasks, classes, services)
+
+    def name_services(self, name_of: Callable[[int], str]) -> None:
+        """Have records of the operation `service` put into words: for servers that write them.
+
+        Args:
+            name_of: returns what the server knew an object by, for the number it gave the record;
+                "" if it knows no more.
+        """
+        self._name_of = name_of
 
     def _labels(self, sids: list[int]) -> Iterable[tuple[int, str]]:
         for sid in sids:

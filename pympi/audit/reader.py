@@ -42,6 +42,7 @@ class Reader:
         self._labels: dict[int, str] = {}
         self._tasks: dict[int, str] = {}
         self._classes: dict[int, ObjectClass] = {}
+        self._services: dict[int, str] = {}
         if self._read(len(MAGIC)) != MAGIC:
             raise self._error(f"expected the line {MAGIC.decode().strip()!r}")
 
@@ -55,8 +56,8 @@ class Reader:
                 yield batch
 
     def _frame(self, tag: bytes, length: int) -> Batch | None:
-        if tag not in (b"LABL", b"TASK", b"CLAS", b"RECS"):
-            raise self._error(f"expected a frame LABL, TASK, CLAS or RECS, found {tag!r}")
+        if tag not in (b"LABL", b"TASK", b"CLAS", b"SERV", b"RECS"):
+            raise self._error(f"expected a frame LABL, TASK, CLAS, SERV or RECS, found {tag!r}")
         payload = self._read(length)
         if tag == b"RECS":
             return self._records(payload)
@@ -71,13 +72,17 @@ class Reader:
             name, *permissions = text.split(" ")
             self._classes[number] = ObjectClass(number, name, tuple(permissions))
         else:
-            (self._labels if tag == b"LABL" else self._tasks)[number] = text
+            {b"LABL": self._labels, b"TASK": self._tasks, b"SERV": self._services}[tag][number] = (
+                text
+            )
 
     def _records(self, payload: bytes) -> Batch:
         if len(payload) % RECORD.itemsize:
             raise self._error(f"records have {RECORD.itemsize} bytes each, found {len(payload)}")
         records = np.frombuffer(payload, RECORD)
-        return Batch(records, dict(self._labels), dict(self._tasks), dict(self._classes))
+        services, self._services = self._services, {}
+        tables = dict(self._labels), dict(self._tasks), dict(self._classes)
+        return Batch(records, *tables, services)
 
     def _read(self, length: int) -> bytes:
         if length > _LARGEST:

@@ -8,34 +8,19 @@ made from it, field by field.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .._ffi import ffi
+from .._rows import dtype_of
 from ..enums import AuditFlag, ObjectClass, Operation
 from ..errors import code_name
 
 __all__ = ["RECORD", "AuditRecord", "Batch"]
 
-_NUMPY = {"uint64_t": "<u8", "uint32_t": "<u4", "int32_t": "<i4"}
-
-
-def _dtype() -> np.dtype[Any]:
-    struct = ffi.typeof("struct pm_audit_record")
-    return np.dtype(
-        {
-            "names": [name for name, _ in struct.fields],
-            "formats": [_NUMPY[field.type.cname] for _, field in struct.fields],
-            "offsets": [field.offset for _, field in struct.fields],
-            "itemsize": ffi.sizeof(struct),
-        }
-    )
-
-
-RECORD: np.dtype[Any] = _dtype()
+RECORD: np.dtype[Any] = dtype_of("pm_audit_record")
 """The numpy form of `struct pm_audit_record`."""
 
 
@@ -58,6 +43,7 @@ class AuditRecord(NamedTuple):
         epoch: of the policy.
         flags: what is special about it.
         lost: how many records were lost before this one, if it is a loss record.
+        service: the name that a server was asked about, if the operation is "service".
     """
 
     sequence: int
@@ -83,6 +69,7 @@ class AuditRecord(NamedTuple):
     epoch: int
     flags: AuditFlag
     lost: int
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +81,14 @@ class Batch:
         labels: label text by SID.
         tasks: task name by number.
         classes: class by number.
+        services: what a server was asked about, by `name` of records of the operation `service`.
     """
 
     records: npt.NDArray[Any]
     labels: Mapping[int, str]
     tasks: Mapping[int, str]
     classes: Mapping[int, ObjectClass]
+    services: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -135,7 +124,12 @@ class Batch:
             epoch=raw["epoch"],
             flags=AuditFlag(raw["flags"]),
             lost=raw["result"] if loss else 0,
+            service=self.services.get(raw["name"], "") if self._by_server(raw) else "",
         )
+
+    @staticmethod
+    def _by_server(raw: Mapping[str, int]) -> bool:
+        return raw["operation"] == Operation.SERVICE
 
     def _label(self, sid: int) -> str:
         return self.labels.get(sid, f"sid:{sid}") if sid else "-"

@@ -9,6 +9,8 @@ rest as a little-endian 32-bit number, and the rest.
 
     LABL   a SID (u32) and its label, UTF-8: what it stands for from here on
     TASK   a task's number (u32) and its name, UTF-8
+    SERV   a number (u32) and what a server was asked about, UTF-8: the `name` of the records of
+           the operation `service` in the next frame of records
     CLAS   a class's number (u32), its name and its permissions in bit order, separated by blanks
     RECS   records, 104 bytes each: struct pm_audit_record, little-endian
 """
@@ -54,7 +56,9 @@ class File:
     def __init__(self, path: str | os.PathLike[str], when_full: str = "drop") -> None:
         self.when_full = when_full
         self._file = Path(path).open("wb")  # noqa: SIM115
-        self._written: dict[bytes, dict[int, str]] = {b"LABL": {}, b"TASK": {}, b"CLAS": {}}
+        self._written: dict[bytes, dict[int, str]] = {
+            b"LABL": {}, b"TASK": {}, b"CLAS": {}, b"SERV": {},
+        }  # fmt: skip
         self._file.write(MAGIC)
         self._file.flush()
 
@@ -67,6 +71,8 @@ class File:
         self._define(b"LABL", batch.labels)
         self._define(b"TASK", batch.tasks)
         self._define(b"CLAS", classes)
+        self._define(b"SERV", batch.services)
+        self._written[b"SERV"].clear()
         self._frame(b"RECS", batch.records.astype(RECORD, copy=False).tobytes())
         self._file.flush()
 

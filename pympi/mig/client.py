@@ -92,7 +92,7 @@ class TypedMethod:
         else:
             self._right.send(body, self.msgh_id, rights=rights, memory=memory, reply=reply, **how)
             answer = _receiver(reply).receive(timeout=how.get("timeout"))
-        return self._results(answer)
+        return self.results(answer)
 
     def _bound(self, positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         """Return arguments by name; those for a reply port may be left out."""
@@ -120,7 +120,8 @@ class TypedMethod:
 
     # ---- the answer ----
 
-    def _results(self, answer: Message) -> Any:
+    def results(self, answer: Message) -> Any:
+        """Return what an answer brought, for who made the call himself; as for calling this."""
         try:
             values = self._read(answer)
         except (MigError, LayoutError) as error:

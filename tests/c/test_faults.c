@@ -49,7 +49,8 @@ static void see_message(uint64_t *sum, const struct kmsg *kmsg) {
 
 static void see_port(uint64_t *sum, const struct port *port) {
     const uint32_t shown = PORT_ACTIVE | PORT_IN_TRANSIT | PORT_IN_SETS | PORT_EVENT | PORT_HANDLER | PORT_INTERFACE |
-                           PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_TEMPOWNER | PORT_IMPORTANCE | PORT_DENAP;
+                           PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_TEMPOWNER | PORT_IMPORTANCE | PORT_DENAP |
+                           PORT_TELLS;
     const uint64_t words[] = {port->id, port->flags & shown, port->sid, port->qlimit, port->srights, port->sorights, port->seqno,
                               port->msgcount, port->interface, port->mscount, port->context, port->receiver_name,
                               port->trace_owner, port->trace_kind, (uint32_t)port->trace_number};
@@ -59,6 +60,7 @@ static void see_port(uint64_t *sum, const struct port *port) {
     for (const struct kmsg *kmsg = port->first; kmsg; kmsg = kmsg->next) see_message(sum, kmsg);
     see_right(sum, port->extra ? port->extra->no_senders : NULL, 1);
     see_right(sum, port->extra ? port->extra->port_destroyed : NULL, 2);
+    see_right(sum, port->extra ? port->extra->message : NULL, 3);
 }
 
 /* A name whose port died is a dead name, whether somebody looked or not. */
@@ -255,6 +257,8 @@ static int64_t request(struct world *w, struct pm_task *task, uint32_t name, uin
 }
 STEP(ask_no_senders, request(w, w->server, w->names[PORT], MACH_NOTIFY_NO_SENDERS, 0))
 STEP(ask_no_senders_again, request(w, w->server, w->names[PORT], MACH_NOTIFY_NO_SENDERS, 0))
+STEP(ask_message, request(w, w->server, w->names[PORT], PM_NOTIFY_MESSAGE, 0))
+STEP(ask_message_again, request(w, w->server, w->names[PORT], PM_NOTIFY_MESSAGE, 0))
 STEP(ask_destroyed, request(w, w->server, w->names[THIRD], MACH_NOTIFY_PORT_DESTROYED, 0))
 STEP(ask_dead_name, request(w, w->client, w->names[CLIENT_OTHER], MACH_NOTIFY_DEAD_NAME, 0))
 STEP(ask_dead_name_again, request(w, w->client, w->names[CLIENT_OTHER], MACH_NOTIFY_DEAD_NAME, 0))
@@ -461,6 +465,7 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(set_status), DO(attributes), DO(context_of), DO(event_fd), DO(set_limit_2), DO(set_mscount), DO(set_seqno),
     DO(set_context), DO(guard_other), DO(assert_guard), DO(unguard_other), DO(guard_weakly), DO(swap_guards),
     DO(unguard_swapped), DO(set_interface), DO(set_handler), DO(ask_no_senders), DO(ask_no_senders_again), DO(ask_destroyed),
+    DO(ask_message), DO(ask_message_again),
     DO(ask_dead_name), DO(ask_dead_name_again), DO(cancel_dead_name), DO(ask_dead_name), DO(ask_dead_already),
     DO(set_quota), DO(send_small), DO(send_large), DO(full), DO(serve_queued), DO(serve_queued_no_more),
     DO(ask_possible), DO(peek), DO(relabel_port), DO(relabel_task), DO(relabel_back), DO(receive_set), DO(leave_all), DO(receive_body), DO(send_rights), DO(receive_port), DO(send_handled),

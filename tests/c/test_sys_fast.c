@@ -316,6 +316,20 @@ static void step_task(void)
     assert(!memcmp(worlds[0].send, worlds[1].send, sizeof worlds[0].send));
 }
 
+/* Whoever sends next, on whatever path, tells the owner of it. */
+static void step_message(void)
+{
+    uint32_t port = draw(PORTS), other = (port + 2) % PORTS;
+    int64_t previous[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        previous[i] = pm_port_request_notification(owner, owner, worlds[i].receive[port], PM_NOTIFY_MESSAGE, 1,
+                                                   worlds[i].receive[other], MACH_MSG_TYPE_MAKE_SEND_ONCE);
+    }
+    assert(previous[0] == previous[1]);
+}
+
 /* The last send right may be that of the message which is received: its owner is told, on another port. */
 static void step_no_senders(void)
 {
@@ -386,7 +400,7 @@ static const struct {
               { 20, step_relabel }, { 12, step_clock },    { 8, step_audit },
               { 6, step_policy },   { 6, step_trace },     { 4, step_port },
               { 3, step_quota },    { 3, step_task },          { 2, step_no_senders },
-              { 3, compare } };
+              { 6, step_message },  { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)

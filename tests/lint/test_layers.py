@@ -26,22 +26,24 @@ PUBLIC_HEADER = "pympi.h"
 # A module or package of pympi, and the ones it may import at run time besides itself. Whatever is
 # not listed is built on the public API: see PRIVATE.
 BOTTOM = {"_version", "_values"}
-FFI = BOTTOM | {"_ffi", "_upcall", "_binding"}
+FFI = BOTTOM | {"_ffi", "_upcall", "_binding", "_rows"}
 VALUES = FFI | {"errors", "enums", "label"}
 MESSAGES = VALUES | {"_aio", "message"}
-OBJECTS = MESSAGES | {"port", "task", "policy", "audit", "ipctrace"}
+OBJECTS = MESSAGES | {"port", "task", "policy", "audit", "ipctrace", "survey"}
 PYTHON_LAYERS = {
     "_version": set(),
     "_values": set(),
     "_ffi": BOTTOM | {"_core"},
     "_upcall": BOTTOM | {"_ffi"},
     "_binding": BOTTOM | {"_ffi"},
+    "_rows": BOTTOM | {"_ffi"},
     "errors": VALUES,
     "enums": VALUES,
     "label": VALUES,
     "policy": VALUES | {"_sepol"},
     "audit": VALUES,
     "ipctrace": VALUES,
+    "survey": VALUES,
     "_aio": VALUES,
     "message": MESSAGES,
     "port": MESSAGES | {"task"},
@@ -51,12 +53,12 @@ PYTHON_LAYERS = {
     "mach": OBJECTS | {"kernel", "labelh"},
 }
 # Doors: an attribute of a lower module opens a higher one. Imported in a function, when asked for.
-DOORS = {"kernel": {"trace"}}
+DOORS = {"kernel": {"bootstrap", "inspect", "trace"}}
 # Packages in a package that are units of their own, built on the public API: the rest of it does
 # not know them.
 PARTS = {("policy", "author")}
 # What modules built on the public API may not import: they get by with what users have.
-PRIVATE = {"_core", "_sepol", "_ffi", "_upcall", "_binding", "_values", "_aio"}
+PRIVATE = {"_core", "_sepol", "_ffi", "_upcall", "_binding", "_rows", "_values", "_aio"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 

@@ -381,6 +381,44 @@ def test_no_senders(server: Task, client: Task) -> None:
     assert message.sender.label == "-"
 
 
+def test_the_next_message_is_told_of_once(server: Task, client: Task) -> None:
+    port, mailbox = server.allocate_port(), server.allocate_port()
+    right = port.make_send(client)
+    port.request_notification(Notification.MESSAGE, mailbox)
+    right.send(b"one")
+    right.send(b"two")
+    told = mailbox.receive(timeout=0)
+    assert told.notification is Notification.MESSAGE
+    assert int.from_bytes(told.body[8:], "little") == port.name
+    assert not mailbox.status.msgcount
+    port.request_notification(Notification.MESSAGE, mailbox, sync=1)
+    assert mailbox.receive(timeout=0).notification is Notification.MESSAGE  # two wait already
+    assert [port.receive(timeout=0).body for _ in range(2)] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("end", ["move", "destroy"])
+def test_who_asked_for_the_next_message_is_told_that_none_will_come(
+    server: Task, client: Task, end: str
+) -> None:
+    port, mailbox = server.allocate_port(), server.allocate_port()
+    right = port.make_send(client)
+    port.request_notification(Notification.MESSAGE, mailbox)
+    if end == "move":
+        port.move_receive(client)
+        right.send(b"not told of")
+    else:
+        port.close()
+    assert mailbox.receive(timeout=0).notification is Notification.SEND_ONCE
+    assert not mailbox.status.msgcount
+    server.kernel.verify()
+
+
+def test_a_handler_port_has_no_next_message(server: Task) -> None:
+    port = server.create_handler(lambda message: None)
+    with pytest.raises(InvalidRight):
+        port.request_notification(Notification.MESSAGE, server.allocate_port())
+
+
 def test_dead_names_and_cancelling(server: Task, client: Task) -> None:
     port, mailbox = server.allocate_port(), client.allocate_port()
     right = port.make_send(client)

@@ -134,11 +134,11 @@ static void use_set(struct dice *dice) {
 }
 
 static void ask_to_be_told(struct dice *dice) {
-    static const uint32_t ids[] = {MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_PORT_DESTROYED, MACH_NOTIFY_DEAD_NAME,
+    static const uint32_t ids[] = {MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_PORT_DESTROYED, PM_NOTIFY_MESSAGE, MACH_NOTIFY_DEAD_NAME,
                                    MACH_NOTIFY_SEND_POSSIBLE};
-    uint32_t task = roll(dice, TASKS), id = roll(dice, 4);
+    uint32_t task = roll(dice, TASKS), id = roll(dice, 5);
     struct place *place = &places[roll(dice, PORTS)];
-    pm_port_request_notification(tasks[task], tasks[task], load(id < 2 ? &place->receive[task] : &place->send[task]), ids[id], 0,
+    pm_port_request_notification(tasks[task], tasks[task], load(id < 3 ? &place->receive[task] : &place->send[task]), ids[id], 0,
                                  load(&places[roll(dice, PORTS)].receive[task]), MACH_MSG_TYPE_MAKE_SEND_ONCE);
 }
 
@@ -183,10 +183,29 @@ static void look(struct dice *dice) {
     pm_trace_read(kernel, 0, records, array_count(records));
 }
 
+/* Walks through everything, some rows at a time, and gives up before the end now and then. */
+static void walk(struct dice *dice) {
+    struct pm_inspect inspect;
+    struct pm_mark begun, ended;
+    struct pm_task_row task_rows[3];
+    struct pm_port_row port_rows[3];
+    struct pm_right_row right_rows[3];
+    char text[40];
+    int code = KERN_NO_SPACE;
+    assert(pm_inspect_begin(kernel, &inspect, &begun) == 0);
+    while (code == KERN_NO_SPACE && roll(dice, 50)) {
+        struct pm_rows rows = {task_rows, 3, 0, port_rows, 3, 0, right_rows, 3, 0, text, sizeof text, 0};
+        code = pm_inspect_read(&inspect, &rows);
+        for (uint64_t i = 0; i < rows.ports_used; i++) assert(port_rows[i].id && port_rows[i].id <= begun.objects_made);
+    }
+    assert(pm_inspect_end(&inspect, &ended) == 0 && ended.sequence >= begun.sequence);
+}
+
 static const struct deed { uint32_t weight; void (*act)(struct dice *dice); } deeds[] = {
     {30, send_something}, {30, receive_something}, {12, send_rights}, {15, receive_message_whole}, {5, move_port},
     {3, destroy_port},    {3, drop_right},         {4, use_set},      {4, ask_to_be_told},         {2, short_life},
     {3, relabel},         {1, reload},             {2, drain},        {1, look},                   {4, make_port},
+    {1, walk},
 };
 
 static void act(struct dice *dice) {

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The name server's protocol: Mach's subsystem bootstrap, 400 to 410, and its codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from importlib import resources
+
+from ..errors import MachError
+from ..mig import Interface, MigError
+
+__all__ = [
+    "BOOTSTRAP",
+    "MAX_LOOKUP_COUNT",
+    "NAME_MAX",
+    "BootstrapError",
+    "Code",
+    "NameInUse",
+    "NotPrivileged",
+    "ServiceActive",
+    "Status",
+    "UnknownService",
+    "failure",
+]
+
+BOOTSTRAP = Interface.from_text(
+    (resources.files("pympi") / "data" / "bootstrap.defs").read_text("utf-8"), "bootstrap.defs"
+)
+"""Numbers, arguments and permissions (class `mi_bootstrap`) of the eleven routines."""
+
+NAME_MAX = 127
+"""Bytes of a service's name, in UTF-8."""
+
+MAX_LOOKUP_COUNT = 20
+"""How many names look_up_array takes at once."""
+
+
+class Code(IntEnum):
+    """What the name server answers where it does not do what it was asked (servers/bootstrap.h)."""
+
+    NOT_PRIVILEGED = 1100
+    NAME_IN_USE = 1101
+    UNKNOWN_SERVICE = 1102
+    SERVICE_ACTIVE = 1103
+    BAD_COUNT = 1104
+    NO_MEMORY = 1105
+
+
+class Status(IntEnum):
+    """The state of a service (bootstrap_status_t).
+
+    INACTIVE: nobody serves it; messages to it wait. ACTIVE: somebody does. ON_DEMAND: nobody does,
+    and the first message has its server started.
+    """
+
+    INACTIVE = 0
+    ACTIVE = 1
+    ON_DEMAND = 2
+
+
+class BootstrapError(MigError):
+    """The name server did not do what it was asked.
+
+    Attributes:
+        code (int): one of `Code`.
+        name (str): such as "BOOTSTRAP_UNKNOWN_SERVICE".
+    """
+
+    def __str__(self) -> str:
+        prefix = f"{self.detail}: " if self.detail else ""
+        return f"{prefix}{_SENTENCES[self.code]} ({self.name})"
+
+
+class NotPrivileged(BootstrapError, PermissionError):
+    """The caller may not change this; or, the context takes no changes any more."""
+
+
+class NameInUse(BootstrapError):
+    """A service of that name can be seen from here already."""
+
+
+class UnknownService(BootstrapError, LookupError):
+    """No such service; one that the caller may not see looks the same."""
+
+
+class ServiceActive(BootstrapError):
+    """Somebody serves that name."""
+
+
+_SENTENCES: dict[int, str] = {
+    Code.NOT_PRIVILEGED: "not privileged",
+    Code.NAME_IN_USE: "the name is in use",
+    Code.UNKNOWN_SERVICE: "no such service",
+    Code.SERVICE_ACTIVE: "the service is active",
+    Code.BAD_COUNT: f"more than {MAX_LOOKUP_COUNT} names",
+    Code.NO_MEMORY: "the name server has no room for it",
+}
+_KINDS: dict[int, type[BootstrapError]] = {
+    Code.NOT_PRIVILEGED: NotPrivileged,
+    Code.NAME_IN_USE: NameInUse,
+    Code.UNKNOWN_SERVICE: UnknownService,
+    Code.SERVICE_ACTIVE: ServiceActive,
+}
+
+
+def failure(code: int, detail: str = "") -> MachError:
+    """Return the exception of a code that the name server answered."""
+    if code not in _SENTENCES:
+        return MigError(code, detail)
+    return _KINDS.get(code, BootstrapError)(code, detail)
