@@ -215,6 +215,14 @@ int pm_inspect_begin(struct pm_kernel *kernel, struct pm_inspect *walk, struct p
     return 0;
 }
 
+/* A page that is not there yet is found by a fault, which must not happen while everybody waits. */
+static void touch(struct pm_rows *rows) {
+    memset(rows->tasks + rows->tasks_used, 0, (rows->tasks_room - rows->tasks_used) * sizeof *rows->tasks);
+    memset(rows->ports + rows->ports_used, 0, (rows->ports_room - rows->ports_used) * sizeof *rows->ports);
+    memset(rows->rights + rows->rights_used, 0, (rows->rights_room - rows->rights_used) * sizeof *rows->rights);
+    memset(rows->text + rows->text_used, 0, rows->text_room - rows->text_used);
+}
+
 static void step_back(void) {
     const struct timespec moment = {0, STEP_BACK_NS};
     nanosleep(&moment, NULL);
@@ -224,6 +232,7 @@ int pm_inspect_read(struct pm_inspect *walk, struct pm_rows *rows) {
     struct pm_kernel *kernel = walk->kernel;
     enum walked step = WALK_ON;
     if (kernel_forked(kernel)) return PM_FORKED;
+    touch(rows);
     while (step == WALK_ON) {
         kernel_lock(kernel);
         step = walk_on(walk, rows, SLICE);
@@ -249,6 +258,7 @@ int pm_inspect_end(struct pm_inspect *walk, struct pm_mark *mark) {
 int pm_inspect_stopped(struct pm_inspect *walk, struct pm_rows *rows, struct pm_mark *mark, uint64_t *stopped_ns) {
     struct pm_kernel *kernel = walk->kernel;
     if (kernel_forked(kernel)) return PM_FORKED;
+    touch(rows);
     kernel_lock(kernel);
     int64_t stopped = monotonic_ns();
     mark_now(kernel, mark);
