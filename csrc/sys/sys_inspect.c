@@ -85,8 +85,7 @@ static enum walked row_right(struct pm_rows *rows, const struct space *space, co
     if (rows->rights_used == rows->rights_room) return WALK_FULL;
     rows->rights[rows->rights_used++] = (struct pm_right_row){
         .object = object_of(entry), .provenance = entry->provenance, .request_port = request ? id_of(request->notify) : 0,
-        .task = space->id, .name = entry_name(space, entry), .types = types_now(entry),
-        .urefs = urefs_now(entry),
+        .task = space->id, .name = entry_name(space, entry), .types = types_now(entry), .urefs = urefs_now(entry),
         .request = !request ? 0 : request->send_possible ? MACH_NOTIFY_SEND_POSSIBLE : MACH_NOTIFY_DEAD_NAME};
     return WALK_ON;
 }

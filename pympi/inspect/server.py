@@ -255,8 +255,8 @@ class ControlSocket:
 
     def _check_labels(self, kernel: Kernel) -> None:
         labels = self._label
-        known = labels.values() if isinstance(labels, Mapping) else [labels, self._kernel_label]
-        for label in known:
+        given = list(labels.values()) if isinstance(labels, Mapping) else [labels]
+        for label in [*given, self._kernel_label]:
             if isinstance(label, str):
                 with kernel.borrowed(label):
                     pass
