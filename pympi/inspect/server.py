@@ -304,7 +304,7 @@ class ControlSocket:
         except BlockingIOError:
             self._listen(True)
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in _NO_ROOM and self._accepting:
                 _log.warning("%r takes nobody for now: %s", self, error)
                 self._listen(False)
         else:
