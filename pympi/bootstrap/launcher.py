@@ -86,10 +86,7 @@ class Launcher:
             _log.exception("%r was not started", server)
         finally:
             server.task, server.starting = task, False
-        if task is None:  # what waits does so until the next message comes
-            self._names.await_messages(server, waiting=False)
-        else:
-            self._names.watch_task(server, task)
+            self._names.launched(server, task)
 
     def _begin(self, server: Server) -> bool:
         with self._names.lock:
