@@ -440,9 +440,11 @@ class NameServer:
         for place in context.chain():
             services = place.find(name, message)
             service = services.get(name, 0)
-            while service and (terms := self.terms.get(terms_of(service))) is None:
-                service = services.get(name, 0)  # it changed in between
-            if not service or state_of(service) == State.RESERVED:
+            terms = self.terms.get(terms_of(service))
+            while service and terms is None:  # it changed in between
+                service = services.get(name, 0)
+                terms = self.terms.get(terms_of(service))
+            if not service or terms is None or state_of(service) == State.RESERVED:
                 continue
             if may(message, terms.sid, number, self.port_id(service), 0):
                 return services, service, terms

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from faults.names import check_books
 from faults.world import COPY_SEND, message
 
 from pympi import Kernel, MachError, PortDied, ReceiveRight, SendOnceRight, Task, mach
+from pympi._ffi import lib
 from pympi.bootstrap import (
     BOOTSTRAP,
     BootstrapError,
@@ -413,3 +415,105 @@ def test_a_closed_kernel_answers_nothing() -> None:
     for call in (lambda: ask.look_up(NAME), ask.info, lambda: names.declare(NAME)):
         with pytest.raises(MachError):
             call()
+
+
+# ---- memory that runs out, records that find no room ----
+
+
+class Stage:
+    """A name server with one of each, and what a client may do."""
+
+    def __init__(self, **options: Any) -> None:
+        self.kernel = Kernel(**options)
+        self.names = self.kernel.start_bootstrap(launch=lambda what: what.create_task())
+        self.names.declare("declared")
+        self.names.declare("served")
+        self.server, self.client = (self.kernel.create_task(n) for n in ("server", "client"))
+        self.inbox = self.server.bootstrap.check_in("served")
+        self.server.bootstrap.register("registered", self.server.allocate_port())
+        self.requestor = self.server.allocate_port()
+        self.subset = self.server.bootstrap.subset(self.requestor)
+        self.subset.create_service("below")
+        self.private = self.client.bootstrap.create_server("/bin/wanted")
+        self.private.create_service("wanted")
+        self.port = self.client.allocate_port()
+
+    def known(self) -> set[str]:
+        return {service.name for service in self.names.services()}
+
+
+ACTS: dict[str, Callable[[Stage], object]] = {
+    "look_up": lambda s: s.client.bootstrap.look_up("registered"),
+    "look_up_array": lambda s: s.client.bootstrap.look_up_array(["registered", "declared"]),
+    "status": lambda s: s.client.bootstrap.status("registered"),
+    "info": lambda s: s.client.bootstrap.info(),
+    "parent": lambda s: s.subset.parent(),
+    "register": lambda s: s.client.bootstrap.register("new", s.port),
+    "replace": lambda s: s.client.bootstrap.register("declared", s.port),
+    "remove": lambda s: s.client.bootstrap.register("declared", None),
+    "check_in": lambda s: s.client.bootstrap.check_in("declared"),
+    "create_service": lambda s: s.client.bootstrap.create_service("new"),
+    "create_service_on_demand": lambda s: s.private.create_service("new"),
+    "create_server": lambda s: s.client.bootstrap.create_server("/bin/new", on_demand=False),
+    "subset": lambda s: s.client.bootstrap.subset(s.port),
+    "server_dies": lambda s: s.server.terminate(),
+    "right_comes_back": lambda s: s.inbox.close(),
+    "requestor_dies": lambda s: s.requestor.close(),
+    "launch": lambda s: s.client.bootstrap.look_up("wanted").send(b""),
+}
+
+
+def still_works(stage: Stage, act: str) -> None:
+    """Assert that names neither got lost nor stuck."""
+    check_books(stage.names)
+    gone = {"requestor_dies": "below", "server_dies": "below", "remove": "declared"}.get(act)
+    kept = {"declared", "served", "registered", "below", "wanted"} - {gone}
+    assert stage.known() >= kept
+    if act not in ("remove", "replace", "check_in"):
+        assert stage.client.bootstrap.check_in("declared")
+    if act in ("right_comes_back", "server_dies"):
+        assert stage.client.bootstrap.check_in("served")
+    check_books(stage.names)
+
+
+@pytest.mark.parametrize("sticky", [0, 1], ids=["once", "from_there_on"])
+@pytest.mark.parametrize("act", ACTS)
+def test_each_allocation_fails(act: str, sticky: int) -> None:
+    logging.disable(logging.ERROR)
+    try:
+        for at in range(1, 100):
+            stage = Stage()
+            with stage.kernel as kernel:
+                before = lib.pm_kernel_allocations(kernel.pointer)
+                lib.pm_kernel_fault(kernel.pointer, at, sticky)
+                with suppress(MachError):
+                    ACTS[act](stage)
+                lib.pm_kernel_fault(kernel.pointer, 0, 0)
+                reached = lib.pm_kernel_allocations(kernel.pointer) - before >= at
+                still_works(stage, act)
+                if not reached:
+                    return
+        pytest.fail("it never came to its end")
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("when_full", ["drop", "block", "fail"])
+@pytest.mark.parametrize("act", ACTS)
+def test_there_is_no_room_for_records(act: str, when_full: str) -> None:
+    """With nobody who drains, and everything recorded, an act is done whole or not at all."""
+    logging.disable(logging.ERROR)
+    stage = Stage(audit_records=64)
+    try:
+        with stage.kernel as kernel:
+            kernel.audit.when_full = when_full
+            kernel.audit.everything()
+            for _ in range(100):
+                with suppress(MachError):
+                    stage.server.allocate_port().close()
+            with suppress(MachError):
+                ACTS[act](stage)
+            kernel.audit.when_full = "drop"
+            still_works(stage, act)
+    finally:
+        logging.disable(logging.NOTSET)
