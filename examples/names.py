@@ -19,6 +19,7 @@ DATA = resources.files("pympi") / "data"
 OBJECT = "te/system_u:object_r:"
 SYSTEM = "te/system_u:system_r:"
 USER = "te/user_u:user_r:"
+PRINT, VAULT = "com.example.print", "com.example.vault"
 
 
 def set_up(kernel: Kernel) -> dict[str, Task]:
@@ -64,21 +65,22 @@ def main() -> list[str]:
     policy = TypeEnforcement.from_text((DATA / "names.cil").read_text("utf-8"), "names.cil")
     with Kernel(policies=[policy]) as kernel:
         tasks = set_up(kernel)
-        printd, vaultd, user, secret = (tasks[n] for n in ("printd", "vaultd", "user", "secret"))
-        spool = printd.allocate_port(label=f"{OBJECT}print_port_t")
-        vault = vaultd.allocate_port(label=f"{OBJECT}vault_port_t")
+        spool = tasks["printd"].allocate_port(label=f"{OBJECT}print_port_t")
+        vault = tasks["vaultd"].allocate_port(label=f"{OBJECT}vault_port_t")
+        who = ("printd", "vaultd", "user", "secret")
+        printd, vaultd, user, secret = (tasks[name].bootstrap for name in who)
         trials: list[tuple[str, Callable[[], object]]] = [
-            ("printd registers its own name", lambda: printd.bootstrap.register("com.example.print", spool)),
-            ("vaultd registers its own name", lambda: vaultd.bootstrap.register("com.example.vault", vault)),
-            ("printd registers the name of another", lambda: printd.bootstrap.register("com.example.vault.x", spool)),
-            ("a user looks the printer up", lambda: user.bootstrap.look_up("com.example.print").send(b"page 1")),
-            ("a user registers a name", lambda: user.bootstrap.register("com.example.mine", None)),
-            ("a user looks the vault up", lambda: user.bootstrap.look_up("com.example.vault")),
-            ("a user looks up what is not there", lambda: user.bootstrap.look_up("com.example.nothing")),
-            ("a secret user looks the vault up", lambda: secret.bootstrap.look_up("com.example.vault").send(b"open")),
+            ("printd registers its own name", lambda: printd.register(PRINT, spool)),
+            ("vaultd registers its own name", lambda: vaultd.register(VAULT, vault)),
+            ("printd registers the name of another", lambda: printd.register(f"{VAULT}.x", spool)),
+            ("a user looks the printer up", lambda: user.look_up(PRINT).send(b"page 1")),
+            ("a user registers a name", lambda: user.register("com.example.mine", None)),
+            ("a user looks the vault up", lambda: user.look_up(VAULT)),
+            ("a user looks up what is not there", lambda: user.look_up("com.example.nothing")),
+            ("a secret user looks the vault up", lambda: secret.look_up(VAULT).send(b"open")),
             ("what root sees", lambda: visible(tasks["init"])),
-            ("what a user sees", lambda: visible(user)),
-            ("what a secret user sees", lambda: visible(secret)),
+            ("what a user sees", lambda: visible(tasks["user"])),
+            ("what a secret user sees", lambda: visible(tasks["secret"])),
         ]  # fmt: skip
         outcomes = [trial(kernel, what, act) for what, act in trials]
         kernel.verify()

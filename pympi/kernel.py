@@ -315,8 +315,8 @@ class Kernel:
         """Make the name server. Tasks without a parent have its root from now on.
 
         Args:
-            options: as for `pympi.bootstrap.NameServer`: label, root_label, service_contexts, launch and
-                limits.
+            options: as for `pympi.bootstrap.NameServer`: label, root_label,
+                service_contexts, launch and limits.
 
         Raises:
             ValueError: there is one.

@@ -417,14 +417,14 @@ class NameServer:
         return True
 
     def _answer_look_up(self, message: Message, name: str) -> None:
-        carried = self._look_up(message, name)
-        while True:
+        tried, carried = None, self._look_up(message, name)
+        while carried != tried:
             try:
-                return message.reply(b"", _ANSWER, rights=[carried], timeout=0)
-            except MachError:
+                message.reply(b"", _ANSWER, rights=[carried], timeout=0)
+                return
+            except MachError:  # perhaps the service is another by now
                 tried, carried = carried, self._look_up(message, name)
-                if carried == tried:  # the service is there, but nobody wants the answer any more
-                    return message.close()
+        message.close()  # it is there as before, and nobody wants the answer any more
 
     # ---- finding ----
 
@@ -661,12 +661,12 @@ class NameServer:
 
     def _create_server(
         self, message: Message, command: str, uid: int, on_demand: bool, token: tuple[int, ...]
-    ) -> ReceiveRight:
+    ) -> Carried:
         context, _ = self._changing(message)
         if token[1] not in (0, uid):
             raise failure(Code.NOT_PRIVILEGED)
         self._launcher.check()
-        with self.lock:
+        with self.lock, ExitStack() as undo:
             if len(self.servers) >= self.limits.servers:
                 raise failure(Code.NO_MEMORY)
             server = Server(context, command, uid, bool(on_demand))
@@ -674,9 +674,13 @@ class NameServer:
             self._made += 1
             server.number = self._made
             self.servers[server.number] = server
+            undo.callback(self._retire, server)
+            _drop(server.port.request_notification(Notification.NO_SENDERS, server.port, 1))
+            right = server.port.make_send(self.task)
+            undo.pop_all()
             if not on_demand:
                 self.lock.later(partial(self._launcher.start, server))
-            return server.port
+            return right.move_send()
 
     # ---- services ----
 
@@ -814,7 +818,8 @@ class NameServer:
         if state_of(found.service) != State.REGISTERED:
             try:
                 self._change(found, port=self._new_port().name, state=State.DECLARED)
-                return self._await_message(found)
+                self._await_message(found)
+                return
             except MachError as error:
                 _log.warning("no port for %r any more: %s", found.name, error)
         self._change(found, port=0, state=State.RESERVED)
@@ -835,6 +840,7 @@ class NameServer:
         """The task of a server is gone: it is started again, or when it is wanted again."""
         if server.on_demand:
             self._await_messages(server)
+            self.retire_idle(server)
         else:
             self.lock.later(partial(self._launcher.start, server))
 
@@ -869,10 +875,25 @@ class NameServer:
         return True
 
     def _no_senders(self, message: Message) -> None:
-        """Nobody can ask at an ended context any more."""
+        """Nobody can ask at an ended context, or as a server, any more."""
         place = self._places.get(message.local_name)
-        if message.notification is Notification.NO_SENDERS and isinstance(place, Context):
-            self.lock.after(partial(self._free, place))
+        if place is not None and message.notification is Notification.NO_SENDERS:
+            leave = self._unused if isinstance(place, Server) else self._free
+            self.lock.after(partial(leave, place))  # type: ignore[arg-type]
+
+    def _unused(self, server: Server) -> None:
+        with self.lock:
+            self.retire_idle(server)
+
+    def retire_idle(self, server: Server) -> None:
+        """Retire a server that serves nothing and that nobody can have serve anything."""
+        waits = server.on_demand or server.given_up
+        if server.retired or server.running or server.services or not waits:
+            return
+        if server.port.status.send_rights:
+            _drop(server.port.request_notification(Notification.NO_SENDERS, server.port))
+        else:
+            self._retire(server)
 
     def _wanted(self, name: int) -> None:
         """A message waits for a service whose server is to be started for it."""

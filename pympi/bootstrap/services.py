@@ -39,6 +39,7 @@ class State(IntEnum):
 
 
 ACTIVE = (State.CHECKED_IN, State.REGISTERED)
+_MOST_USELESS = 10  # how often a server is started that never checks in to anything
 
 # A service as a number: terms, state, and the name of the port in the name server's task.
 _STATE_AT, _TERMS_AT = 32, 35
@@ -188,6 +189,11 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.command!r}, {'running' if self.running else 'not running'}>"
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was started in vain too often to be started again."""
+        return self.useless >= _MOST_USELESS
 
     @property
     def running(self) -> bool:

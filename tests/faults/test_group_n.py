@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from background import LONG, Run
 from faults.names import check_books
-from faults.world import SEND, message, outcome
+from faults.world import MOVE_SEND_ONCE, SEND, message, outcome
 
 from pympi import Kernel, MachError, ReceiveRight, Task, mach
 from pympi.bootstrap import (
@@ -305,7 +305,7 @@ class Siege:
         while not self.over:
             with client.bootstrap.look_up(NAME) as right:
                 assert right.port_id == self.port_id
-                sent += outcome(lambda: right.send(b"x", timeout=0)) == "KERN_SUCCESS"  # noqa: B023
+                sent += outcome(lambda: right.send(b"x", timeout=0)) == "KERN_SUCCESS"
             assert client.bootstrap.status(NAME) in (Status.ACTIVE, Status.INACTIVE)
             assert [info.name for info in client.bootstrap.info()] == [NAME]
         return sent
@@ -432,7 +432,7 @@ def test_n10_answers_to_who_may_not_hold_them(routine: int) -> None:
         answers_at = other.allocate_port()
         reply = answers_at.make_send_once(asker)
         raw = message(
-            asker.bootstrap.port.name, reply=reply.name, reply_type=mach.MACH_MSG_TYPE_MOVE_SEND_ONCE,
+            asker.bootstrap.port.name, reply=reply.name, reply_type=MOVE_SEND_ONCE,
             msgh_id=routine, body=request(NAME),
         )  # fmt: skip
         assert mach.mach_msg(asker, raw, SEND)[0] == 0

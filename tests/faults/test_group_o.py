@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Group O, leaks and covert channels: each is closed, or bounded and told in docs/architecture.md."""
+"""Group O, leaks and covert channels: each closed, or bounded and told in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_o5_names_tell_nothing_of_others() -> None:
 
 
 def test_o6_sequence_numbers_count_one_port() -> None:
-    """They are told to the receiver, whose port it is; what others send elsewhere does not count."""
+    """They are told to the receiver of the port; what others send elsewhere does not count."""
     with Kernel() as kernel:
         server, client, other = (kernel.create_task(n) for n in ("server", "client", "other"))
         inbox, elsewhere = server.allocate_port(), other.allocate_port(qlimit=100)
@@ -236,8 +236,9 @@ def test_o7_nothing_shown_has_addresses() -> None:
         got = inbox.receive(timeout=0)
         names = kernel.bootstrap
         shown = [repr(thing) for thing in (
-            kernel, server, inbox, right, got, names, names.root, *names.services(), client.bootstrap,
-            server.create_port_set(inbox), kernel.stats(), inbox.status, got.sender, server.usage,
+            kernel, server, inbox, right, got, names, names.root, *names.services(),
+            client.bootstrap, server.create_port_set(inbox), kernel.stats(), inbox.status,
+            got.sender, server.usage,
             list(kernel.audit.batch(kernel.audit.drain())),
         )]  # fmt: skip
         with pytest.raises(MachError) as caught:
@@ -246,7 +247,7 @@ def test_o7_nothing_shown_has_addresses() -> None:
         text = "\n".join(shown)
         assert not re.search(r"0x[0-9a-fA-F]{9,}", text)
         values = {int(digits) for digits in re.findall(r"\b\d{12,16}\b", text)}
-        times = {value for value in values if 10**18 <= value * 1000}
+        times = {value for value in values if value * 1000 >= 10**18}
         assert not {v for v in values - times if v >> 32 in range(0x5500, 0x8000)}
 
 

@@ -7,6 +7,8 @@ import itertools
 import random
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
 from background import Run
@@ -65,10 +67,8 @@ class Hammer:
             place.info,
             self.reborn,
         ]
-        try:
+        with suppress(MachError):
             self.rng.choice(acts)()
-        except MachError:
-            pass
 
     def task_uid(self) -> int:
         return self.rng.randrange(3)
@@ -97,7 +97,7 @@ def test_names_are_hammered(rng: random.Random, checked: bool, steps: int) -> No
             for _ in range(steps):
                 hammer.step()
 
-        runs = [Run(lambda seed=rng.getrandbits(32): hammer(seed)) for _ in range(3)]  # type: ignore[misc]
+        runs = [Run(partial(hammer, rng.getrandbits(32))) for _ in range(3)]
         for number in itertools.count():
             kernel.verify()
             if checked:
@@ -130,7 +130,7 @@ def test_a_kernel_is_closed_while_asked() -> None:
             except MachError:
                 return
 
-    runs = [Run(lambda place=place: ask(place)) for place in places]  # type: ignore[misc]
+    runs = [Run(partial(ask, place)) for place in places]
     kernel.close()
     for run in runs:
         run.result()

@@ -186,6 +186,34 @@ def test_many_names_for_one_port(kernel: Kernel, client: Task) -> None:
     assert len(kernel.bootstrap.services()) == 3000
 
 
+# ---- servers that are of no use ----
+
+
+def test_servers_nobody_can_use_take_no_room() -> None:
+    with Kernel() as kernel:
+        names = kernel.start_bootstrap(launch=lambda what: what.create_task())
+        client = kernel.create_task("client")
+        place = client.bootstrap.create_server("/bin/idle")
+        useful = client.bootstrap.create_server("/bin/useful")
+        useful.create_service(NAME)
+        for private in (place, useful):
+            private.port.close()
+        assert [server.command for server in names.servers.values()] == ["/bin/useful"]
+        client.bootstrap.look_up(NAME).send(b"", timeout=0)
+        [server] = names.servers.values()
+        assert server.running
+        assert server.task is not None
+        server.task.bootstrap.check_in(NAME)
+        server.task.terminate()
+        assert names.servers
+        [service] = names.services()
+        names.forget(service)
+        body = NDR + b"/bin/unanswered".ljust(512, b"\0") + bytes(4) + (1).to_bytes(4, "little")
+        client.bootstrap.port.send(body, 400)
+        assert [server.command for server in names.servers.values()] == ["/bin/useful"]
+        check_books(names)
+
+
 # ---- room ----
 
 
@@ -330,7 +358,7 @@ def test_a_policy_that_asks_the_name_server(what: str) -> None:
         check_books(names)
 
 
-def test_services_whose_handlers_ask(kernel: Kernel, server: Task, client: Task) -> None:
+def test_services_whose_handlers_ask(server: Task, client: Task) -> None:
     """Each looks itself up and calls on, until the stack is deep enough."""
     depth: list[str] = []
 
@@ -351,7 +379,7 @@ def test_services_whose_handlers_ask(kernel: Kernel, server: Task, client: Task)
 # ---- messages in wire form ----
 
 
-def test_answers_go_where_the_client_says(kernel: Kernel, server: Task, client: Task) -> None:
+def test_answers_go_where_the_client_says(kernel: Kernel, client: Task) -> None:
     """Even to the name server: what it sends itself is a request that means nothing."""
     kernel.bootstrap.declare(NAME)
     body = NDR + NAME.encode().ljust(128, b"\0")
@@ -381,7 +409,7 @@ def test_rights_that_no_routine_takes(kernel: Kernel, client: Task) -> None:
 def test_requests_nobody_waits_for(kernel: Kernel, client: Task, number: int) -> None:
     """Without a reply right, or with a dead one."""
     kernel.bootstrap.declare(NAME)
-    routine = {n: r for n, r in BOOTSTRAP.numbered()}[number]
+    routine = dict(BOOTSTRAP.numbered())[number]
     body = NDR + NAME.encode().ljust(128, b"\0")
     rights = [client.allocate_port().make_send()]
     takes = {403, 409}

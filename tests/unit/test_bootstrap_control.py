@@ -96,8 +96,10 @@ def test_by_name(scene: Scene) -> None:
     with pytest.raises(NotPrivileged):
         scene.printd.bootstrap.register("com.example.vault.key", scene.printd.allocate_port())
     assert scene.trail() == [
-        'printd (te/system_u:system_r:printd_t) register "com.example.vault.key":'
-        " refused register by te"
+        (
+            'printd (te/system_u:system_r:printd_t) register "com.example.vault.key":'
+            " refused register by te"
+        )
     ]
 
 
