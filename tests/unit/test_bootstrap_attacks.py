@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from faults.names import check_books
-from faults.world import COPY_SEND, message
+from faults.world import COPY_SEND, SEND, message, ool_ports, port
 
-from pympi import Kernel, MachError, PortDied, ReceiveRight, SendOnceRight, Task, mach
+from pympi import (
+    Kernel,
+    MachError,
+    PortDied,
+    PympiError,
+    ReceiveRight,
+    SendOnceRight,
+    Task,
+    mach,
+)
 from pympi._ffi import lib
 from pympi.bootstrap import (
     BOOTSTRAP,
@@ -424,7 +434,86 @@ def test_requests_nobody_waits_for(kernel: Kernel, client: Task, number: int) ->
     assert client.bootstrap.look_up(NAME)
 
 
+def test_as_many_rights_as_a_message_holds(kernel: Kernel, client: Task) -> None:
+    held = kernel.bootstrap.task.names()
+    own = client.allocate_port()
+    right = own.make_send(client)
+    one, none = port(right.name, COPY_SEND), ool_ports(0, 0, COPY_SEND)
+    for descriptors in ([one, one], [one] * 16_383, [none] * 100):
+        for number in (403, 405, 409):
+            raw = message(client.bootstrap.port.name, msgh_id=number, descriptors=(*descriptors,))
+            mach.mach_msg(client, raw, SEND)
+    for rights in (right.copy_send(), own.make_send_once()):
+        client.bootstrap.port.send(NDR + b"x" * 128, 403, rights=[rights] * 2)
+    assert kernel.bootstrap.task.names() == held
+    assert kernel.bootstrap.services() == []
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 21, 2**31 - 1, 2**32 - 1])
+def test_arrays_that_are_not_as_long_as_they_say(kernel: Kernel, client: Task, count: int) -> None:
+    kernel.bootstrap.declare(NAME)
+    body = NDR + (count & 0xFFFFFFFF).to_bytes(4, "little")
+    for memory in ([], [b"x" * 128 * 20], [b"x" * 127], [b"x" * (1 << 20)]):
+        answer = client.bootstrap.port.call(body, 405, memory=memory)
+        assert int.from_bytes(answer.body[8:12], "little", signed=True) != 0 or not answer.rights
+        answer.close()
+    assert client.bootstrap.look_up(NAME)
+
+
+@pytest.mark.parametrize("size", [128, 512, 1 << 20])
+def test_names_without_end(client: Task, size: int) -> None:
+    for ask in (client.bootstrap.look_up, client.bootstrap.status, client.bootstrap.check_in):
+        with pytest.raises((MachError, ValueError)):
+            ask("x" * size)
+    for number in (402, 404, 407, 410):
+        answer = client.bootstrap.port.call(NDR + b"x" * size, number)
+        assert answer.rights == []
+
+
+def test_requestors_that_move_and_are_shared(kernel: Kernel, server: Task, client: Task) -> None:
+    """A subset lives as long as the port, whoever receives from it."""
+    requestor = server.allocate_port()
+    subsets = [task.bootstrap.subset(requestor.make_send(task)) for task in (server, client)]
+    server.bootstrap.register("also a service", requestor)
+    moved = requestor.move_receive(client)
+    for subset in subsets:
+        subset.create_service(NAME)
+    moved.close()
+    for subset in subsets:
+        with pytest.raises(NotPrivileged):
+            subset.create_service("late")
+    assert [service.state for service in kernel.bootstrap.services()] == [State.RESERVED]
+
+
+def test_another_kernels_right(kernel: Kernel, client: Task) -> None:
+    with Kernel() as other:
+        stranger = other.create_task("stranger").allocate_port()
+        with pytest.raises((MachError, ValueError)):
+            client.bootstrap.register(NAME, stranger)
+        with pytest.raises((MachError, ValueError)):
+            client.bootstrap.subset(stranger)
+    assert len(kernel.bootstrap.contexts) == 1
+
+
 # ---- fork, close ----
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_can_only_close(kernel: Kernel, client: Task) -> None:
+    kernel.bootstrap.declare(NAME)
+    ask = client.bootstrap
+    child = os.fork()
+    if child == 0:
+        try:
+            ask.look_up(NAME)
+        except PympiError:
+            with suppress(PympiError):
+                kernel.bootstrap.declare("child")
+            kernel.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ask.look_up(NAME)
 
 
 def test_labels_of_services_can_be_changed_while_asked(kernel: Kernel, client: Task) -> None:
