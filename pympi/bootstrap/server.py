@@ -759,6 +759,8 @@ class NameServer:
         self._count -= 1
         if terms.payer is not None:
             self._paid[terms.payer] -= 1
+            if not self._paid[terms.payer]:
+                del self._paid[terms.payer]
         if terms.server is not None:
             terms.server.services.pop(found, None)
         self._unwatch(found, port)

@@ -18,7 +18,8 @@ class Turn:
     Whatever may run code of others (a right that is closed notifies handlers, a server that is
     started is the embedder's) is left for the end, when nothing is locked. Where the kernel runs
     such code in the middle of a turn (a policy decides, a sink takes records), that code can have
-    no turn of its own, lest it finds what is half changed.
+    no turn of its own, lest it finds what is half changed; and it must not wait for another thread
+    that wants one.
     """
 
     def __init__(self) -> None:

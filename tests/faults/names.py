@@ -21,10 +21,10 @@ def check_books(names: NameServer) -> None:
         for service in instance.values()
     ]
     assert len(services) == names._count
-    assert Counter(map(terms_of, services)) == +names.terms._counts
+    assert Counter(map(terms_of, services)) == names.terms._counts
     payers = Counter(names.terms_of(service).payer for service in services)
     payers.pop(None, None)
-    assert payers == +names._paid
+    assert payers == names._paid
     for service in services:
         _check_service(service, held.get(port_of(service), PortType(0)))
     known = {port_of(service) for service in services if port_of(service)}
