@@ -30,7 +30,7 @@ def sentence(record: AuditRecord, kernel: Kernel | None = None) -> str:
         ...     _ = task.bootstrap.create_service("com.example.print")
         ...     [record] = kernel.audit.batch(kernel.audit.drain())
         ...     sentence(record).partition(" ")[2]
-        'editor (-) create "com.example.print": granted, port 6'
+        'editor (-) create "com.example.print": granted'
     """
     who = escape(record.task_name) or f"task {record.task}"
     what = " ".join(record.asked) or record.operation
