@@ -352,8 +352,7 @@ class NameServer:
         for child in list(context.children):
             self._end(child)
         context.active = False
-        if self._requestors.get(context.requestor, {}).pop(context, 0) is None:
-            self._close_later(SendRight(self.task, context.requestor))
+        self._forget_requestor(context)
         for _, services in context.instances():
             for name in list(services):
                 self._remove(services, name)
@@ -363,6 +362,15 @@ class NameServer:
             _drop(context.port.request_notification(Notification.NO_SENDERS, context.port))
         except MachError:  # nobody would tell when it can be freed
             self.lock.later(partial(self._free, context))
+
+    def _forget_requestor(self, context: Context) -> None:
+        """Let go of the right to a requestor that outlives its context."""
+        here = self._requestors.get(context.requestor, {})
+        if context in here:
+            del here[context]
+            self._close_later(SendRight(self.task, context.requestor))
+            if not here:
+                del self._requestors[context.requestor]
 
     def _retire(self, server: Server) -> None:
         server.retired = True
@@ -717,9 +725,12 @@ class NameServer:
         port = self._new_port(label)
         found = Found(services, name)
         self._add(found, port.name, State.DECLARED, terms)
-        if server is not None:
-            server.services[found] = None
-            self._await_message(found)
+        with ExitStack() as undo:
+            undo.callback(self._remove, services, name)
+            if server is not None:
+                server.services[found] = None
+                self._await_message(found)
+            undo.pop_all()
         return port
 
     def _new_port(self, label: str | None = None) -> ReceiveRight:
@@ -817,14 +828,22 @@ class NameServer:
 
     def _lost(self, found: Found) -> None:
         """The port of a service is dead: the name is kept for its owner, or gets another port."""
+        port = 0
         if state_of(found.service) != State.REGISTERED:
             try:
-                self._change(found, port=self._new_port().name, state=State.DECLARED)
-                self._await_message(found)
-                return
+                port = self._new_port().name
             except MachError as error:
                 _log.warning("no port for %r any more: %s", found.name, error)
-        self._change(found, port=0, state=State.RESERVED)
+        self._change(found, port=port, state=State.DECLARED if port else State.RESERVED)
+        self._await_again(found)
+
+    def _await_again(self, found: Found, waiting: bool = True) -> None:
+        """Await a message to a service that waits for its server again; that has to do as it is."""
+        try:
+            if state_of(found.service) == State.DECLARED:
+                self._await_message(found, waiting)
+        except MachError as error:
+            _log.warning("nobody will tell of messages to %r: %s", found.name, error)
 
     def _came_back(self, port: ReceiveRight) -> None:
         """The receive right of a service is the name server's again: its server let it go."""
@@ -834,7 +853,7 @@ class NameServer:
             for found in served:
                 self._unwatch(found, port.name)
                 self._change(found, state=State.DECLARED)
-                self._await_message(found)
+                self._await_again(found)
             if not served:  # the service is gone, or this never was one's
                 self._close_later(port)
 
@@ -849,8 +868,7 @@ class NameServer:
     def _await_messages(self, server: Server, waiting: bool = True) -> None:
         """Start a server on demand when the next message comes for it, or for one that waits."""
         for found in server.services:
-            if state_of(found.service) == State.DECLARED:
-                self._await_message(found, waiting)
+            self._await_again(found, waiting)
 
     def launched(self, server: Server, task: Task | None) -> None:
         """Go on once a server was started, or was not."""

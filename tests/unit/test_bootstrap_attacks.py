@@ -485,6 +485,14 @@ def test_requestors_that_move_and_are_shared(kernel: Kernel, server: Task, clien
     assert [service.state for service in kernel.bootstrap.services()] == [State.RESERVED]
 
 
+def test_a_requestor_that_outlives_its_subset(kernel: Kernel, server: Task) -> None:
+    upper, lower = server.allocate_port(), server.allocate_port()
+    server.bootstrap.subset(upper).subset(lower)
+    upper.close()
+    assert not lower.status.send_rights
+    assert kernel.bootstrap._requestors == {}
+
+
 def test_another_kernels_right(kernel: Kernel, client: Task) -> None:
     with Kernel() as other:
         stranger = other.create_task("stranger").allocate_port()
