@@ -136,7 +136,11 @@ class Bootstrap:
         return Status(self._call("status", name, name))
 
     def info(self) -> list[ServiceInfo]:
-        """Return all services that can be seen from here, without those that a nearer one hides."""
+        """Return all services that can be seen from here, without those that a nearer one hides.
+
+        Raises:
+            BootstrapError: there are more than 16384 (NO_MEMORY).
+        """
         names, servers, states = self._call("info", "")
         rows = zip(names, servers, map(Status, states), strict=True)
         return [ServiceInfo(*row) for row in rows]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Launch", "Launcher"]
 
 _log = logging.getLogger("pympi.bootstrap")
-_MOST_USELESS = 10
-"""How often a server is started that never checks in to anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +84,15 @@ class Launcher:
             _log.exception("%r was not started", server)
         finally:
             server.task, server.starting = task, False
-        if task is None:  # what waits does so until the next message comes
-            self._names.await_messages(server, waiting=False)
-        else:
-            self._names.watch_task(server, task)
+            self._names.launched(server, task)
 
     def _begin(self, server: Server) -> bool:
         with self._names.lock:
             if server.running or server.retired:
                 return False
-            if server.useless >= _MOST_USELESS:
+            if server.given_up:
                 _log.warning("%r never checked in, and is not started again", server)
+                self._names.retire_idle(server)
                 return False
             server.starting = True
             server.starts += 1

@@ -11,6 +11,7 @@ from ..mig import Interface, MigError
 
 __all__ = [
     "BOOTSTRAP",
+    "MAX_LISTED",
     "MAX_LOOKUP_COUNT",
     "NAME_MAX",
     "BootstrapError",
@@ -33,6 +34,10 @@ NAME_MAX = 127
 
 MAX_LOOKUP_COUNT = 20
 """How many names look_up_array takes at once."""
+
+
+MAX_LISTED = 1 << 14
+"""How many services info lists; where a client sees more, there is no room for the answer."""
 
 
 class Code(IntEnum):

@@ -15,7 +15,7 @@ import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,15 @@ from ..errors import InvalidName, MachError
 from ..message import Carried, Message
 from ..port import ReceiveRight, Right, SendRight
 from .launcher import Launcher
-from .protocol import BOOTSTRAP, MAX_LOOKUP_COUNT, NAME_MAX, Code, Status, failure
+from .protocol import (
+    BOOTSTRAP,
+    MAX_LISTED,
+    MAX_LOOKUP_COUNT,
+    NAME_MAX,
+    Code,
+    Status,
+    failure,
+)
 from .service_contexts import ServiceContexts
 from .services import (
     ACTIVE,
@@ -132,8 +140,8 @@ class NameServer:
         self._sids: dict[str, int] = {}
         self._paid: Counter[Owner] = Counter()
         self._places: dict[int, Context | Server] = {}
-        self._at: dict[int, list[Found]] = {}
-        self._requestors: dict[int, list[Context]] = {}
+        self._at: dict[int, dict[Found, None]] = {}
+        self._requestors: dict[int, dict[Context, None]] = {}
         self._servers_at: dict[int, Server] = {}
         self._asked: list[tuple[int, str]] = [(-1, "")] * _ASKED
         self._numbers = itertools.count(1)
@@ -144,7 +152,9 @@ class NameServer:
         self._can_take = {name: kernel.checker("mach_port", name) for name in self._may_take}
         self._launcher = Launcher(self, launch)
         self._protocol = BOOTSTRAP.server(self._routines())
+        self._handler = self._handle  # one object: all its ports share one handler
         self._notify = self.task.create_handler(self._told)
+        self._returns = self.task.create_handler(self._given_back)
         self.service_contexts = ServiceContexts()
         self.use_service_contexts(service_contexts or ServiceContexts())
         self.root = self._make_context(None, label=root_label)
@@ -264,10 +274,7 @@ class NameServer:
 
     def status_of(self, service: int) -> Status:
         """Return the status of a service."""
-        if state_of(service) in ACTIVE:
-            return Status.ACTIVE
-        server = self.terms_of(service).server
-        return Status.ON_DEMAND if server is not None and server.on_demand else Status.INACTIVE
+        return _status(service, self.terms_of(service))
 
     def terms_of(self, service: int) -> Terms:
         """Return the terms of a service.
@@ -325,8 +332,7 @@ class NameServer:
         ):
             raise failure(Code.NO_MEMORY, "too many contexts")
         context = Context(self, parent, per_label)
-        context.port = self._open(context, label)
-        context.sid = self._sid(context.port.label)
+        context.port, context.sid = self._open(context, label)
         self._made += 1
         context.number = self._made
         self.contexts[context.number] = context
@@ -334,12 +340,14 @@ class NameServer:
             parent.children.add(context)
         return context
 
-    def _open(self, place: Context | Server, label: str | None = None) -> ReceiveRight:
-        """Return a port where clients ask, for a context or a server."""
-        port = self.task.create_handler(self._handle, label=label)
-        port.serve(BOOTSTRAP)
+    def _open(self, place: Context | Server, label: str | None = None) -> tuple[ReceiveRight, int]:
+        """Return a port where clients ask, for a context or a server, and its SID."""
+        port = self.task.create_handler(self._handler, label=label)
+        with _closing(port):
+            port.serve(BOOTSTRAP)
+            sid = self._sid(port.label)
         self._places[port.name] = place
-        return port
+        return port, sid
 
     def _place(self, message: Message) -> tuple[Context, Server | None]:
         """Return the context a message is about, and whose private port it came by."""
@@ -361,27 +369,43 @@ class NameServer:
 
     def _end(self, context: Context) -> None:
         """End a context whose requestor died, and what is below it, the furthest first."""
+        if not context.active:
+            return
         for child in list(context.children):
             self._end(child)
         context.active = False
+        self._forget_requestor(context)
         for _, services in context.instances():
             for name in list(services):
                 self._remove(services, name)
         for server in [s for s in self.servers.values() if s.context is context]:
             self._retire(server)
-        _drop(context.port.request_notification(Notification.NO_SENDERS, context.port, 1))
+        try:
+            _drop(context.port.request_notification(Notification.NO_SENDERS, context.port))
+        except MachError:  # nobody would tell when it can be freed
+            self.lock.later(partial(self._free, context))
+
+    def _forget_requestor(self, context: Context) -> None:
+        """Let go of the right to a requestor that outlives its context."""
+        here = self._requestors.get(context.requestor, {})
+        if context in here:
+            del here[context]
+            self._close_later(SendRight(self.task, context.requestor))
+            if not here:
+                del self._requestors[context.requestor]
 
     def _retire(self, server: Server) -> None:
         server.retired = True
         del self.servers[server.number], self._places[server.port.name]
-        self.lock.later(server.port.close)
+        self._close_later(server.port)
 
     def _free(self, context: Context) -> None:
         """Let an ended context go: nobody can ask there any more."""
-        context.parent.children.discard(context)
-        if self.contexts.pop(context.number, None) is not None:
-            self._places.pop(context.port.name, None)
-            self.lock.later(context.port.close)
+        with self.lock:
+            context.parent.children.discard(context)
+            if self.contexts.pop(context.number, None) is not None:
+                self._places.pop(context.port.name, None)
+                self._close_later(context.port)
 
     # ---- requests ----
 
@@ -403,7 +427,7 @@ class NameServer:
     def _handle(self, message: Message) -> None:
         """Serve a request. Look-ups are most of them, and get by without MIG's general form."""
         if message.sender_task == 0:
-            self._told(message)
+            self._no_senders(message)
         elif message.msgh_id != _LOOK_UP or not self._look_up_at_once(message):
             self._protocol(message)
 
@@ -415,40 +439,49 @@ class NameServer:
         if not plain or message.carried_rights or message.carried_memory or not message.reply_name:
             return False
         try:
-            carried = self._look_up(message, text.decode())
+            self._answer_look_up(message, text.decode())
         except MachError as error:
             self._protocol.fail(message, error.code)
-            return True
         except UnicodeDecodeError:
             return False
-        try:
-            message.reply(b"", _ANSWER, rights=[carried], timeout=0)
-        except MachError:
-            message.close()  # nobody wants the answer any more, or the service died meanwhile
         return True
+
+    def _answer_look_up(self, message: Message, name: str) -> None:
+        tried, carried = None, self._look_up(message, name)
+        while carried != tried:
+            try:
+                message.reply(b"", _ANSWER, rights=[carried], timeout=0)
+                return
+            except MachError:  # perhaps the service is another by now
+                tried, carried = carried, self._look_up(message, name)
+        message.close()  # it is there as before, and nobody wants the answer any more
 
     # ---- finding ----
 
     def _find(
         self, message: Message, context: Context, name: str, permission: str
-    ) -> tuple[Services, int]:
-        """Return the nearest service of a name that the sender may do this to; 0 for none.
+    ) -> tuple[Services, int, Terms] | None:
+        """Return the nearest service of a name that the sender may do this to, and its terms.
 
-        One that it may not is passed over like one that is not there.
+        One that it may not is passed over like one that is not there. Nothing is locked: this is
+        what was true at one moment of the call.
         """
         may, number, refused = self._may[permission], self._note(name), False
         for place in context.chain():
             services = place.find(name, message)
             service = services.get(name, 0)
             terms = self.terms.get(terms_of(service))
+            while service and terms is None:  # it changed in between
+                service = services.get(name, 0)
+                terms = self.terms.get(terms_of(service))
             if not service or terms is None or state_of(service) == State.RESERVED:
                 continue
             if may(message, terms.sid, number, self.port_id(service), 0):
-                return services, service
+                return services, service, terms
             refused = True
         if not refused:
             may(message, self._service_sid(context, name), number, 0, Code.UNKNOWN_SERVICE)
-        return {}, 0
+        return None
 
     def _decide(self, message: Message, context: Context, name: str, permission: str) -> None:
         """Decide about a change to a name, whether there is such a service or not.
@@ -464,29 +497,26 @@ class NameServer:
         """Tell whether the sender could hold a right; if not, that is recorded."""
         if not len(self.kernel.policies):
             return True
-        sid = right.sid
+        try:
+            sid = right.sid
+        except InvalidName:  # it is gone meanwhile: whoever goes on finds that out
+            return True
         if self._can_take[permission](message.sender_sid, sid):
             return True
         number, code = self._note(name), mach.KERN_NO_ACCESS
         return self._may_take[permission](message, sid, number, right.port_id, code)
 
-    def _port(self, service: int) -> Carried:
-        """Return a send right to a service, for a message."""
-        if state_of(service) == State.DECLARED:
-            return Carried(ReceiveRight(self.task, port_of(service)), Disposition.MAKE_SEND)
-        return Carried(SendRight(self.task, port_of(service)), Disposition.COPY_SEND)
-
     # ---- routines that change nothing ----
 
     def _look_up(self, message: Message, name: str) -> Carried:
         context, _ = self._place(message)
-        _, service = self._find(message, context, name, "look_up")
-        if not service:
+        found = self._find(message, context, name, "look_up")
+        if found is None:
             raise failure(Code.UNKNOWN_SERVICE, name)
-        carried = self._port(service)
-        if not self._takes(message, carried.right, "hold_send", name):
+        right = SendRight(self.task, port_of(found[1]))
+        if not self._takes(message, right, "hold_send", name):
             raise failure(Code.UNKNOWN_SERVICE, name)
-        return carried
+        return Carried(right, Disposition.COPY_SEND)
 
     def _look_up_array(
         self, message: Message, names: Iterable[str]
@@ -505,31 +535,38 @@ class NameServer:
 
     def _status(self, message: Message, name: str) -> int:
         context, _ = self._place(message)
-        with self.lock:
-            _, service = self._find(message, context, name, "status")
-            if not service:
-                raise failure(Code.UNKNOWN_SERVICE, name)
-            return self.status_of(service)
+        found = self._find(message, context, name, "status")
+        if found is None:
+            raise failure(Code.UNKNOWN_SERVICE, name)
+        return _status(*found[1:])
 
     def _info(self, message: Message) -> tuple[list[str], list[str], list[int]]:
         context, _ = self._place(message)
         with self.lock:
-            found = dict(self._listed(message, context))
-            servers = [self.terms_of(service).server for service in found.values()]
-            commands = [server.command if server else "" for server in servers]
-            return list(found), commands, [int(self.status_of(one)) for one in found.values()]
+            there = [
+                (name, service, self.terms_of(service))
+                for place in context.chain()
+                for name, service in place.seen(message)
+                if state_of(service) != State.RESERVED
+            ]
+        found = dict(itertools.islice(self._listed(message, there), MAX_LISTED + 1))
+        if len(found) > MAX_LISTED:
+            raise failure(Code.NO_MEMORY)
+        servers = [terms.server for _, terms in found.values()]
+        commands = [server.command if server else "" for server in servers]
+        return list(found), commands, [int(_status(*one)) for one in found.values()]
 
-    def _listed(self, message: Message, context: Context) -> Iterator[tuple[str, int]]:
+    def _listed(
+        self, message: Message, there: list[tuple[str, int, Terms]]
+    ) -> Iterator[tuple[str, tuple[int, Terms]]]:
         """Yield what the sender may see listed, without what something nearer hides."""
         may, seen = self._may["list"], set[str]()
-        for place in context.chain():
-            for name, service in place.seen(message):
-                if name in seen or state_of(service) == State.RESERVED:
-                    continue
-                sid = self.terms_of(service).sid
-                if may(message, sid, self._note(name), self.port_id(service), 0):
-                    seen.add(name)
-                    yield name, service
+        for name, service, terms in there:
+            if name in seen:
+                continue
+            if may(message, terms.sid, self._note(name), self.port_id(service), 0):
+                seen.add(name)
+                yield name, (service, terms)
 
     def _unprivileged(self, message: Message) -> ReceiveRight:
         return self._place(message)[0].port
@@ -547,57 +584,55 @@ class NameServer:
         self._decide(message, context, name, "register")
         with self.lock:
             services, owner = context.own(message), self._owner(message)
-            if name in services:
-                self._check_free(services[name], server, owner)
-            if not isinstance(port, SendRight):  # MACH_PORT_NULL, or a port that is dead
+            old = services.get(name, 0)
+            if old:
+                _check_free(old, self.terms_of(old), server, owner)
+            if isinstance(port, SendRight):
+                self._check_room(owner, old)
+                _drop(port.request_notification(Notification.DEAD_NAME, self._notify, 1))
+                terms = self._terms(context, name, owner=owner, payer=owner)
+                self._add(Found(services, name), port.name, State.REGISTERED, terms)
+            else:  # MACH_PORT_NULL, or a port that is dead
                 self._let_go(port)
-                if name in services:
-                    self._remove(services, name)
-                return
+                services.pop(name, None)
+            if old:
+                self._gone(Found(services, name), old)
             if name in services:
-                self._remove(services, name)
-            self._check_room(owner)
-            terms = self._terms(context, name, owner=owner, payer=owner)
-            self._add(Found(services, name), port.name, State.REGISTERED, terms)
-            self._watch(Found(services, name), port.name)
-            _drop(port.request_notification(Notification.DEAD_NAME, self._notify, 1))
+                self._watch(Found(services, name), port_of(services[name]))
 
-    def _check_free(self, service: int, server: Server | None, owner: Owner) -> None:
-        """Check that a name may be taken by somebody.
+    def _check_room(self, payer: Owner | None, instead_of: int = 0) -> None:
+        """Check that there is room for a service, which may take the place of another.
 
         Raises:
-            BootstrapError: it is another's, or served.
+            BootstrapError: there is none.
         """
-        terms = self.terms_of(service)
-        if terms.server is not None and terms.server is not server:
-            raise failure(Code.NOT_PRIVILEGED)
-        if state_of(service) in ACTIVE:
-            raise failure(Code.SERVICE_ACTIVE)
-        if terms.owner not in (None, owner):
-            raise failure(Code.NOT_PRIVILEGED)
-
-    def _check_room(self, payer: Owner | None) -> None:
-        limit = self.limits.services_per_owner
-        if self._count >= self.limits.services or (payer and limit and self._paid[payer] >= limit):
+        limit, freed = self.limits.services_per_owner, bool(instead_of)
+        full = self._count - freed >= self.limits.services
+        if payer is not None and limit:
+            freed = freed and self.terms_of(instead_of).payer == payer
+            full = full or self._paid.get(payer, 0) - freed >= limit
+        if full:
             raise failure(Code.NO_MEMORY)
 
     def _check_in(self, message: Message, name: str) -> Carried:
         context, server = self._place(message)
-        with self.lock:
-            services, service = self._find(message, context, name, "check_in")
-            if not service:
+        while True:
+            found = self._find(message, context, name, "check_in")
+            if found is None:
                 self._decide_quietly(message, context, name, "check_in")
                 raise failure(Code.UNKNOWN_SERVICE, name)
-            owner = self._owner(message)
-            self._check_free(service, server, owner)
-            port = ReceiveRight(self.task, port_of(service))
+            services, service, terms = found
+            port, owner = ReceiveRight(self.task, port_of(service)), self._owner(message)
+            _check_free(service, terms, server, owner)
             if not self._takes(message, port, "hold_recv", name):
                 raise failure(Code.NOT_PRIVILEGED, name)
-            self._hand_over(Found(services, name), port)
-            self._change(Found(services, name), state=State.CHECKED_IN, owner=owner)
-            if server is not None:
-                server.useless = 0
-            return port.move_receive()
+            with self.lock:
+                if services.get(name) == service:  # as it was when all this was decided
+                    self._hand_over(Found(services, name), port)
+                    self._change(Found(services, name), state=State.CHECKED_IN, owner=owner)
+                    if server is not None:
+                        server.useless = 0
+                    return port.move_receive()
 
     def _decide_quietly(
         self, message: Message, context: Context, name: str, permission: str
@@ -613,9 +648,9 @@ class NameServer:
 
     def _hand_over(self, found: Found, port: ReceiveRight) -> None:
         """Prepare for a receive right to leave: it comes back when its server dies."""
-        right = port.make_send(self.task)
-        _drop(port.request_notification(Notification.PORT_DESTROYED, self._notify))
+        right = SendRight(self.task, port.name)
         _drop(right.request_notification(Notification.DEAD_NAME, self._notify))
+        _drop(port.request_notification(Notification.PORT_DESTROYED, self._returns))
         self._watch(found, port.name)
 
     def _create_service(self, message: Message, name: str) -> ReceiveRight:
@@ -638,36 +673,44 @@ class NameServer:
             for service in found
         )
 
-    def _subset(self, message: Message, requestor: Right | None) -> ReceiveRight:
+    def _subset(self, message: Message, requestor: Right | None) -> Carried:
         context, _ = self._changing(message)
-        with self.lock:
-            subset = self._make_context(context)
+        with self.lock, ExitStack() as undo:
             if isinstance(requestor, SendRight):
-                self._requestors.setdefault(requestor.name, []).append(subset)
                 _drop(requestor.request_notification(Notification.DEAD_NAME, self._notify, 1))
-            else:
+            subset = self._make_context(context)
+            undo.callback(self._end, subset)
+            right = subset.port.make_send(self.task)
+            if isinstance(requestor, SendRight):
+                undo.pop_all()
+                subset.requestor = requestor.name
+                self._requestors.setdefault(requestor.name, {})[subset] = None
+            else:  # MACH_PORT_NULL, or a port that is dead: the subset ends at once
                 self._let_go(requestor)
-                self._end(subset)
-            return subset.port
+            return right.move_send()
 
     def _create_server(
         self, message: Message, command: str, uid: int, on_demand: bool, token: tuple[int, ...]
-    ) -> ReceiveRight:
+    ) -> Carried:
         context, _ = self._changing(message)
         if token[1] not in (0, uid):
             raise failure(Code.NOT_PRIVILEGED)
         self._launcher.check()
-        with self.lock:
+        with self.lock, ExitStack() as undo:
             if len(self.servers) >= self.limits.servers:
                 raise failure(Code.NO_MEMORY)
             server = Server(context, command, uid, bool(on_demand))
-            server.port = self._open(server)
+            server.port, _ = self._open(server)
             self._made += 1
             server.number = self._made
             self.servers[server.number] = server
+            undo.callback(self._retire, server)
+            _drop(server.port.request_notification(Notification.NO_SENDERS, server.port, 1))
+            right = server.port.make_send(self.task)
+            undo.pop_all()
             if not on_demand:
                 self.lock.later(partial(self._launcher.start, server))
-            return server.port
+            return right.move_send()
 
     # ---- services ----
 
@@ -701,12 +744,22 @@ class NameServer:
     ) -> ReceiveRight:  # fmt: skip
         self._check_room(payer)
         terms = self._terms(context, name, server, payer=payer)
-        port = self.task.allocate_port(label)
+        port = self._new_port(label)
         found = Found(services, name)
         self._add(found, port.name, State.DECLARED, terms)
-        if server is not None:
-            server.services.add(found)
-            self._await_message(found)
+        with ExitStack() as undo:
+            undo.callback(self._remove, services, name)
+            if server is not None:
+                server.services[found] = None
+                self._await_message(found)
+            undo.pop_all()
+        return port
+
+    def _new_port(self, label: str | None = None) -> ReceiveRight:
+        """Return a port for a service; the name server keeps a send right, whoever serves it."""
+        port = self.task.allocate_port(label)
+        with _closing(port):
+            port.make_send(self.task)
         return port
 
     def _await_message(self, found: Found, waiting: bool = True) -> None:
@@ -720,33 +773,42 @@ class NameServer:
 
     def _watch(self, found: Found, port: int) -> None:
         """Keep in mind what a notification about a port is about."""
-        here = self._at.setdefault(port, [])
-        if found not in here:
-            here.append(found)
+        self._at.setdefault(port, {})[found] = None
 
     def _unwatch(self, found: Found, port: int) -> None:
-        here = [other for other in self._at.pop(port, []) if other != found]
-        if here:
-            self._at[port] = here
+        here = self._at.get(port, {})
+        here.pop(found, None)
+        if not here:
+            self._at.pop(port, None)
 
     def _remove(self, services: Services, name: str) -> None:
-        """Take a service away, and the name server's right to its port."""
-        service = services.pop(name)
-        terms, port, found = self.terms_of(service), port_of(service), Found(services, name)
+        """Take a service away."""
+        self._gone(Found(services, name), services.pop(name))
+
+    def _gone(self, found: Found, service: int) -> None:
+        """Let go of what the name server has of a service that is no more, or another now."""
+        terms, port = self.terms_of(service), port_of(service)
         self.terms.drop(terms_of(service))
         self._count -= 1
         if terms.payer is not None:
             self._paid[terms.payer] -= 1
+            if not self._paid[terms.payer]:
+                del self._paid[terms.payer]
         if terms.server is not None:
-            terms.server.services.discard(found)
+            terms.server.services.pop(found, None)
         self._unwatch(found, port)
         if port:
-            kind = ReceiveRight if state_of(service) == State.DECLARED else SendRight
-            self.lock.later(kind(self.task, port).close)
+            self._close_later(SendRight(self.task, port))
+        if state_of(service) == State.DECLARED:
+            self._close_later(ReceiveRight(self.task, port))
 
     def _let_go(self, right: Right | None) -> None:
         if right is not None and right.name != mach.MACH_PORT_DEAD:
-            self.lock.later(right.close)
+            self._close_later(right)
+
+    def _close_later(self, right: Right) -> None:
+        """Close a right when nothing is locked; it may be gone by then, with its port."""
+        self.lock.later(partial(_close, right))
 
     # ---- notifications ----
 
@@ -754,84 +816,131 @@ class NameServer:
         """Act on what the kernel tells; a message of anybody else means nothing here."""
         acts = {
             Notification.DEAD_NAME: self._port_died,
-            Notification.PORT_DESTROYED: self._came_back,
-            Notification.NO_SENDERS: self._no_senders,
             Notification.MESSAGE: self._wanted,
         }
-        kind = message.notification
-        if kind in acts:
-            acts[kind](message)
+        act = acts.get(message.notification)  # type: ignore[arg-type]
+        if act is None:
+            message.close()
+        else:
+            self.lock.after(partial(act, int.from_bytes(message.body[8:12], "little")))
 
-    def _port_died(self, message: Message) -> None:
+    def _given_back(self, message: Message) -> None:
+        """Take back the receive right of a service.
+
+        Who serves it can have the send-once right that leads here, and any right come by it. So
+        this port is for nothing else, and what comes is judged by the right alone.
+        """
+        rights = message.rights if message.notification is Notification.PORT_DESTROYED else []
+        if len(rights) == 1 and isinstance(rights[0], ReceiveRight):
+            self.lock.after(partial(self._came_back, rights[0]))
+        else:
+            message.close()
+
+    def _port_died(self, name: int) -> None:
         """A port that somebody registered, a requestor, a service's own, or a task is dead."""
-        name = int.from_bytes(message.body[8:12], "little")
         with self.lock:
             with suppress(InvalidName):  # it was let go meanwhile
                 mach.mach_port_destroy(self.task, name)
-            for found in self._at.pop(name, []):
+            for found in self._at.pop(name, ()):
                 self._lost(found)
-            for context in self._requestors.pop(name, []):
+            for context in self._requestors.pop(name, ()):
                 self._end(context)
             if (server := self._servers_at.pop(name, None)) is not None:
                 self._server_died(server)
 
     def _lost(self, found: Found) -> None:
         """The port of a service is dead: the name is kept for its owner, or gets another port."""
-        if state_of(found.service) == State.REGISTERED:
-            self._change(found, port=0, state=State.RESERVED)
-        else:
-            self._change(found, port=self.task.allocate_port().name, state=State.DECLARED)
-            self._await_message(found)
+        port = 0
+        if state_of(found.service) != State.REGISTERED:
+            try:
+                port = self._new_port().name
+            except MachError as error:
+                _log.warning("no port for %r any more: %s", found.name, error)
+        self._change(found, port=port, state=State.DECLARED if port else State.RESERVED)
+        self._await_again(found)
 
-    def _came_back(self, message: Message) -> None:
+    def _await_again(self, found: Found, waiting: bool = True) -> None:
+        """Await a message to a service that waits for its server again; that has to do as it is."""
+        try:
+            if state_of(found.service) == State.DECLARED:
+                self._await_message(found, waiting)
+        except MachError as error:
+            _log.warning("nobody will tell of messages to %r: %s", found.name, error)
+
+    def _came_back(self, port: ReceiveRight) -> None:
         """The receive right of a service is the name server's again: its server let it go."""
-        (port,) = message.rights
-        assert port is not None
         with self.lock:
-            for found in self._at.get(port.name, []):
-                if state_of(found.service) == State.CHECKED_IN:
-                    self._unwatch(found, port.name)
-                    SendRight(self.task, port.name).close()
-                    self._change(found, state=State.DECLARED)
-                    self._await_message(found)
+            here = self._at.get(port.name, ())
+            served = [found for found in here if state_of(found.service) == State.CHECKED_IN]
+            for found in served:
+                self._unwatch(found, port.name)
+                self._change(found, state=State.DECLARED)
+                self._await_again(found)
+            if not served:  # the service is gone, or this never was one's
+                self._close_later(port)
 
     def _server_died(self, server: Server) -> None:
         """The task of a server is gone: it is started again, or when it is wanted again."""
         if server.on_demand:
-            self.await_messages(server)
+            self._await_messages(server)
+            self.retire_idle(server)
         else:
             self.lock.later(partial(self._launcher.start, server))
 
-    def await_messages(self, server: Server, waiting: bool = True) -> None:
+    def _await_messages(self, server: Server, waiting: bool = True) -> None:
         """Start a server on demand when the next message comes for it, or for one that waits."""
-        with self.lock:
-            for found in server.services:
-                if state_of(found.service) == State.DECLARED:
-                    self._await_message(found, waiting)
+        for found in server.services:
+            self._await_again(found, waiting)
 
-    def watch_task(self, server: Server, task: Task) -> None:
-        """Learn of the death of a server's task, by a port of its own that dies with it."""
+    def launched(self, server: Server, task: Task | None) -> None:
+        """Go on once a server was started, or was not."""
+        with self.lock:
+            if task is None:  # what waits does so until the next message comes
+                self._await_messages(server, waiting=False)
+            elif not self._watch_task(server, task):
+                self._server_died(server)
+
+    def _watch_task(self, server: Server, task: Task) -> bool:
+        """Learn of the death of a server's task, by a port of its own that dies with it.
+
+        Returns:
+            False if it is dead.
+        """
         try:
             right = task.allocate_port().make_send(self.task)
-        except MachError as error:
-            _log.warning("%r: nobody will tell when it dies: %s", server, error)
-            return
-        with self.lock:
-            self._servers_at[right.name] = server
             _drop(right.request_notification(Notification.DEAD_NAME, self._notify, 1))
+            self._servers_at[right.name] = server
+        except MachError as error:
+            if task.alive:
+                _log.warning("%r: nobody will tell when it dies: %s", server, error)
+            return task.alive
+        return True
 
     def _no_senders(self, message: Message) -> None:
-        """Nobody can ask at a context or as a server any more."""
+        """Nobody can ask at an ended context, or as a server, any more."""
         place = self._places.get(message.local_name)
-        with self.lock:
-            if isinstance(place, Context) and not place.active:
-                self._free(place)
+        if place is not None and message.notification is Notification.NO_SENDERS:
+            leave = self._unused if isinstance(place, Server) else self._free
+            self.lock.after(partial(leave, place))  # type: ignore[arg-type]
 
-    def _wanted(self, message: Message) -> None:
-        """A message waits for a service whose server is to be started for it."""
-        name = int.from_bytes(message.body[8:12], "little")
+    def _unused(self, server: Server) -> None:
         with self.lock:
-            for found in self._at.get(name, []):
+            self.retire_idle(server)
+
+    def retire_idle(self, server: Server) -> None:
+        """Retire a server that serves nothing and that nobody can have serve anything."""
+        waits = server.on_demand or server.given_up
+        if server.retired or server.running or server.services or not waits:
+            return
+        if server.port.status.send_rights:
+            _drop(server.port.request_notification(Notification.NO_SENDERS, server.port))
+        else:
+            self._retire(server)
+
+    def _wanted(self, name: int) -> None:
+        """A message waits for a service whose server is to be started for it."""
+        with self.lock:
+            for found in self._at.get(name, ()):
                 service = found.service
                 server = self.terms_of(service).server
                 if server is not None and state_of(service) == State.DECLARED:
@@ -862,7 +971,43 @@ def _check_name(name: str) -> None:
         raise failure(mach.KERN_INVALID_ARGUMENT, "the name cannot be used")
 
 
+def _status(service: int, terms: Terms) -> Status:
+    if state_of(service) in ACTIVE:
+        return Status.ACTIVE
+    on_demand = terms.server is not None and terms.server.on_demand
+    return Status.ON_DEMAND if on_demand else Status.INACTIVE
+
+
+def _check_free(service: int, terms: Terms, server: Server | None, owner: Owner) -> None:
+    """Check that a name may be taken by somebody.
+
+    Raises:
+        BootstrapError: it is another's, or served.
+    """
+    if terms.server is not None and terms.server is not server:
+        raise failure(Code.NOT_PRIVILEGED)
+    if state_of(service) in ACTIVE:
+        raise failure(Code.SERVICE_ACTIVE)
+    if terms.owner not in (None, owner):
+        raise failure(Code.NOT_PRIVILEGED)
+
+
 def _drop(right: Right | None) -> None:
     """Close a right that a request for notification gave back."""
     if right is not None:
         right.close()
+
+
+def _close(right: Right) -> None:
+    with suppress(InvalidName):
+        right.close()
+
+
+@contextmanager
+def _closing(port: ReceiveRight) -> Iterator[None]:
+    """Close a port if what is done with it first fails."""
+    try:
+        yield
+    except BaseException:
+        port.close()
+        raise

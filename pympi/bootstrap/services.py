@@ -39,6 +39,7 @@ class State(IntEnum):
 
 
 ACTIVE = (State.CHECKED_IN, State.REGISTERED)
+_MOST_USELESS = 10  # how often a server is started that never checks in to anything
 
 # A service as a number: terms, state, and the name of the port in the name server's task.
 _STATE_AT, _TERMS_AT = 32, 35
@@ -170,7 +171,7 @@ class Server:
         port (ReceiveRight): its private bootstrap port.
         task (Task | None): what runs now, or ran last.
         starts (int): how often it was started; useless: since it last checked in to anything.
-        services (set[Found]): what it serves.
+        services (dict[Found, None]): what it serves, in the order of its making.
         retired (bool): whether it is never to be started again.
     """
 
@@ -184,10 +185,15 @@ class Server:
         self.task: Task | None = None
         self.starts = self.useless = 0
         self.starting = self.retired = False
-        self.services: set[Found] = set()
+        self.services: dict[Found, None] = {}
 
     def __repr__(self) -> str:
         return f"<Server {self.command!r}, {'running' if self.running else 'not running'}>"
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was started in vain too often to be started again."""
+        return self.useless >= _MOST_USELESS
 
     @property
     def running(self) -> bool:
@@ -203,6 +209,7 @@ class Context:
         port (ReceiveRight): the name server's; whoever has a send right to it may ask here.
         sid (int): the label of the port, and of services that have none of their own.
         active (bool): whether it takes changes: until its requestor dies.
+        requestor (int): the name of that in the name server's task; 0 if it has none.
         per_label (bool): whether each label has services of its own under the same names.
         children (set[Context]): below it.
     """
@@ -212,7 +219,7 @@ class Context:
         self.parent = parent or self
         self.per_label = per_label
         self.port: ReceiveRight
-        self.number = self.sid = 0
+        self.number = self.sid = self.requestor = 0
         self.active = True
         self.children: set[Context] = set()
         self.depth: int = parent.depth + 1 if parent else 0
