@@ -23,7 +23,7 @@ class Count(PolicyModule):
         uncached: True (the default) to count every operation, False to count cache misses.
 
     Attributes:
-        counts (Counter[str]): by class, and "relabel", "new_port", "new_task".
+        counts (Counter[str]): by class, and "relabel", "new_port", "new_task", "new" for the rest.
 
     Example:
         >>> from pympi import Kernel
@@ -57,6 +57,10 @@ class Count(PolicyModule):
         self.counts[tclass.name] += 1
         refused = tclass.mask(self._refused.get(tclass.name, 0))
         return Decision(allowed=~refused & ALL)
+
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Count it."""
+        self.counts["new"] += 1
 
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Count it."""

@@ -401,9 +401,9 @@ class Levels(PolicyModule):
                 refused |= vector
         return Decision(allowed=~refused & ALL)
 
-    def label_new_port(self, issuer: Any, owner: Any) -> Label:
-        """Return the issuer's effective element: ports have no range."""
-        return Label((issuer or self.default).effective)
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Label:
+        """Return the source's effective element: ports, and other objects, have no range."""
+        return Label((source or self.default).effective)
 
     def label_new_task(self, parent: Any) -> Label:
         """Return the parent's label, whole.

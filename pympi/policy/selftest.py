@@ -59,6 +59,12 @@ class SelfTest(PolicyModule):
         self._check_class("decide", tclass)
         return _NO_OPINION
 
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Check both values and the class; what is new takes the target's."""
+        self._check("label_new", source, target)
+        self._check_class("label_new", tclass)
+        return target
+
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Check both values; the port takes the owner's."""
         self._check("label_new_port", issuer, owner)

@@ -25,6 +25,10 @@ class Stub(PolicyModule):
         """Allow everything, and have nothing recorded."""
         return _NO_OPINION
 
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Leave the target's value."""
+        return None
+
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Leave the owner's value."""
         return None

@@ -286,6 +286,32 @@ def test_a_typechange_counts_where_there_is_no_transition() -> None:
     assert te(change).label_new_port(EDITOR, PRINTER) == "u:object_r:printer_t"
 
 
+def test_each_class_has_a_rule_of_its_own() -> None:
+    kinds = {"mach_port": "spool_t", "mach_task": "printer_t", "service": "editor_t"}
+    rules = "".join(f"(typechange editor_t printer_t {c} {t})" for c, t in kinds.items())
+    policy = te(rules, levels=True)
+    source, target = "u:r:editor_t:s0-s1", "system_u:object_r:printer_t:s2"
+    asked = {name: policy.label_new(source, target, CLASSES[name]) for name in CLASSES}
+    assert asked == {
+        "mach_port": "u:object_r:spool_t:s0",
+        "mach_task": "u:r:printer_t:s0-s1",
+        "service": "u:object_r:editor_t:s0",
+        "kernel": "u:object_r:printer_t:s0",  # without a rule as SELinux labels it
+    }
+    assert policy.label_new_port(source, target) == asked["mach_port"]
+    assert policy.label_new_task(source) is None  # that rule is not about the parent alone
+
+
+def test_without_a_rule_ports_and_tasks_inherit_and_the_rest_is_computed() -> None:
+    policy = te("(class process (fork)) (classorder (process))", levels=True)
+    source, target = "u:r:editor_t:s0-s1", "system_u:object_r:printer_t:s2"
+    process, unknown = ObjectClass(90, "process", ("fork",)), ObjectClass(91, "mi_x", ("x",))
+    asked = [CLASSES["mach_port"], CLASSES["mach_task"], CLASSES["service"], process, unknown]
+    assert [policy.label_new(source, target, tclass) for tclass in asked] == [
+        None, None, "u:object_r:printer_t:s0", source, None,
+    ]  # fmt: skip
+
+
 def test_a_new_task_keeps_all_but_the_type() -> None:
     policy = te("(typetransition editor_t editor_t mach_task spool_t)", levels=True)
     assert policy.label_new_task("u:r:editor_t:s0-s1") == "u:r:spool_t:s0-s1"
