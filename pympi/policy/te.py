@@ -8,7 +8,7 @@ A value is a security context: `te/user:role:type`, with `:low[-high]` if the po
 What has no label counts as the context of the initial SID `unlabeled`. Classes and permissions are
 those of the kernel by name; methods are the permissions of the class `mi_<interface>`.
 
-Something new has the type that a typetransition, else a typechange, gives for (source, target,
+Something new has the type that a typechange, else a typetransition, gives for (source, target,
 class): for (issuer, owner, mach_port) or (parent, parent, mach_task) where the kernel makes it.
 Without such a rule ports and tasks inherit their label, and the rest is labelled as in SELinux.
 """
@@ -47,8 +47,9 @@ _BACKENDS = {"python": "pympi.policy.cil.evaluate", "libsepol": "pympi.policy.se
 _KEPT = 1 << 12
 """How many contexts, and classes, are remembered; then they are made anew."""
 
-_NEW = (RuleKind.TYPETRANSITION, RuleKind.TYPECHANGE)
-"""The rules that give something new its type; the first kind that has one does."""
+_NEW = (RuleKind.TYPECHANGE, RuleKind.TYPETRANSITION)
+"""The rules that give something new its type; the first kind that has one does. SEDarwin labels by
+typechange: a policy that has one means it, whatever it says to SELinux's transitions besides."""
 
 _INHERITS = ("mach_port", "mach_task")
 """What has a whole label to inherit where no rule gives it a type."""

@@ -277,6 +277,7 @@ def test_label_is_by_rules_about_the_class(
         "(type svc_t) (type p_t) (type tsk_t) (roletype r tsk_t)"
         "(class process (fork)) (classorder (process))"
         "(typechange a_t b_t service svc_t) (typechange a_t b_t mach_port p_t)"
+        "(typetransition a_t b_t mach_port b_t)"
         "(typechange a_t b_t mach_task tsk_t) (typetransition a_t b_t process tsk_t)"
     )
     assert run("label", "a_t", "b_t", tclass, "--policy", policy).out == made + "\n"

@@ -280,10 +280,19 @@ def test_a_new_port_has_the_type_of_a_transition() -> None:
     assert policy.label_new_port(owner, issuer) is None
 
 
-def test_a_typechange_counts_where_there_is_no_transition() -> None:
-    change = "(typechange every printer_t mach_port printer_t)"
-    assert te(NEW + change).label_new_port(EDITOR, PRINTER) == SPOOL
-    assert te(change).label_new_port(EDITOR, PRINTER) == "u:object_r:printer_t"
+@pytest.mark.parametrize("tclass", ["mach_port", "service", "kernel"])
+@pytest.mark.parametrize("change_first", [True, False])
+def test_a_typechange_counts_before_a_transition(tclass: str, change_first: bool) -> None:
+    """SEDarwin labels by typechange, and so do we; even if it is the broader rule."""
+    change = f"(typechange every printer_t {tclass} printer_t)"
+    transition = f"(typetransition editor_t printer_t {tclass} spool_t)"
+    both = change + transition if change_first else transition + change
+    for rules, made in (
+        (transition, SPOOL),
+        (change, "u:object_r:printer_t"),
+        (both, "u:object_r:printer_t"),
+    ):
+        assert te(rules).label_new(EDITOR, PRINTER, CLASSES[tclass]) == made
 
 
 def test_each_class_has_a_rule_of_its_own() -> None:
