@@ -11,7 +11,6 @@ import click
 from ...enums import ObjectClass
 from . import _policy as ui
 
-
 _QUIET = logging.NullHandler()
 
 
