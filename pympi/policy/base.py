@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..enums import ALL, CLASSES, ObjectClass
+from ..errors import code_name
 
 __all__ = ["Decision", "PolicyModule"]
 
@@ -173,6 +174,11 @@ class PolicyModule:
         """Return why `permission` is allowed or refused, in one line."""
         allowed = self.decide(source, target, tclass).allowed & tclass.mask(permission)
         return f"{'allows' if allowed else 'refuses'} {permission} for {source!r} to {target!r}"
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Return why `check_relabel` answers as it does, in one line."""
+        code = self.check_relabel(subject, old, new, tclass)
+        return f"{f'refuses ({code_name(code)})' if code else 'allows'} {new!r} for {old!r}"
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -182,10 +182,12 @@ class Change(NamedTuple):
     Attributes:
         code: the Mach code that refuses it; 0 if none does.
         reported: whether a permissive module would refuse it.
+        refused_by: the names of the modules that refuse it.
     """
 
     code: int
     reported: bool
+    refused_by: tuple[str, ...]
 
 
 class Composition:
@@ -382,18 +384,27 @@ class Composition:
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass, permission: str
     ) -> list[str]:
         """Return what each module says about a permission, a line each."""
+        return self._reasons("decide", "explain", (source, target), tclass, permission)
+
+    def explain_relabel(self, subject: str, old: str, new: str, tclass: ObjectClass) -> list[str]:
+        """Return what each module says about a change of label, a line each."""
+        labels = tuple(map(self.values, (subject, old, new)))
+        return self._reasons("check_relabel", "explain_relabel", labels, tclass)
+
+    def _reasons(
+        self, asked: str, method: str, labels: tuple[tuple[Any, ...], ...], *about: Any
+    ) -> list[str]:
+        """Return what `method` of the modules says about labels, of those that write `asked`."""
         names = list(self.modules)
         return [
             f"  {module.name}{' (permissive)' if self.is_permissive(names[index]) else ''}: "
-            + self._reason(module, source[index], target[index], tclass, permission)
-            for index, module in self._asked["decide"]
+            + self._reason(module, method, *(label[index] for label in labels), *about)
+            for index, module in self._asked[asked]
         ]
 
-    def _reason(
-        self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass, permission: str
-    ) -> str:
+    def _reason(self, module: PolicyModule, method: str, *arguments: Any) -> str:
         try:
-            return str(module.explain(source, target, tclass, permission))
+            return str(getattr(module, method)(*arguments))
         except Exception as error:
             self._failed(module, error)
             return f"cannot explain: {type(error).__name__}"
@@ -475,16 +486,17 @@ class Composition:
         """
         labels = [self.values(text) for text in (subject, old, new)]
         names = list(self.modules)
-        enforced: list[int] = []
-        reported: list[int] = []
+        enforced: dict[str, int] = {}
+        reported: dict[str, int] = {}
         for index, module in self._asked["check_relabel"]:
             who, before, after = (label[index] for label in labels)
             code = self._relabel_code(module, who, before, after, tclass)
             if code is None:
-                enforced.append(lib.KERN_NO_ACCESS)
-            else:
-                (reported if self.is_permissive(names[index]) else enforced).append(code)
-        return Change(first_code(enforced), any(reported))
+                enforced[module.name] = lib.KERN_NO_ACCESS
+            elif code:
+                soft = self.is_permissive(names[index])
+                (reported if soft else enforced)[module.name] = code
+        return Change(first_code(enforced.values()), bool(reported), tuple(enforced))
 
     def _relabel_code(
         self, module: PolicyModule, subject: Any, old: Any, new: Any, tclass: ObjectClass

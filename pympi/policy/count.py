@@ -75,6 +75,10 @@ class Count(PolicyModule):
         self.counts["relabel"] += 1
         return self.relabel_code
 
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Say whether it was told to refuse, without counting it."""
+        return "refuses, as it was told to" if self.relabel_code else "allows"
+
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Say whether the permission is one that was to be refused."""
         refused = tclass.mask(self._refused.get(tclass.name, 0)) & tclass.mask(permission)

@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..label import EMPTY, format_label
 from .base import PolicyModule, announce, enroll
-from .composition import Composition, ModuleFailed
+from .composition import Change, Composition, ModuleFailed
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]
@@ -401,6 +401,20 @@ class Policies:
         composition = self._composition
         source, target = (composition.values(self._filed_text(sid)) for sid in (ssid, tsid))
         return composition.explain(source, target, tclass, permission)
+
+    def relabel_explanations(
+        self, ssid: int, old: int, new: int, tclass: ObjectClass
+    ) -> tuple[Change, list[str]]:
+        """Return the modules' answer about a change of label, and what each says, a line each.
+
+        In a permissive kernel nothing refuses: it is reported.
+        """
+        composition = self._composition
+        subject, before, after = (self._filed_text(sid) for sid in (ssid, old, new))
+        change = composition.check_relabel(subject, before, after, tclass)
+        if composition.permissive:
+            change = Change(0, change.reported or bool(change.code), ())
+        return change, composition.explain_relabel(subject, before, after, tclass)
 
     def filed_text(self, label: str | int) -> str:
         """Return a label as the core files it.

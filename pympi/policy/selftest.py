@@ -86,6 +86,11 @@ class SelfTest(PolicyModule):
         self._check("explain", source, target)
         return "has no opinion"
 
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Say what is known of the values."""
+        self._check("explain_relabel", subject, old, new)
+        return "has no opinion"
+
     def _check(self, method: str, *values: Any) -> None:
         self.counts[method] += 1
         for value in values:

@@ -44,3 +44,7 @@ class Stub(PolicyModule):
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Say that there is no opinion."""
         return "has no opinion"
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Say that there is no opinion."""
+        return "has no opinion"
