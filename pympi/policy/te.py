@@ -333,8 +333,9 @@ class TypeEnforcement(PolicyModule):
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Return why a permission is allowed or refused.
 
-        It names the rule with its place; or the constraint, its failing parts marked -fails-; the
-        booleans or the rule that would allow it; the extended rules that leave a routine out.
+        It names the rule with its place; or the constraint, its failing parts marked -fails-, and
+        what would meet it if that is one comparison; the booleans or the rule that would allow it;
+        the extended rules that leave a routine out.
         """
         state = self._state
         subject, related = state.context(source), state.context(target)

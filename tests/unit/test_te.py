@@ -495,6 +495,69 @@ EXPLAINED = """
 
 
 @pytest.mark.parametrize(
+    ("constraint", "needed"),
+    [
+        (
+            "mlsconstrain dom l1 l2",
+            "the source's low level, s0:c1, would have to dominate the target's low level, s1",
+        ),
+        (
+            "mlsconstrain domby l2 h2",
+            "",
+        ),
+        (
+            "mlsconstrain incomp h1 h2",
+            ("the source's high level, s1:c0,c1, would have to be incomparable with "
+            "the target's high level, s1"),
+        ),
+        (
+            "mlsconstrain eq l1 h1",
+            "the source's low level, s0:c1, would have to be the source's high level, s1:c0,c1",
+        ),
+        (
+            "constrain eq r1 r2",
+            "the source's role, r, would have to be the target's role, object_r",
+        ),
+        (
+            "constrain neq u1 u2",
+            "the source's user, u, would have to be other than the target's user, u",
+        ),
+        ("constrain eq t2 editor_t", "the target's type, printer_t, would have to be editor_t"),
+        (
+            "constrain eq t2 (editor_t spool_t)",
+            "the target's type, printer_t, would have to be one of (editor_t spool_t)",
+        ),
+        (
+            "constrain neq t2 (editor_t printer_t)",
+            "the target's type, printer_t, would have to be other than any of (editor_t printer_t)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_meet_a_constraint(constraint: str, needed: str) -> None:
+    word, _, leaf = constraint.partition(" ")
+    allow = "(allow editor_t printer_t (mach_port (send)))"
+    source, target = "u:r:editor_t:s0:c1-s1:c0,c1", "u:object_r:printer_t:s1"
+    for expression in (f"({leaf})", f"(and (eq u1 u) (and (eq t1 editor_t) ({leaf})))"):
+        policy = te(f"{allow} ({word} (mach_port (send)) {expression})", levels=True)
+        text = policy.explain(source, target, PORT, "send")
+        assert text.partition("-fails-")[2].partition(": ")[2] == needed
+        assert text.startswith("refuses: test.cil:" if needed else "allows")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["(or (eq t1 t2) (eq r1 r2))", "(not (eq u1 u2))", "(and (eq t1 t2) (eq r1 r2))"],
+)
+def test_no_single_remedy_is_named_where_there_are_several(expression: str) -> None:
+    policy = te(
+        f"(allow editor_t printer_t (mach_port (send)))(constrain (mach_port (send)) {expression})"
+    )
+    text = policy.explain(EDITOR, "u:object_r:printer_t", PORT, "send")
+    assert text.startswith("refuses: ")
+    assert "would have to" not in text
+
+
+@pytest.mark.parametrize(
     ("source", "target", "permission", "text"),
     [
         (
