@@ -59,7 +59,7 @@ SMALLEST = 1 << 18
 KEPT = 8
 """How many policies are kept; the oldest goes."""
 
-_MARK = b"pympi compiled policy 2\n"
+_MARK = b"pympi compiled policy 3\n"
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -330,7 +330,7 @@ def _range(value: Any, sets: Sequence[int]) -> Range:
 _READERS: dict[str, Callable[[Any, Sequence[int]], Any]] = {
     **dict.fromkeys(_SETS, lambda number, sets: sets[number]),
     **dict.fromkeys(("aliases", "permissions"), lambda names, _: tuple(names)),
-    "origin": lambda value, _: Origin(*value),
+    **dict.fromkeys(("origin", "permissive"), lambda place, _: place and Origin(*place)),
     "level": _level,
     "range": _range,
 }
