@@ -47,7 +47,7 @@ def learn(
     files = {out: learned.text, certificate: learned.certificate}
     publish_files({path: text.encode() for path, text in files.items() if path})
     recorded.warn_of_losses(learned.recordings)
-    if learned.from_traces:
+    if learned.from_traces and not as_json:
         ui.complain(f"traces do not show {UNSEEN}: the policy may lack what was done of these")
     result = _summary(learned) | {name: str(path) for name, path in _paths(out, certificate)}
     if as_json:

@@ -52,6 +52,7 @@ class Forbidden(PympiError):
 
     Attributes:
         grants (list[Grant]): what it forbids.
+        file (str), line (int): where it was written.
     """
 
     def __init__(self, neverallow: Neverallow, grants: list[Grant]) -> None:
@@ -59,6 +60,7 @@ class Forbidden(PympiError):
         where = f"{neverallow.file}:{neverallow.line}"
         super().__init__(f"{where}: {neverallow.text} forbids {grants[0]}, which is needed{also}")
         self.grants = grants
+        self.file, self.line = neverallow.file, neverallow.line
 
 
 @dataclass(frozen=True)
