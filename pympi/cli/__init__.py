@@ -2,14 +2,15 @@
 """The `pympi` command: one module per verb; each builds an object and prints its result.
 
 Exit codes: 0 done, 1 the run failed, 2 wrong usage or unreadable input; as of a shell's commands,
-130 interrupted and 141 nobody reads what is printed, both without a word.
+130 interrupted and 141 nobody reads what is printed, both without a word. What went wrong is said
+on stderr; where --json was asked for, on stdout, as one object.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from .._version import __version__
 from ..errors import PympiError
-from ._output import complain, in_words
+from ._output import tell_json, tell_people
 from .demo import demo
 from .policy import policy
 from .replay import replay
@@ -37,18 +38,17 @@ for verb in (replay, demo, policy):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's) and return the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    tell = tell_json if "--json" in words else tell_people
     try:
-        code = cli.main(argv, prog_name="pympi", standalone_mode=False) or 0
+        code = cli.main(words, prog_name="pympi", standalone_mode=False) or 0
         sys.stdout.flush()
         return code
     except NoArgsIsHelpError as error:  # its message is the help screen
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        if isinstance(error, click.UsageError) and error.ctx:
-            hint = f"Try '{error.ctx.command_path} --help' for help.\n"
-            print(f"{error.ctx.get_usage()}\n{hint}", file=sys.stderr)
-        return _complain(error.format_message(), error.exit_code)
+        return _failed(tell, error, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
@@ -58,13 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _unread()
     except PympiError as error:  # those that are ValueErrors are about what was given
-        return _complain(str(error), BAD_INPUT if isinstance(error, ValueError) else FAILED)
+        return _failed(tell, error, BAD_INPUT if isinstance(error, ValueError) else FAILED)
     except OSError as error:
-        return _complain(in_words(error), FAILED)
+        return _failed(tell, error, FAILED)
 
 
-def _complain(what: str, code: int) -> int:
-    complain(what)
+def _failed(tell: Callable[[Exception], None], error: Exception, code: int) -> int:
+    try:
+        tell(error)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
     return code
 
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
+from ..errors import PolicyError
 from ..trace.text import escape
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..trace.report import Report
 
 
@@ -52,11 +51,13 @@ def asking() -> Iterator[None]:
 
 @contextmanager
 def _working(what: str) -> Iterator[None]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield
         return
-    status = console.status(Text(what))
+    from rich.console import Console
+    from rich.text import Text
+
+    status = Console(stderr=True).status(Text(what))
     late = threading.Timer(0.5, status.start)
     late.start()
     try:
@@ -84,9 +85,13 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
 
     It is drawn in that call alone: a thread of its own would disturb what is measured.
     """
-    console = Console(stderr=True)
-    disable = hidden or not console.is_terminal
-    with Progress(console=console, transient=True, auto_refresh=False, disable=disable) as bar:
+    if hidden or not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task(what, total=total)
         drawn = time.monotonic()
 
@@ -120,6 +125,34 @@ def complain(what: str) -> None:
     print(wrapped(f"pympi: {what}", stream=sys.stderr), file=sys.stderr)
 
 
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    return in_words(error) if isinstance(error, OSError) else str(error)
+
+
+def tell_people(error: Exception) -> None:
+    """Say what went wrong on stderr, and how a command is used where that was wrong."""
+    if isinstance(error, click.UsageError) and error.ctx:
+        hint = f"Try '{error.ctx.command_path} --help' for help.\n"
+        print(f"{error.ctx.get_usage()}\n{hint}", file=sys.stderr)
+    complain(_message(error))
+
+
+def tell_json(error: Exception) -> None:
+    """Print what went wrong as one object, with its place as far as the error knows it."""
+    file = _known(error, "file") or _known(error, "filename")
+    place = {"file": None if file == PolicyError("").file else file}
+    place |= {name: _known(error, name) for name in ("line", "column")}
+    print(json.dumps({"error": _message(error), **place}, indent=2))
+
+
+def _known(error: Exception, name: str) -> str | int | None:
+    """What an error, or the one it was made of, says of itself; None for nothing, 0 and ""."""
+    values = (getattr(each, name, None) for each in (error, error.__cause__))
+    return next((value for value in values if isinstance(value, str | int) and value), None)
+
+
 def say(text: str = "", indent: str = "", later: str | None = None, **style: Any) -> None:
     """Print a paragraph, wrapped; `style` as of click.style."""
     click.secho(wrapped(text, indent, later) if text else "", **style)
@@ -137,6 +170,8 @@ def print_json(report: Report, artefacts: Sequence[Path]) -> None:
 
 def print_report(report: Report, artefacts: Sequence[Path]) -> None:
     """Tables, for people."""
+    from rich.console import Console
+
     console = Console()
     console.print(_summary(report.as_dict()))
     if report.denied:
@@ -162,6 +197,8 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def _summary(result: dict[str, Any]) -> Table:
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")

@@ -60,6 +60,17 @@ def test_files_and_exit_codes(tmp_path: Path) -> None:
     assert (tmp_path / "a.cil").read_text() == "; a.cil\n(type a_t)\n"
 
 
+def test_the_tutorial_can_be_begun_with(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "policy.md").read_text()
+    (tutorial,) = re.findall(r"^## Tutorial.*?(?=^## )", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "tutorial.md").write_text(tutorial)
+    done = subprocess.run(
+        [sys.executable, str(RUNNER), "tutorial.md"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ["courier", "proxy"])
 def test_examples_are_shown(name: str) -> None:
     """What they print stands in a page, where `test_examples_run` compares it."""

@@ -37,13 +37,21 @@ YES, NO = 0, 1
 
 
 def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a verb `--policy` and `--json`, and with `modules` also `--module`."""
+    """Give a verb `--policy` and `--json`, and with `modules` also `--module`.
+
+    A verb without `modules` asks about rules of CIL: tables for `rules` are refused there.
+    """
+    what = (
+        "A policy; .cil files make one, others are rules."
+        if modules
+        else ("A file of CIL, named *.cil; several make one policy.")
+    )
 
     def decorate(verb: Callable[..., int]) -> Callable[..., int]:
         options = [
             click.option(
                 "--policy", "policies", type=FILE, multiple=True, metavar="FILE",
-                help="A policy; .cil files make one, others are rules.  [default: a sample]",
+                help=f"{what}  [default: a sample]",
             ),
             json_option,
         ]  # fmt: skip
@@ -90,7 +98,7 @@ def database(policies: Sequence[Path]) -> PolicyDatabase:
 
     for path in policies:
         if path.suffix != ".cil":
-            raise PolicyError(f"{path}: expected a file of CIL, named *.cil")
+            raise PolicyError(f"{path}: expected a file of CIL, named *.cil", str(path))
     return _compiled(policies)
 
 

@@ -71,10 +71,10 @@ def compiled(paths: Sequence[str | os.PathLike[str]]) -> PolicyDatabase:
     """
     sources = read_files(paths)
     directory = cache_directory()
-    if directory is None or sum(len(text) for _, text in sources) < SMALLEST:
-        return compile_policy(sources)
-    path = directory / _key(sources)
     with _no_collection():
+        if directory is None or sum(len(text) for _, text in sources) < SMALLEST:
+            return compile_policy(sources)
+        path = directory / _key(sources)
         found = _read(path, sources)
         if found is None:
             found = compile_policy(sources)

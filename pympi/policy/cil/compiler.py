@@ -117,8 +117,13 @@ class _Collector:
         self._collect_all(*self._draft.sources.extend(text))
 
     def _collect_all(self, number: int, skip: int = 0) -> None:
-        for node in self._draft.sources.statements(number, skip):
-            self._collect(self._draft.root, node)
+        root, pending = self._draft.root, self._draft.pending
+        for node in self._draft.sources.statements(number, skip, fold=True):
+            last = node[-1]
+            if last.__class__ is str and last[0] == "(":  # a rule that the reader has looked at
+                pending.setdefault(node[1], []).append((root, node, 0))
+            else:
+                self._collect(root, node)
 
     def finish_blocks(self) -> None:
         """Add what `in` statements hold to their blocks, once all blocks are known."""
