@@ -15,6 +15,7 @@ __all__ = [
     "AuditFull",
     "ForkedError",
     "GuardViolation",
+    "InspectError",
     "InvalidName",
     "InvalidRight",
     "KernelClosed",
@@ -159,6 +160,22 @@ class PolicyError(PympiError, ValueError):
 
 class LabelError(PympiError, ValueError):
     """A label that cannot be used: what is wrong with it, and where."""
+
+
+class InspectError(PympiError, ConnectionError):
+    """A control socket that cannot be used, or a request that it refused.
+
+    Attributes:
+        code (str): "no server", "timeout", "closed", "protocol"; or the server's: "bad request",
+            "denied", "read only", "busy", "failed", "not supported", "closing".
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.args[1]} ({self.code})"
 
 
 class SnapshotError(PympiError, ValueError):

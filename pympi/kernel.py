@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from .audit import Audit
     from .bootstrap import Bootstrap, NameServer
-    from .inspect import Context, Snapshot
+    from .inspect import Context, ControlSocket, Snapshot
+    from .inspect.server import Labels, Limits
     from .trace.live import Trace
 
 __all__ = ["AccessDecision", "Kernel", "SimulatedClock"]
@@ -185,6 +186,7 @@ class Kernel:
         self._trace: Trace | None = None
         self._bootstrap: NameServer | None = None
         self._identities: dict[str, int] = {}
+        self._controls: list[ControlSocket] = []
         self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
         config = ffi.new("struct pm_config *")
         config.avc_entries, config.audit_records = avc_entries, audit_records
@@ -234,6 +236,8 @@ class Kernel:
         """
         if self._pointer is None:
             return
+        for control in self._controls:
+            control.close()
         try:
             if self._audit is not None:
                 self._audit.close()
@@ -629,6 +633,41 @@ class Kernel:
         if path is not None:
             taken.save(path)
         return taken
+
+    def inspect_at(
+        self, path: str | os.PathLike[str], *, label: Labels = None,
+        kernel_label: str | None = None, allow: Iterable[int] | None = None,
+        read_only: bool = True, limits: Limits | None = None,
+    ) -> ControlSocket:  # fmt: skip
+        """Open a control socket, at which tools ask about this kernel: `pympi.inspect.Connection`.
+
+        Closing the kernel closes it. What a peer may see is what its label may: `kernel: inspect`
+        for anything, `mach_task: observe` for each task, `mach_port: get_attributes` for each port.
+
+        Args:
+            path: of the socket. Its directory must be ours alone to write, and is made if absent.
+            label: what label a peer has: one for all, or by user number, as a mapping or function;
+                whoever has none is refused. Not given: "-", the label without any value.
+            kernel_label: what class `kernel` is asked of; by default the peer's own label.
+            allow: user numbers that may connect; by default our own and root.
+            read_only: refuse what would change anything, or stop the kernel.
+            limits: what peers may take.
+
+        Raises:
+            ValueError: no path for a socket: abstract, or too long.
+            OSError: others could meddle with the directory; something else is there; a server
+                listens there.
+            LabelError: a label that cannot be used.
+        """
+        from .inspect.server import ControlSocket, Limits
+
+        _ = self.audit, self.trace  # made here, not by a thread that looks
+        control = ControlSocket(
+            self, path, label=label, kernel_label=kernel_label, allow=allow,
+            read_only=read_only, limits=limits or Limits(),
+        )  # fmt: skip
+        self._controls.append(control)
+        return control
 
 
 def _identity(uid: int | None, audit_token: Iterable[int] | None) -> Any:

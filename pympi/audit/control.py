@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,17 @@ _SIDS = ("real_sid", "effective_sid", "object_sid", "peer_sid")
 _BATCH = 4096
 
 
+def _weakly(method: Callable[[], int]) -> Callable[[], int]:
+    """Return a callable that does not keep the object whose method it calls."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> int:
+        found = reference()
+        return 1 if found is None else found()
+
+    return call
+
+
 class Audit:
     """The audit of a kernel.
 
@@ -62,7 +74,7 @@ class Audit:
         self._full = "drop"
         self._drained = 0
         self._name_of: Callable[[int], str] = lambda _: ""
-        self._number = _upcall.register(self._make_room)
+        self._number = _upcall.register(_weakly(self._make_room))
         context = _upcall.context(self._number)
         check(lib.pm_audit_set_drainer(kernel.pointer, _upcall.DRAINER, context))
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Looking into a kernel: snapshots of its state.
+"""Looking into a kernel: snapshots of its state, and a control socket for others to ask at.
 
-`Kernel.snapshot` takes one, of a system that goes on running; `Snapshot.load` reads one that was
-saved.
+`Kernel.snapshot` takes a snapshot, of a system that goes on running; `Snapshot.load` reads one that
+was saved. `Kernel.inspect_at` opens a control socket; `Connection` is its other end.
 """
 
-from ..errors import SnapshotError
+from ..errors import InspectError, SnapshotError
+from .client import Connection
+from .server import ControlSocket, Limits
 from .snapshot import (
     VERSION,
     Changes,
@@ -24,7 +26,11 @@ from .table import Table
 __all__ = [
     "VERSION",
     "Changes",
+    "Connection",
     "Context",
+    "ControlSocket",
+    "InspectError",
+    "Limits",
     "Mark",
     "Module",
     "Policy",

@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["I32", "U32", "U64", "Flag", "Row", "Table", "Text", "columns_of", "texts_of"]
+__all__ = ["I32", "U32", "U64", "Builder", "Flag", "Row", "Table", "Text", "columns_of", "texts_of"]
 
 TEXT_COLUMN = "text"
+_CHUNK = 1024  # rows made at a time
 
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32, extra={"column": "<u4"})]
 U64 = Annotated[int, msgspec.Meta(ge=0, extra={"column": "<u8"})]
@@ -101,8 +102,8 @@ class Table(Sequence[RowT], Generic[RowT]):
         return next(self._rows(index, index + 1 or None))
 
     def __iter__(self) -> Iterator[RowT]:
-        for start in range(0, len(self), 4096):
-            yield from self._rows(start, start + 4096)
+        for start in range(0, len(self), _CHUNK):
+            yield from self._rows(start, start + _CHUNK)
 
     def _rows(self, start: int, end: int | None) -> Iterator[RowT]:
         texts = texts_of(self.row)
@@ -146,11 +147,37 @@ class Table(Sequence[RowT], Generic[RowT]):
     @classmethod
     def of(cls, row: type[RowT], rows: Iterable[RowT]) -> Table[RowT]:
         """Return a table of these rows."""
-        rows, places = list(rows), dict[str, int]()
-        columns = {}
-        for name, kind in columns_of(row).items():
-            values = [getattr(one, name) for one in rows]
-            if name in texts_of(row):
+        builder = Builder(row)
+        builder.extend(rows)
+        return builder.table()
+
+
+class Builder(Generic[RowT]):
+    """Makes a table of rows that come by and by; they are kept in columns already."""
+
+    def __init__(self, row: type[RowT]) -> None:
+        self.row = row
+        self._places: dict[str, int] = {}
+        self._rows: list[RowT] = []
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in columns_of(row)}
+
+    def extend(self, rows: Iterable[RowT]) -> None:
+        """Append rows."""
+        self._rows.extend(rows)
+        if len(self._rows) >= _CHUNK:
+            self._pack()
+
+    def _pack(self) -> None:
+        places = self._places
+        for name, kind in columns_of(self.row).items():
+            values = [getattr(one, name) for one in self._rows]
+            if name in texts_of(self.row):
                 values = [places.setdefault(text, len(places)) for text in values]
-            columns[name] = np.array(values, kind)
-        return cls(row, columns, list(places))
+            self._parts[name].append(np.array(values, kind))
+        self._rows.clear()
+
+    def table(self) -> Table[RowT]:
+        """Return the table of all rows."""
+        self._pack()
+        columns = {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        return Table(self.row, columns, list(self._places))

@@ -61,6 +61,16 @@ def test_a_kernel_dropped_unclosed_warns() -> None:
     assert [w.category for w in caught] == [ResourceWarning]
 
 
+def test_a_kernel_dropped_unclosed_warns_whatever_was_looked_at() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kernel = Kernel()
+        _ = kernel.audit.stats, kernel.trace, kernel.snapshot()
+        del kernel, _
+        gc.collect()
+    assert [w.category for w in caught] == [ResourceWarning]
+
+
 def test_kernels_share_nothing(server: Task) -> None:
     with Kernel() as other:
         assert other.create_task("stranger").id == 1

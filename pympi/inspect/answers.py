@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is answered to each request, and who may ask it.
+
+An answer is made bit by bit, so that a peer that reads slowly costs neither time nor much memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from .._version import __version__
+from ..errors import MachError, PympiError
+from .protocol import (
+    OPERATIONS,
+    PROTOCOL,
+    ROWS_A_LINE,
+    AnswerError,
+    Avcstat,
+    Hello,
+    Ping,
+    PolicyStatus,
+    Ports,
+    Reload,
+    Rights,
+    ServiceRow,
+    Stats,
+    TakeSnapshot,
+    Tasks,
+    Watch,
+    Welcome,
+    head_of,
+)
+from .snapshot import Snapshot
+from .take import policy_of, take
+from .view import Subject
+
+if TYPE_CHECKING:
+    from ..kernel import Kernel
+
+__all__ = ["Answers", "error_line"]
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+# Under these names avcstat shows counters of the kernel.
+_AVCSTAT = {
+    "hits": "checks_avc",
+    "misses": "misses",
+    "entries": "avc_entries",
+    "inserts": "avc_inserts",
+    "evictions": "avc_evictions",
+    "refused_inserts": "avc_refused",
+    "decider_calls": "decider_calls",
+    "decider_failures": "decider_failures",
+    "denials": "denials",
+    "audit_records": "audit_records",
+    "audit_lost": "audit_lost",
+    "epoch": "epoch",
+}
+
+
+def line(identity: int, **fields: Any) -> bytes:
+    """Return a line of an answer."""
+    return _encode({"id": identity, **fields}) + b"\n"
+
+
+def error_line(identity: int, error: AnswerError) -> bytes:
+    """Return the line that ends an answer without a result."""
+    return line(identity, error={"code": error.code, "message": error.message})
+
+
+class Answers:
+    """Answers the requests of one peer.
+
+    Args:
+        kernel: which is asked about.
+        subject: the bearer of the label that the peer was given.
+        read_only: nothing may be changed.
+        walks: bounds how many answers hold tables of all there is.
+    """
+
+    def __init__(
+        self, kernel: Kernel, subject: Subject, read_only: bool, walks: threading.Semaphore
+    ) -> None:
+        self.kernel = kernel
+        self.subject = subject
+        self.read_only = read_only
+        self.walks = walks
+
+    def to(self, identity: int, request: Any) -> Iterator[bytes]:
+        """Yield the lines that answer a request."""
+        try:
+            if isinstance(request, AnswerError):
+                raise request
+            operation = self._OPERATIONS[type(request)]
+            for table, rows in operation(self, request):
+                yield line(
+                    identity, **({"table": table, "rows": rows} if table else {"result": rows})
+                )
+        except AnswerError as error:
+            yield error_line(identity, error)
+        except Exception as error:
+            words = str(error) if isinstance(error, PympiError) else type(error).__name__
+            yield error_line(identity, AnswerError("failed", words))
+
+    # ---- operations: each yields (table, rows), and last ("", result) ----
+
+    def _hello(self, request: Hello) -> Iterator[tuple[str, Any]]:
+        if request.version != PROTOCOL:
+            raise AnswerError(
+                "not supported", f"protocol {request.version}; this server speaks {PROTOCOL}"
+            )
+        yield (
+            "",
+            Welcome(
+                version=PROTOCOL,
+                pympi=__version__,
+                pid=os.getpid(),
+                label=self.subject.label,
+                read_only=self.read_only,
+                operations=OPERATIONS,
+            ),
+        )
+
+    def _ping(self, _: Ping) -> Iterator[tuple[str, Any]]:
+        yield "", {"time": self.kernel.time}
+
+    def _snapshot(self, request: TakeSnapshot) -> Iterator[tuple[str, Any]]:
+        if request.consistent:
+            self._change("a consistent snapshot stops the kernel")
+        with self._seen(request.consistent) as seen:
+            tables: dict[str, Iterable[Any]] = {
+                "tasks": seen.tasks,
+                "ports": seen.ports,
+                "rights": seen.rights,
+            }
+            services = [
+                ServiceRow(context.id, service)
+                for context in seen.bootstrap or ()
+                for service in context.services
+            ]
+            for name, rows in {**tables, "services": services}.items():
+                yield from _rows(name, rows)
+            yield "", head_of(seen)
+
+    def _table(self, request: Tasks | Ports | Rights) -> Iterator[tuple[str, Any]]:
+        name, field = self._TABLES[type(request)]
+        with self._seen() as seen:
+            table = getattr(seen, name)
+            chosen = table if request.task is None else table.find(field, request.task)
+            yield from _rows(name, chosen)
+            yield "", {"rows": len(chosen)}
+
+    _TABLES = {Tasks: ("tasks", "id"), Ports: ("ports", "receiver"), Rights: ("rights", "task")}
+
+    def _stats(self, _: Stats) -> Iterator[tuple[str, Any]]:
+        self._inspect()
+        yield "", dict(self.kernel.stats())
+
+    def _avcstat(self, _: Avcstat) -> Iterator[tuple[str, Any]]:
+        self._inspect()
+        stats = self.kernel.stats()
+        yield "", {name: stats[source] for name, source in _AVCSTAT.items()}
+
+    def _policy(self, _: PolicyStatus) -> Iterator[tuple[str, Any]]:
+        self._inspect()
+        yield "", policy_of(self.kernel)
+
+    def _reload(self, request: Reload) -> Iterator[tuple[str, Any]]:
+        self._change("a reload changes the policy")
+        if not self.subject.may_kernel("reload_policy"):
+            raise AnswerError("denied", "no reload_policy on kernel")
+        try:
+            self.kernel.policies.reload(request.module)
+        except MachError:
+            raise
+        except Exception as error:
+            raise AnswerError("failed", f"the policy is as it was: {error}") from error
+        yield "", policy_of(self.kernel)
+
+    def _watch(self, _: Watch) -> NoReturn:
+        raise AnswerError("not supported", "this server has no watch yet")
+
+    _OPERATIONS: dict[type, Callable[[Answers, Any], Iterator[tuple[str, Any]]]] = {
+        Hello: _hello,
+        Ping: _ping,
+        TakeSnapshot: _snapshot,
+        Tasks: _table,
+        Ports: _table,
+        Rights: _table,
+        Stats: _stats,
+        Avcstat: _avcstat,
+        PolicyStatus: _policy,
+        Reload: _reload,
+        Watch: _watch,
+    }
+
+    # ---- who may ----
+
+    def _inspect(self) -> None:
+        if not self.subject.may_kernel("inspect"):
+            raise AnswerError("denied", "no inspect on kernel")
+
+    def _change(self, what: str) -> None:
+        if self.read_only:
+            raise AnswerError("read only", f"{what}, and this socket is read-only")
+
+    @contextmanager
+    def _seen(self, consistent: bool = False) -> Iterator[Snapshot]:
+        """What the subject sees of all there is, for as long as that is in the works."""
+        self._inspect()
+        if not self.walks.acquire(blocking=False):
+            raise AnswerError("busy", "others are being told of all there is; try later")
+        try:
+            yield self.subject.sees(take(self.kernel, consistent=consistent))
+        finally:
+            self.walks.release()
+
+
+def _rows(name: str, table: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    rows = iter(table)
+    while some := list(itertools.islice(rows, ROWS_A_LINE)):
+        yield name, some

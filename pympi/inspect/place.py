@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where a control socket lies: a directory that nobody else can write, and nothing else.
+
+Nobody can connect before `listen`, and that comes after the socket's mode is set: there is no
+moment in which others could reach it, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["BACKLOG", "Place", "checked_path", "peer_uid"]
+
+BACKLOG = 16
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+LONGEST = 103 if os.uname().sysname == "Darwin" else 107  # of sun_path, without its NUL
+_LOCAL_PEERCRED = 1  # of macOS and FreeBSD: struct xucred begins with a version and the uid
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path that a socket can be bound and connected to.
+
+    Raises:
+        ValueError: it is empty, an abstract name, or too long.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str) or "\0" in text or not text:
+        raise ValueError(f"{text!r} is no path: abstract names, open to everyone, are not used")
+    absolute = Path(text).absolute()
+    if (size := len(os.fsencode(absolute))) > LONGEST:
+        raise ValueError(
+            f"{absolute}: a socket's path has at most {LONGEST} bytes, this has {size}; "
+            "choose a shorter one"
+        )
+    return absolute
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the user number of the process at the other end, as of when it connected."""
+    if hasattr(socket, "SO_PEERCRED"):
+        size = struct.calcsize("3i")
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return int(struct.unpack("3i", raw)[1])
+    raw = connection.getsockopt(0, _LOCAL_PEERCRED, 76)
+    return int(struct.unpack_from("II", raw)[1])
+
+
+class Place:
+    """A listening socket, and the files that go with it.
+
+    Args:
+        path: of the socket. Its directory is made, with mode 0700, if there is none.
+
+    Raises:
+        ValueError: no path for a socket.
+        OSError: somebody else could meddle with it, or something else is there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        wanted = checked_path(path)
+        self._pid = os.getpid()
+        directory, self._made_directory = _own_directory(wanted.parent)
+        self.path = checked_path(directory / wanted.name)
+        self._file: tuple[int, int] | None = None
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _clear(self.path)
+            self._bind()
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self) -> None:
+        self.socket.setblocking(False)
+        self.socket.bind(os.fspath(self.path))
+        status = self.path.lstat()
+        self._file = status.st_dev, status.st_ino
+        self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        self.socket.listen(BACKLOG)
+
+    def close(self) -> None:
+        """Close the socket, and remove the files that were made, if they are still those.
+
+        In a child of fork() the files are the parent's, and stay.
+        """
+        self.socket.close()
+        if self._pid != os.getpid():
+            return
+        with suppress(OSError):
+            status = self.path.lstat()
+            if (status.st_dev, status.st_ino) == self._file:
+                self.path.unlink()
+        made, self._made_directory = self._made_directory, False
+        if made:
+            with suppress(OSError):  # somebody put something else in
+                self.path.parent.rmdir()
+
+
+def _own_directory(path: Path) -> tuple[Path, bool]:
+    """Make sure that nobody but us, and root, can change what lies in a directory.
+
+    Returns:
+        The directory without links on the way to it, and whether it was made.
+    """
+    made = False
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        made = True
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise NotADirectoryError(
+            errno.ENOTDIR, "is a symbolic link, which is not followed", str(path)
+        )
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "is no directory", str(path))
+    if status.st_uid != os.geteuid():
+        _refuse(path, f"belongs to user {status.st_uid}, not to {os.geteuid()}")
+    if status.st_mode & OTHERS_WRITE:
+        _refuse(path, f"others may write to it (mode {stat.S_IMODE(status.st_mode):o})")
+    resolved = path.resolve()
+    for above in resolved.parents:
+        _check_above(above)
+    return resolved, made
+
+
+def _check_above(path: Path) -> None:
+    """Who can rename a directory above could put another in its place."""
+    status = path.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        _refuse(path, f"belongs to user {status.st_uid}, who could replace what is in it")
+    if status.st_mode & OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        _refuse(path, "others may write to it, and could replace what is in it")
+
+
+def _refuse(path: Path, why: str) -> None:
+    raise PermissionError(
+        errno.EACCES, f"{why}; a control socket needs a directory of its own, mode 0700", str(path)
+    )
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of a server that is no more; anything else stays, and is an error."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise FileExistsError(errno.EEXIST, "is there, and no socket", str(path))
+    if status.st_uid != os.geteuid():
+        _refuse(path, f"a socket of user {status.st_uid} is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        outcome = probe.connect_ex(os.fspath(path))
+    if outcome != errno.ECONNREFUSED:  # 0, or EAGAIN where its backlog is full
+        raise OSError(errno.EADDRINUSE, "a server listens there", str(path))
+    path.unlink()
