@@ -76,10 +76,10 @@ class _Room:
         }
         self.rows = ffi.new("struct pm_rows *")
         self.arrays = {
-            table: np.zeros(64 + factor * (count + count // 8), _TABLES[table])
+            table: np.empty(64 + factor * (count + count // 8), _TABLES[table])
             for table, count in counts.items()
         }
-        self.text = np.zeros(4096 + factor * 32 * len(self.arrays["tasks"]), np.uint8)
+        self.text = np.empty(4096 + factor * 32 * len(self.arrays["tasks"]), np.uint8)
         for table, array in self.arrays.items():
             pointer = ffi.from_buffer(f"struct pm_{table[:-1]}_row[]", array)
             setattr(self.rows, table, pointer)

@@ -85,8 +85,7 @@ static enum walked row_right(struct pm_rows *rows, const struct space *space, co
     if (rows->rights_used == rows->rights_room) return WALK_FULL;
     rows->rights[rows->rights_used++] = (struct pm_right_row){
         .object = object_of(entry), .provenance = entry->provenance, .request_port = request ? id_of(request->notify) : 0,
-        .task = space->id, .name = entry_name(space, entry), .types = types_now(entry),
-        .urefs = urefs_now(entry),
+        .task = space->id, .name = entry_name(space, entry), .types = types_now(entry), .urefs = urefs_now(entry),
         .request = !request ? 0 : request->send_possible ? MACH_NOTIFY_SEND_POSSIBLE : MACH_NOTIFY_DEAD_NAME};
     return WALK_ON;
 }
@@ -215,6 +214,14 @@ int pm_inspect_begin(struct pm_kernel *kernel, struct pm_inspect *walk, struct p
     return 0;
 }
 
+/* A page that is not there yet is found by a fault, which must not happen while everybody waits. */
+static void touch(struct pm_rows *rows) {
+    memset(rows->tasks + rows->tasks_used, 0, (rows->tasks_room - rows->tasks_used) * sizeof *rows->tasks);
+    memset(rows->ports + rows->ports_used, 0, (rows->ports_room - rows->ports_used) * sizeof *rows->ports);
+    memset(rows->rights + rows->rights_used, 0, (rows->rights_room - rows->rights_used) * sizeof *rows->rights);
+    memset(rows->text + rows->text_used, 0, rows->text_room - rows->text_used);
+}
+
 static void step_back(void) {
     const struct timespec moment = {0, STEP_BACK_NS};
     nanosleep(&moment, NULL);
@@ -224,6 +231,7 @@ int pm_inspect_read(struct pm_inspect *walk, struct pm_rows *rows) {
     struct pm_kernel *kernel = walk->kernel;
     enum walked step = WALK_ON;
     if (kernel_forked(kernel)) return PM_FORKED;
+    touch(rows);
     while (step == WALK_ON) {
         kernel_lock(kernel);
         step = walk_on(walk, rows, SLICE);
@@ -249,6 +257,7 @@ int pm_inspect_end(struct pm_inspect *walk, struct pm_mark *mark) {
 int pm_inspect_stopped(struct pm_inspect *walk, struct pm_rows *rows, struct pm_mark *mark, uint64_t *stopped_ns) {
     struct pm_kernel *kernel = walk->kernel;
     if (kernel_forked(kernel)) return PM_FORKED;
+    touch(rows);
     kernel_lock(kernel);
     int64_t stopped = monotonic_ns();
     mark_now(kernel, mark);

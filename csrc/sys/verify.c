@@ -20,7 +20,7 @@ struct audit_walk {
     int faults;
     struct tally *tallies;
     uint32_t mask;
-    uint64_t reserved, names, messages, bytes, ports;
+    uint64_t reserved, tasks, names, messages, bytes, ports;
 };
 
 static void fault(struct audit_walk *walk, const char *format, ...) {
@@ -128,6 +128,7 @@ static void count_space(struct audit_walk *walk, struct pm_task *task) {
         count_set(walk, space, entry);
     }
     walk->names += names;
+    walk->tasks += space->alive;
     count_sleepers(walk, space);
     if (names != space->names) fault(walk, "task %u: %u names, counted %u", space->id, space->names, names);
     if (indexed != space->bucket_used)
@@ -196,6 +197,7 @@ static void compare(struct audit_walk *walk, const char *what, uint64_t kept, ui
 
 static void compare_totals(struct audit_walk *walk) {
     const struct ipc *ipc = &walk->kernel->ipc;
+    compare(walk, "tasks", walk->kernel->tasks_alive, walk->tasks);
     compare(walk, "ports", ipc->live_ports, walk->ports);
     compare(walk, "ports out of the pool", pool_live(&ipc->ports), walk->ports);
     compare(walk, "names", ipc->names, walk->names);

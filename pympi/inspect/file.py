@@ -148,9 +148,12 @@ class _Reader:
                 self.refuse(f"{status.st_size} bytes are more than a snapshot has ({LARGEST})")
             head = file.read(HEADER.size)
             crc, size = self.header(head)
-            body = file.read(size + 1)
+            follows = status.st_size - HEADER.size
+            body = file.read(size + 1) if follows == size else b""
         if len(body) != size:
-            self.refuse(f"cut short or too long: {size} bytes are said to follow the header")
+            self.refuse(
+                f"cut short or too long: {size} bytes after the header, it says, not {follows}"
+            )
         if zlib.crc32(body) != crc:
             self.refuse("damaged: its checksum does not fit")
         return body

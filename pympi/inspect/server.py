@@ -255,8 +255,8 @@ class ControlSocket:
 
     def _check_labels(self, kernel: Kernel) -> None:
         labels = self._label
-        known = labels.values() if isinstance(labels, Mapping) else [labels, self._kernel_label]
-        for label in known:
+        given = list(labels.values()) if isinstance(labels, Mapping) else [labels]
+        for label in [*given, self._kernel_label]:
             if isinstance(label, str):
                 with kernel.borrowed(label):
                     pass
@@ -304,7 +304,7 @@ class ControlSocket:
         except BlockingIOError:
             self._listen(True)
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in _NO_ROOM and self._accepting:
                 _log.warning("%r takes nobody for now: %s", self, error)
                 self._listen(False)
         else:

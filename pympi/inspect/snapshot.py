@@ -165,7 +165,8 @@ class Mark(msgspec.Struct, frozen=True):
     Attributes:
         sequence: counts operations; equal at two marks: nothing happened between them.
         time: of the kernel's clock, nanoseconds.
-        ports_made, ports_gone, tasks_made, tasks_ended: since the kernel began.
+        ports_made, ports_gone, tasks_made, tasks_ended: since the kernel began. Port sets count as
+            ports.
         sent, received, transfers: messages.
         epoch: of the policy.
     """
@@ -231,7 +232,7 @@ class Service(msgspec.Struct, frozen=True):
     """A name in a bootstrap context.
 
     Attributes:
-        name: as registered; may hold anything: escape it before it is shown.
+        name: as registered: any text that UTF-8 can hold; escape it before it is shown.
         server: what runs to serve it: a program, or the name of a task; "" unknown.
         state: "active", "inactive" or "on demand".
         label: of the name: what class `service` is asked of.

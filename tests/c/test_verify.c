@@ -62,6 +62,7 @@ static void test_counts_of_an_entry(void) {
 
 static void test_counts_of_the_kernel(void) {
     struct ipc *ipc = &kernel->ipc;
+    FALSIFIED(kernel->tasks_alive);
     FALSIFIED(ipc->live_ports);
     FALSIFIED(ipc->live_sets);
     FALSIFIED(ipc->names);

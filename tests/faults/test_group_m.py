@@ -409,7 +409,7 @@ def fill(handle: int) -> list[int]:
 
 
 @pytest.mark.usefixtures("unharmed")
-def test_no_descriptors_left(path: Path) -> None:
+def test_no_descriptors_left(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """H7: accept() fails, those who are connected are served, and later all are."""
     limits, filler = resource.getrlimit(resource.RLIMIT_NOFILE), []
     with Connection(path, timeout=30) as patient, socket.socket(socket.AF_UNIX) as late:
@@ -425,6 +425,7 @@ def test_no_descriptors_left(path: Path) -> None:
             for handle in filler:
                 os.close(handle)
         assert b'"result"' in late.recv(10_000)
+    assert caplog.text.count("takes nobody for now: [Errno 24]") == 1  # it does not spin
 
 
 def test_m7_an_answer_that_is_read_forever(kernel: Kernel, path: Path) -> None:
