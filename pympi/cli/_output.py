@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from ..trace.report import Report
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
 class BadInput(click.ClickException):
     """A file that cannot be used: exit code 2, as for wrong usage."""
 
@@ -30,11 +36,47 @@ class BadInput(click.ClickException):
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """Errors in here are the input's fault."""
+    """What is wrong in here is what was given: exit code 2, and nothing odd shown."""
     try:
         yield
     except (ValueError, OSError) as error:
-        raise BadInput(str(error)) from error
+        raise BadInput(shown(error_text(error))) from error
+
+
+def error_text(error: Exception) -> str:
+    """Return what an error says; of a file that cannot be used, which and why."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def shown(text: str) -> str:
+    """Return a text that does nothing to a terminal; line ends are kept, and backslashes."""
+    return "\n".join(escape(line).replace("\\\\", "\\") for line in text.split("\n"))
+
+
+def width() -> int:
+    """Return how wide a line may be; unlimited where nobody looks."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1 << 20
+
+
+def wrapped(text: str, indent: str = "", later: str | None = None) -> str:
+    """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
+    return textwrap.fill(
+        shown(text), width(), initial_indent=indent,
+        subsequent_indent=indent + "    " if later is None else later,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def say(text: str = "", indent: str = "", later: str | None = None, **style: Any) -> None:
+    """Print a paragraph, wrapped; `style` as of click.style."""
+    click.secho(wrapped(text, indent, later) if text else "", **style)
+
+
+def plural(count: int, what: str) -> str:
+    """Return "1 rule" or "2 rules"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 @contextmanager
@@ -58,9 +100,44 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
         yield advance
 
 
-def print_json(report: Report, artefacts: Sequence[Path]) -> None:
-    """One object, for programs."""
-    print(json.dumps(report.as_dict() | {"artefacts": [str(path) for path in artefacts]}, indent=2))
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say on stderr, where that is a terminal, what takes its time in here."""
+    with Console(stderr=True).status(Text(what)):
+        yield
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print one object, for programs. What comes as an iterator has a line for each item.
+
+    All is ASCII: what could do something to a terminal is escaped.
+    """
+    for piece in _pieces(result):
+        sys.stdout.write(piece.replace("\x7f", "\\u007f"))  # the one control that JSON leaves
+
+
+def _pieces(result: Mapping[str, Any]) -> Iterator[str]:
+    yield "{"
+    for number, (key, value) in enumerate(result.items()):
+        yield f"{',' if number else ''}\n  {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            yield from _lines(value)
+        else:
+            yield json.dumps(value, indent=2).replace("\n", "\n  ")
+    yield "\n}\n"
+
+
+def _lines(items: Iterator[Any]) -> Iterator[str]:
+    before = "[\n    "
+    for item in items:
+        yield before + json.dumps(item)
+        before = ",\n    "
+    yield "[]" if before.startswith("[") else "\n  ]"
+
+
+def print_report_json(report: Report, artefacts: Sequence[Path]) -> None:
+    """Print what came of a replay, for programs."""
+    print_json(report.as_dict() | {"artefacts": [str(path) for path in artefacts]})
 
 
 def print_report(report: Report, artefacts: Sequence[Path]) -> None:

@@ -3,30 +3,30 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import shutil
-import sys
-import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
-from ...trace.text import escape
-from .._output import BadInput
+from .._output import bad_input as asking
+from .._output import json_option, plural, print_json, say, shown, wrapped
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule, TypeEnforcement
     from ...policy.cil.policydb import PolicyDatabase
     from ...policy.composition import Composition
+
+__all__ = [
+    "FILE", "NO", "YES", "Asked", "asking", "context_of", "database", "json_option", "load",
+    "plural", "policy_options", "print_json", "rows", "say", "shown", "type_number",
+    "with_booleans", "wrapped",
+]  # fmt: skip
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 MODULES = {"mls": "MLS", "biba": "Biba", "partition": "Partition"}
@@ -57,18 +57,6 @@ def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], C
         return verb
 
     return decorate
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
-@contextmanager
-def asking() -> Iterator[None]:
-    """What is wrong in here is the question, or the policy: exit code 2, and nothing odd shown."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise BadInput(shown(str(error))) from error
 
 
 # ---- policies ----
@@ -249,36 +237,6 @@ def load(policies: Sequence[Path], modules: Sequence[str] = ()) -> Asked:
 # ---- screens ----
 
 
-def shown(text: str) -> str:
-    """Return a text that does nothing to a terminal; line ends are kept, and backslashes."""
-    return "\n".join(escape(line).replace("\\\\", "\\") for line in text.split("\n"))
-
-
-def print_json(result: Any) -> None:
-    """Print one object, for programs."""
-    print(json.dumps(result, indent=2))
-
-
-@functools.cache
-def _width() -> int:
-    """Return how wide a line may be; unlimited where nobody looks."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1 << 20
-
-
-def wrapped(text: str, indent: str = "", later: str | None = None) -> str:
-    """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
-    return textwrap.fill(
-        shown(text), _width(), initial_indent=indent,
-        subsequent_indent=indent + "    " if later is None else later,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-
-
-def say(text: str = "", indent: str = "", later: str | None = None, **style: Any) -> None:
-    """Print a paragraph, wrapped; `style` as of click.style."""
-    click.secho(wrapped(text, indent, later) if text else "", **style)
-
-
 def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
     """Print names and what belongs to them in two columns."""
     lines = list(pairs)
@@ -286,8 +244,3 @@ def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
     for name, text in lines:
         head = f"{indent}{shown(name):{width}}  "
         say(text or "-", head, " " * len(head))
-
-
-def plural(count: int, what: str) -> str:
-    """Return "1 rule" or "2 rules"."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
