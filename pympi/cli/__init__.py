@@ -18,7 +18,10 @@ from ._output import error_text, shown
 from ._verbs import Verbs
 
 FAILED, BAD_INPUT = 1, 2
-VERBS = ("demo", "replay", "policy")
+VERBS = (
+    "demo", "replay", "policy",
+    "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
+)  # fmt: skip
 
 
 @click.group(
@@ -27,9 +30,9 @@ VERBS = ("demo", "replay", "policy")
 )  # fmt: skip
 @click.version_option(__version__, prog_name="pympi")
 def cli() -> None:
-    """Secured Mach IPC: look into a live system, replay recordings, under policies.
+    """Secured Mach IPC: look into live systems, write policies, replay recordings.
 
-    `pympi VERB --help` says more of each.
+    "pympi VERB --help" says more of each.
     """
 
 

@@ -77,10 +77,13 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
 
 
 def print_sections(columns: Sequence[Column], sections: Sequence[Section]) -> None:
-    """Print sections of rows, aligned with each other."""
-    widths = _widths(columns, (row for section in sections for row in section.rows))
+    """Print sections of rows, aligned with each other. Whatever is in a cell stays in it."""
+    escaped = [
+        Section(cell(title), [[*map(cell, row)] for row in rows]) for title, rows in sections
+    ]
+    widths = _widths(columns, (row for section in escaped for row in section.rows))
     chosen, left_out = _fit(columns, widths, width())
-    lines = _lines(columns, chosen, sections)
+    lines = _lines(columns, chosen, escaped)
     while block := list(islice(lines, _BLOCK)):
         click.echo("\n".join(block))
     say_left_out(left_out)

@@ -12,9 +12,10 @@ from .._verbs import Verbs
 
 VERBS = (
     "check", "access", "label", "explain", "query", "diff", "flow", "learn", "certify", "unused",
+    "status", "reload",
 )  # fmt: skip
 
 
 @click.group(cls=Verbs, package=__name__, verbs=VERBS)
 def policy() -> None:
-    """Write policies, ask them, learn them from recordings; see which are in force."""
+    """Write, ask and learn policies; see those in force."""
