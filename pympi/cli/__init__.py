@@ -21,6 +21,7 @@ FAILED, BAD_INPUT = 1, 2
 VERBS = (
     "demo", "replay", "policy",
     "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
+    "completion",
 )  # fmt: skip
 
 
