@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The `pympi` command: one module per verb; each builds an object and prints its result.
 
-Exit codes: 0 done, 1 the run failed, 2 wrong usage or unreadable input; as of a shell's commands,
-130 interrupted and 141 nobody reads what is printed, both without a word. What went wrong is said
-on stderr; where --json was asked for, on stdout, as one object.
+Exit codes: 0 done or yes, 1 the run failed or no, 2 wrong usage or unreadable input; as of a
+shell's commands, 130 interrupted and 141 nobody reads what is printed, both without a word. What
+went wrong is said on stderr; where --json was asked for, on stdout, as one object.
 """
 
 from __future__ import annotations
@@ -19,29 +19,35 @@ from click.exceptions import NoArgsIsHelpError
 from .._version import __version__
 from ..errors import PympiError
 from ._output import tell_json, tell_people
-from .demo import demo
-from .policy import policy
-from .replay import replay
+from ._verbs import Verbs
 
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+VERBS = (
+    "demo", "replay", "policy",
+    "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
+    "completion",
+)  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs, package=__name__, verbs=VERBS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @click.version_option(__version__, prog_name="pympi")
 def cli() -> None:
-    """Secured Mach IPC: replay recordings, under policies, and see what happens."""
+    """Secured Mach IPC: look into live systems, write policies, replay recordings.
 
-
-for verb in (replay, demo, policy):
-    cli.add_command(verb)
+    "pympi VERB --help" says more of each.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's) and return the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     tell = tell_json if "--json" in words else tell_people
+    color = False if os.environ.get("NO_COLOR") else None
     try:
-        code = cli.main(words, prog_name="pympi", standalone_mode=False) or 0
+        code = cli.main(words, prog_name="pympi", standalone_mode=False, color=color) or 0
         sys.stdout.flush()
         return code
     except NoArgsIsHelpError as error:  # its message is the help screen

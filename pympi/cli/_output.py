@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..trace.report import Report
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 class BadInput(click.ClickException):
@@ -44,13 +47,14 @@ def bad_input() -> Iterator[None]:
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """As `bad_input`; and where it takes long, and stderr is a terminal, it says what is done."""
-    with bad_input(), _working(f"{click.get_current_context().command_path} ..."):
+    """As `bad_input` and `busy`, with the verb's own name."""
+    with bad_input(), busy(f"{click.get_current_context().command_path} ..."):
         yield
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
+def busy(what: str) -> Iterator[None]:
+    """Where it takes long in here, and stderr is a terminal, say what is done."""
     if not sys.stderr.isatty():
         yield
         return
@@ -104,9 +108,10 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
         yield advance
 
 
-def _width(stream: TextIO) -> int:
-    """Return how wide a line may be; unlimited where nobody looks."""
-    return shutil.get_terminal_size().columns if stream.isatty() else 1 << 20
+def width(stream: TextIO | None = None) -> int:
+    """Return how wide a line of stdout may be, or of a stream; unlimited where nobody looks."""
+    looked_at = (stream or sys.stdout).isatty()
+    return shutil.get_terminal_size().columns if looked_at else 1 << 20
 
 
 def wrapped(
@@ -114,7 +119,7 @@ def wrapped(
 ) -> str:
     """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
     return textwrap.fill(
-        shown(text), _width(stream or sys.stdout), initial_indent=indent,
+        shown(text), width(stream), initial_indent=indent,
         subsequent_indent=indent + "    " if later is None else later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
@@ -144,7 +149,7 @@ def tell_json(error: Exception) -> None:
     file = _known(error, "file") or _known(error, "filename")
     place = {"file": None if file == PolicyError("").file else file}
     place |= {name: _known(error, name) for name in ("line", "column")}
-    print(json.dumps({"error": _message(error), **place}, indent=2))
+    print_json({"error": _message(error), **place})
 
 
 def _known(error: Exception, name: str) -> str | int | None:
@@ -163,9 +168,37 @@ def plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def print_json(report: Report, artefacts: Sequence[Path]) -> None:
-    """One object, for programs."""
-    print(json.dumps(report.as_dict() | {"artefacts": [str(path) for path in artefacts]}, indent=2))
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print one object, for programs. What comes as an iterator has a line for each item.
+
+    All is ASCII: what could do something to a terminal is escaped.
+    """
+    for piece in _pieces(result):
+        sys.stdout.write(piece.replace("\x7f", "\\u007f"))  # the one control that JSON leaves
+
+
+def _pieces(result: Mapping[str, Any]) -> Iterator[str]:
+    yield "{"
+    for number, (key, value) in enumerate(result.items()):
+        yield f"{',' if number else ''}\n  {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            yield from _lines(value)
+        else:
+            yield json.dumps(value, indent=2).replace("\n", "\n  ")
+    yield "\n}\n"
+
+
+def _lines(items: Iterator[Any]) -> Iterator[str]:
+    before = "[\n    "
+    for item in items:
+        yield before + json.dumps(item)
+        before = ",\n    "
+    yield "[]" if before.startswith("[") else "\n  ]"
+
+
+def print_report_json(report: Report, artefacts: Sequence[Path]) -> None:
+    """Print what came of a replay, for programs."""
+    print_json(report.as_dict() | {"artefacts": [str(path) for path in artefacts]})
 
 
 def print_report(report: Report, artefacts: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ from ..policy.te import TypeEnforcement
 from ..trace import Labels, make_plan, read_labels, read_trace
 from ..trace.replay import replay as run
 from ._artefacts import publish
-from ._output import asking, print_json, print_report, progress
+from ._output import asking, print_report, print_report_json, progress
 
 #: Pairs of rounds that tell what checks cost: a busy machine spoils a few.
 PAIRS = 21
@@ -72,5 +72,5 @@ def replay(
             plan, policies=policies, labels=table, rounds=repeat, pairs=pairs, advance=advance
         )
     artefacts = publish(out, report.files()) if out else []
-    (print_json if as_json else print_report)(report, artefacts)
+    (print_report_json if as_json else print_report)(report, artefacts)
     return 0 if report.faithful else 1

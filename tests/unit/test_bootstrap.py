@@ -398,6 +398,22 @@ def test_unprivileged_is_the_context_itself(client: Task) -> None:
     assert client.bootstrap.unprivileged().port.port_id == client.bootstrap.port.port_id
 
 
+# ---- as data ----
+
+
+def test_snapshots_have_contexts_and_services(kernel: Kernel, server: Task) -> None:
+    names = kernel.bootstrap
+    below = names.create_context()
+    names.declare("waiting", below)
+    server.bootstrap.register(NAME, server.allocate_port())
+    rows = kernel.snapshot().bootstrap
+    assert rows is not None
+    assert [(row.parent, [(s.name, s.state) for s in row.services]) for row in rows] == [
+        (0, [(NAME, "active")]),
+        (names.root.number, [("waiting", "inactive")]),
+    ]
+
+
 # ---- limits ----
 
 

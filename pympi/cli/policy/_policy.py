@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
-from .._output import asking, bad_input, complain, plural, say, shown, wrapped
+from .._output import (
+    asking,
+    bad_input,
+    complain,
+    json_option,
+    plural,
+    print_json,
+    say,
+    shown,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule, TypeEnforcement
@@ -65,9 +74,6 @@ def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], C
         return verb
 
     return decorate
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 # ---- policies ----
@@ -246,11 +252,6 @@ def load(policies: Sequence[Path], modules: Sequence[str] = ()) -> Asked:
 
 
 # ---- screens ----
-
-
-def print_json(result: Any) -> None:
-    """Print one object, for programs."""
-    print(json.dumps(result, indent=2))
 
 
 def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:
