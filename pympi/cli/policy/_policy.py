@@ -41,11 +41,9 @@ def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], C
 
     A verb without `modules` asks about rules of CIL: tables for `rules` are refused there.
     """
-    what = (
-        "A policy; .cil files make one, others are rules."
-        if modules
-        else ("A file of CIL, named *.cil; several make one policy.")
-    )
+    what = "A file of CIL, named *.cil; several make one policy."
+    if modules:
+        what = "A policy; .cil files make one, others are rules."
 
     def decorate(verb: Callable[..., int]) -> Callable[..., int]:
         options = [
