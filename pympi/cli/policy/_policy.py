@@ -15,7 +15,7 @@ import click
 
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
-from .._output import asking, bad_input, complain, plural, say, shown, wrapped
+from .._output import FILE, asking, bad_input, complain, plural, say, shown, wrapped
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule, TypeEnforcement
@@ -28,7 +28,6 @@ __all__ = [
     "shown", "type_number", "with_booleans", "wrapped",
 ]  # fmt: skip
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 MODULES = {"mls": "MLS", "biba": "Biba", "partition": "Partition"}
 YES, NO = 0, 1
 
