@@ -34,6 +34,24 @@ class BadInput(click.ClickException):
     exit_code = 2
 
 
+class ExistingFile(click.Path):
+    """A file that is there; the error about one that is not names it in `file`."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            vars(error)["file"] = str(value)
+            raise
+
+
+FILE = ExistingFile()
+
+
 @contextmanager
 def bad_input() -> Iterator[None]:
     """Errors in here are the input's fault."""

@@ -595,3 +595,15 @@ def test_help_of_pympi_imports_no_verb_of_policies() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("verb", "rules"),
+    [("access", True), ("label", True), ("explain", True), ("query", False), ("flow", False)],
+)
+def test_help_says_which_policies_are_taken(
+    run: Callable[..., Result], verb: str, rules: bool
+) -> None:
+    words = " ".join(run(verb, "--help").out.split())
+    assert ("others are rules" in words) == rules
+    assert ("A file of CIL" in words) != rules

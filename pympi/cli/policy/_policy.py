@@ -15,6 +15,7 @@ import click
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
 from .._output import (
+    FILE,
     asking,
     bad_input,
     complain,
@@ -37,7 +38,6 @@ __all__ = [
     "shown", "type_number", "with_booleans", "wrapped",
 ]  # fmt: skip
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 MODULES = {"mls": "MLS", "biba": "Biba", "partition": "Partition"}
 YES, NO = 0, 1
 
@@ -50,11 +50,9 @@ def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], C
 
     A verb without `modules` asks about rules of CIL: tables for `rules` are refused there.
     """
-    what = (
-        "A policy; .cil files make one, others are rules."
-        if modules
-        else ("A file of CIL, named *.cil; several make one policy.")
-    )
+    what = "A file of CIL, named *.cil; several make one policy."
+    if modules:
+        what = "A policy; .cil files make one, others are rules."
 
     def decorate(verb: Callable[..., int]) -> Callable[..., int]:
         options = [

@@ -117,7 +117,7 @@ class Learned:
     @property
     def from_traces(self) -> bool:
         """Whether a recording was a trace, so that the policy may lack what is UNSEEN."""
-        return any(each.kind != "audit" for each in self.recordings)
+        return _from_traces(self.recordings)
 
     @property
     def grants(self) -> set[Grant]:
@@ -207,6 +207,10 @@ def learn(
     generalised = {grant for grant in widened - needed if not limits.forbidding(grant)}
     text = _Writer(recordings, limits).text(needed | generalised, generalise)
     return Learned(recordings, recorded, closure, frozenset(generalised), tuple(limits.rules), text)
+
+
+def _from_traces(recordings: Iterable[Recording]) -> bool:
+    return any(each.kind != "audit" for each in recordings)
 
 
 def _widened(grants: set[Grant]) -> set[Grant]:
@@ -339,7 +343,7 @@ class _Writer:
     def __init__(self, recordings: Sequence[Recording], limits: _Limits) -> None:
         self._contexts = {context for each in recordings for context in each.contexts}
         self._new_ports = {pair for each in recordings for pair in each.new_ports}
-        self._unseen = any(each.kind != "audit" for each in recordings)
+        self._unseen = _from_traces(recordings)
         self._classes: dict[str, tuple[str, ...]] = {}
         for each in recordings:
             for name, permissions in each.classes.items():
