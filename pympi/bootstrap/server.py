@@ -229,12 +229,14 @@ class NameServer:
         """Return the services of a context, or of all, sorted by context and name."""
         with self.lock:
             places = [context] if context else list(self.contexts.values())
-            return [
-                Service(self, services, name, label)
-                for place in places
-                for label, services in sorted(place.instances())
-                for name in sorted(services)
-            ]
+            return [service for place in places for service in self._services_in(place)]
+
+    def _services_in(self, context: Context) -> list[Service]:
+        return [
+            Service(self, services, name, label)
+            for label, services in sorted(context.instances())
+            for name in sorted(services)
+        ]
 
     def snapshot(self) -> list[inspect.Context]:
         """Return contexts and services as data, for `Kernel.snapshot`."""
@@ -242,7 +244,7 @@ class NameServer:
             return [self._context_row(context) for context in self.contexts.values()]
 
     def _context_row(self, context: Context) -> inspect.Context:
-        rows = tuple(self._service_row(service) for service in self.services(context))
+        rows = tuple(self._service_row(service) for service in self._services_in(context))
         parent = context.parent.number if context.parent is not context else 0
         port = context.port.port_id
         return inspect.Context(context.number, parent, context.label, port, rows)
