@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The name server's lock, and what is to be done once it is dropped."""
+"""The name server's lock, and what is to be done once it is dropped.
+
+These take it: `NameServer`, the routines, the notices, and the launcher around the embedder's
+function. What they call to change anything (registry, rights, custody, namespace) is within their
+turn and takes none. Look-ups take none either: they read each fact once, and a fact that is changed
+is replaced whole.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +22,10 @@ class Turn:
     """A lock for a `with` block: one change at a time.
 
     Whatever may run code of others (a right that is closed notifies handlers, a server that is
-    started is the embedder's) is left for the end, when nothing is locked. Where the kernel runs
-    such code in the middle of a turn (a policy decides, a sink takes records), that code can have
-    no turn of its own, lest it finds what is half changed; and it must not wait for another thread
-    that wants one.
+    started is the embedder's) is left for the end, by `later`, when nothing is locked. Where the
+    kernel runs such code in the middle of a turn (a policy decides, a sink takes records), that
+    code can have no turn of its own, lest it finds what is half changed; and it must not wait for
+    another thread that wants one.
     """
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from pympi.enums import PortType
 def check_books(names: NameServer) -> None:
     """Assert that every service has what its state says, and the name server nothing else."""
     names.kernel.verify()
+    registry, rights = names._registry, names._rights
     held = names.task.names()
     services = [
         service
@@ -20,15 +21,15 @@ def check_books(names: NameServer) -> None:
         for _, instance in context.instances()
         for service in instance.values()
     ]
-    assert len(services) == names._count
-    assert Counter(map(terms_of, services)) == names.terms._counts
-    payers = Counter(names.terms_of(service).payer for service in services)
+    assert len(services) == registry.services
+    assert Counter(map(terms_of, services)) == registry.terms._counts
+    payers = Counter(registry.terms_of(service).payer for service in services)
     payers.pop(None, None)
-    assert payers == names._paid
+    assert payers == registry.payers
     for service in services:
         _check_service(service, held.get(port_of(service), PortType(0)))
     known = {port_of(service) for service in services if port_of(service)}
-    known |= {names._notify.name, names._returns.name, *names._requestors, *names._servers_at}
+    known |= {rights.notify.name, rights.returns.name, *registry.requestors, *registry.tasks}
     known |= {place.port.name for place in (*names.contexts.values(), *names.servers.values())}
     assert held.keys() == known
 

@@ -337,6 +337,25 @@ def test_the_embedder_can_free_a_name(kernel: Kernel, client: Task) -> None:
     client.bootstrap.register(NAME, client.allocate_port())
 
 
+def test_a_snapshot_shows_contexts_and_services(kernel: Kernel, server: Task) -> None:
+    inbox = server.allocate_port()
+    server.bootstrap.register(NAME, inbox)
+    kernel.bootstrap.declare("waiting")
+    subset = server.bootstrap.subset(server.allocate_port())
+    root, below = kernel.snapshot().bootstrap or ()
+    assert (root.parent, below.parent, below.port) == (0, root.id, subset.port.port_id)
+    assert [(service.name, service.state) for service in root.services] == [
+        (NAME, "active"),
+        ("waiting", "inactive"),
+    ]
+    assert root.services[0].port == inbox.port_id
+    server.terminate()
+    assert [service.state for service in kernel.bootstrap.snapshot()[0].services] == [
+        "reserved",
+        "inactive",
+    ]
+
+
 # ---- contexts ----
 
 
@@ -396,22 +415,6 @@ def test_a_requestor_that_is_dead_already(kernel: Kernel, server: Task) -> None:
 
 def test_unprivileged_is_the_context_itself(client: Task) -> None:
     assert client.bootstrap.unprivileged().port.port_id == client.bootstrap.port.port_id
-
-
-# ---- as data ----
-
-
-def test_snapshots_have_contexts_and_services(kernel: Kernel, server: Task) -> None:
-    names = kernel.bootstrap
-    below = names.create_context()
-    names.declare("waiting", below)
-    server.bootstrap.register(NAME, server.allocate_port())
-    rows = kernel.snapshot().bootstrap
-    assert rows is not None
-    assert [(row.parent, [(s.name, s.state) for s in row.services]) for row in rows] == [
-        (0, [(NAME, "active")]),
-        (names.root.number, [("waiting", "inactive")]),
-    ]
 
 
 # ---- limits ----

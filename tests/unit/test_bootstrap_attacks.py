@@ -490,7 +490,7 @@ def test_a_requestor_that_outlives_its_subset(kernel: Kernel, server: Task) -> N
     server.bootstrap.subset(upper).subset(lower)
     upper.close()
     assert not lower.status.send_rights
-    assert kernel.bootstrap._requestors == {}
+    assert kernel.bootstrap._registry.requestors == {}
 
 
 def test_another_kernels_right(kernel: Kernel, client: Task) -> None:
