@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,20 +55,52 @@ def _fill(staging: Path, directory: Path, files: Mapping[str, bytes]) -> None:
         staging.rename(directory)
 
 
-def publish_files(files: Mapping[Path, bytes]) -> None:
+def publish_files(files: Iterable[tuple[Path, bytes]], inputs: Iterable[Path] = ()) -> None:
     """Write files, each where it belongs; each is replaced by a rename once all are written.
 
+    A link stays, and what it leads to is replaced; what is no regular file, such as /dev/stdout, is
+    written to. A file that is replaced keeps its mode.
+
+    Args:
+        files: where to, and what.
+        inputs: files that must not be replaced.
+
     Raises:
+        ValueError: two files of one name, or an input.
         OSError: no file has changed then, unless it is a rename that failed.
     """
-    staged = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}") for path in files}
+    staged: list[tuple[Path, Path, Path]] = []  # as given, what it leads to, what is to be there
+    files = list(files)
+    _check_apart([path for path, _ in files], inputs)
     try:
-        for path, contents in files.items():
+        for path, contents in files:
             with _about(path):
-                staged[path].write_bytes(contents)
-        for path, written in staged.items():
+                if path.exists() and not path.is_file():
+                    path.write_bytes(contents)
+                else:
+                    staged.append((path, path.resolve(), _beside(path.resolve(), contents)))
+        for path, target, written in staged:
             with _about(path):
-                written.replace(path)
+                written.replace(target)
     finally:
-        for written in staged.values():
+        for _, _, written in staged:
             written.unlink(missing_ok=True)
+
+
+def _check_apart(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Check that no file is written twice, or over one that is read."""
+    taken = {path.resolve() for path in inputs}
+    for path in paths:
+        target = path.resolve()
+        if target in taken and (path.is_file() or not path.exists()):
+            raise ValueError(f"{path}: would be written twice, or over what is read")
+        taken.add(target)
+
+
+def _beside(target: Path, contents: bytes) -> Path:
+    """Write what is to replace a file beside it, with the file's mode; return where."""
+    written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    written.write_bytes(contents)
+    if target.exists():
+        shutil.copymode(target, written)
+    return written

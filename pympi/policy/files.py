@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import PolicyError
 
-__all__ = ["decode", "read_bytes"]
+__all__ = ["check_regular", "decode", "read_bytes"]
 
 _COMPILED = bytes.fromhex("8cff7cf9")  # a kernel's binary policy begins with this number
 _MARK = b"\xef\xbb\xbf"
@@ -44,6 +44,19 @@ def read_bytes(
         raise PolicyError(f"{name}: {getattr(error, 'strerror', None) or error}", name) from error
 
 
+def check_regular(*paths: str | os.PathLike[str]) -> None:
+    """Check that files are regular ones, for who reads them himself, perhaps more than once.
+
+    Raises:
+        PolicyError: one is of another kind.
+        OSError: there is none, or it cannot be looked at.
+    """
+    for path in paths:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            name = os.fspath(path)
+            raise PolicyError(f"{name}: expected a regular file, found another kind", name)
+
+
 def _within(name: str, root: str | os.PathLike[str] | None) -> Path:
     if root is None:
         return Path(name)
@@ -60,7 +73,7 @@ def _contents(descriptor: int, name: str, limit: int) -> tuple[bytes, tuple[int,
     with open(descriptor, "rb", closefd=False) as file:
         data = file.read(limit + 1)  # what the size says may change while it is read
     if len(data) > limit:
-        raise PolicyError(f"{name}: larger than the policy may be (Budget.bytes)", name)
+        raise PolicyError(f"{name}: larger than {limit:,} bytes, the limit (Budget.bytes)", name)
     return data, (about.st_dev, about.st_ino)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -760,7 +761,7 @@ def test_a_file_that_is_no_recording(tmp_path: Path, capsys) -> None:
 
 def test_a_policy_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     out, other = tmp_path / "out.cil", tmp_path / "absent" / "certificate"
-    assert main(["policy", "learn", str(DEMO), "--out", str(out), "--certificate", str(other)]) == 1
+    assert main(["policy", "learn", str(DEMO), "--out", str(out), "--certificate", str(other)]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -769,3 +770,67 @@ def test_losses_are_told(tmp_path: Path, capsys) -> None:
         write_full(file, MIXED, lost=5)
     assert main(["policy", "learn", str(tmp_path / "full")]) == 0
     assert "lacks 5 events" in capsys.readouterr().err
+
+
+# ---- where things go ----
+
+
+def small_trace(tmp_path: Path) -> Path:
+    trace = tmp_path / "run.trace"
+    trace.write_bytes((resources.files("pympi") / "data" / "demo.trace").read_bytes())
+    return trace
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe, trace = tmp_path / "pipe", small_trace(tmp_path)
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        assert main(["policy", "learn", str(trace), "--out", str(pipe)]) == 0
+        assert reader.read(8).startswith(b";")
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_a_mode_too(tmp_path: Path) -> None:
+    trace, kept, link = small_trace(tmp_path), tmp_path / "kept.cil", tmp_path / "link.cil"
+    kept.write_text("old")
+    kept.chmod(0o600)
+    link.symlink_to(kept)
+    assert main(["policy", "learn", str(trace), "--out", str(link)]) == 0
+    assert link.is_symlink()
+    assert kept.read_text() != "old"
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("options", [["--out", "x", "--certificate", "x"], ["--out", "run.trace"]])
+def test_nothing_is_written_twice_or_over_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    options: list[str],
+) -> None:  # fmt: skip
+    before = small_trace(tmp_path).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    assert main(["policy", "learn", "run.trace", *options]) == 2
+    assert "would be written twice, or over what is read" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.trace"]
+    assert (tmp_path / "run.trace").read_bytes() == before
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_certify_reads_regular_files_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    endless = tmp_path / "endless"
+    endless.symlink_to("/dev/zero")
+    words = [str(small_trace(tmp_path))] * 3
+    words[place] = str(endless)
+    assert main(["policy", "certify", *words]) == 2
+    assert "endless: expected a regular file" in capsys.readouterr().err
+
+
+def test_neverallow_is_read_from_a_regular_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = tmp_path / "endless"
+    endless.symlink_to("/dev/zero")
+    trace = str(small_trace(tmp_path))
+    assert main(["policy", "learn", "--neverallow", str(endless), trace]) == 2
+    assert "endless: expected a regular file" in capsys.readouterr().err

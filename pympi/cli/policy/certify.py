@@ -8,8 +8,12 @@ from pathlib import Path
 import click
 
 from ...policy.author.certificate import CertificateError, check
+from ...policy.files import check_regular, read_bytes
 from . import _policy as ui
 from . import _recorded as recorded
+
+LARGEST = 1 << 28
+"""Bytes of a policy or a certificate."""
 
 
 @click.command(short_help="Does the certificate of a policy hold?")
@@ -25,7 +29,8 @@ def certify(
     Exit code 0: every claim holds. 1: one does not, and which.
     """
     with ui.asking():
-        texts = policy.read_bytes(), certificate.read_bytes()
+        check_regular(*recordings)
+        texts = read_bytes(policy, LARGEST)[0], read_bytes(certificate, LARGEST)[0]
         try:
             count, reason = check(*texts, list(recordings)), ""
         except CertificateError as error:

@@ -44,8 +44,9 @@ def learn(
     """
     with recorded.reading(recordings, hidden=as_json) as advance:
         learned = run(recordings, generalise=generalise, neverallow=neverallow, advance=advance)
-    files = {out: learned.text, certificate: learned.certificate}
-    publish_files({path: text.encode() for path, text in files.items() if path})
+    files = [(out, learned.text), (certificate, learned.certificate)]
+    with ui.bad_input():
+        publish_files([(path, text.encode()) for path, text in files if path], recordings)
     recorded.warn_of_losses(learned.recordings)
     if learned.from_traces and not as_json:
         ui.complain(f"traces do not show {UNSEEN}: the policy may lack what was done of these")

@@ -23,6 +23,7 @@ from ...enums import CLASSES
 from ...errors import PolicyError, PympiError
 from ..cil.budget import Budget
 from ..cil.reader import Node, Sources
+from ..files import decode, read_bytes
 from .closure import Grant
 from .recording import Recording, RecordingError, read_recording
 
@@ -254,11 +255,9 @@ class _Limits:
 
     def read(self, path: Path) -> None:
         """Read the file. Raises PolicyError."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise PolicyError("expected UTF-8", str(path), 1, 1) from error
-        self._sources = Sources(Budget())
+        budget = Budget()
+        text = decode(str(path), read_bytes(path, budget.bytes)[0])
+        self._sources = Sources(budget)
         readers = {
             "type": self._type,
             "typeattribute": self._attribute,
