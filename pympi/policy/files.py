@@ -52,7 +52,7 @@ def check_regular(*paths: str | os.PathLike[str]) -> None:
         OSError: there is none, or it cannot be looked at.
     """
     for path in paths:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(Path(path).stat().st_mode):
             name = os.fspath(path)
             raise PolicyError(f"{name}: expected a regular file, found another kind", name)
 
