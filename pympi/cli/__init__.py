@@ -21,6 +21,8 @@ from ._output import complain, in_words
 from .demo import demo
 from .policy import policy
 from .replay import replay
+from .top import top
+from .watch import watch
 
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -31,7 +33,7 @@ def cli() -> None:
     """Secured Mach IPC: replay recordings, under policies, and see what happens."""
 
 
-for verb in (replay, demo, policy):
+for verb in (replay, demo, policy, watch, top):
     cli.add_command(verb)
 
 
