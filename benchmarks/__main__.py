@@ -71,6 +71,11 @@ def budget(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
+def duration(ns: float) -> str:
+    """Return a time as the table shows it: in ns, or in seconds if it is long."""
+    return f"{ns:.1f}" if ns < 1e8 else f"{ns / 1e9:.2f} s"
+
+
 def cells(result: Result) -> list[str]:
     """Return a result as a line of the table."""
     row = result.row
@@ -80,7 +85,7 @@ def cells(result: Result) -> list[str]:
     else:
         first, middle, third = result.quartiles
         cost = statistics.median(cost for run in result.runs for cost in run.subject)
-        shown = f"{cost:.1f}" if result.runs[0].unit == "ns" else f"{cost:.0f} instr."
+        shown = duration(cost) if result.runs[0].unit == "ns" else f"{cost:.0f} instr."
         measured = [shown, f"{middle:.3f}", f"{first:.3f}..{third:.3f}"]
     budgets = [budget(row.must), budget(row.aim)]
     return [row.number, row.what, row.against, *measured, *budgets, result.verdict]

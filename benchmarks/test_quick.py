@@ -16,9 +16,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.__main__ import duration
+from benchmarks.cases import api, author, core, policy
 from benchmarks.cases.api import rights
 from benchmarks.harness import WARM_UP_ROUNDS, Pair, Row, Skip, Timed, judge, measure, quartiles
 from benchmarks.peers import BODY
+from benchmarks.rows import ROWS
 
 ROW = Row("1", "case", "what", "against", must=1.5, aim=1.2)
 
@@ -37,6 +40,17 @@ ROW = Row("1", "case", "what", "against", must=1.5, aim=1.2)
 )
 def test_a_row_misses_only_if_a_second_run_agrees(medians: list[float], verdict: str) -> None:
     assert judge(ROW, medians) == verdict
+
+
+def test_every_row_has_a_case() -> None:
+    cases = core.CASES | api.CASES | policy.CASES | author.CASES
+    assert {row.case for row in ROWS} <= cases.keys()
+    assert len({row.number for row in ROWS}) == len(ROWS)
+
+
+def test_a_time_is_what_a_bound_costs() -> None:
+    assert author.limit(20 * author.MICROSECOND)(3) == 60_000
+    assert [duration(ns) for ns in (34.16, 20_000, 4.2e9)] == ["34.2", "20000.0", "4.20 s"]
 
 
 def test_a_row_without_budget_has_no_verdict() -> None:

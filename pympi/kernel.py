@@ -21,7 +21,15 @@ import numpy as np
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
 from .enums import ALL, CLASSES, ROUTINES_PER_CLASS, ObjectClass, SpecialPort, interface_classes
-from .errors import AccessDenied, InvalidName, KernelClosed, VerifyError, check, exception
+from .errors import (
+    AccessDenied,
+    InvalidName,
+    KernelClosed,
+    VerifyError,
+    check,
+    code_name,
+    exception,
+)
 from .label import EMPTY, choose
 from .policy.base import PolicyModule
 from .policy.engine import Policies
@@ -136,6 +144,13 @@ class AccessDecision:
 
     def __bool__(self) -> bool:
         return self.allowed
+
+
+def _in_words(allowed: bool, permissive: bool, refused_by: tuple[str, ...]) -> str:
+    """Return a verdict in words, with who refuses or lets it pass."""
+    if allowed:
+        return "allowed, only because of what is permissive" if permissive else "allowed"
+    return f"refused by {', '.join(refused_by)}" if refused_by else "refused"
 
 
 class _Borrowed:
@@ -494,10 +509,36 @@ class Kernel:
         with self._sid(subject) as ssid, self._sid(target) as tsid:
             head = f"{self.label(ssid)} to {self.label(tsid)}, {tclass} {permission}: "
             lines = self.policies.explanations(ssid, tsid, kind, permission)
-        refusing = ", ".join(verdict.refused_by)
-        refused = f"refused by {refusing}" if refusing else "refused"
-        allowed = "allowed, only because of what is permissive" if verdict.permissive else "allowed"
-        return "\n".join([head + (allowed if verdict else refused), *lines])
+        said = _in_words(bool(verdict), bool(verdict.permissive), verdict.refused_by)
+        return "\n".join([head + said, *lines])
+
+    def explain_relabel(
+        self, subject: Task | str | int, old: Task | Right | str | int, new: str | int,
+        tclass: str,
+    ) -> str:  # fmt: skip
+        """Return, in words, why `subject` may or may not give something of a class another label.
+
+        That is the permissions relabelfrom and relabelto, and what the modules' `check_relabel`
+        says of the change.
+
+        Args:
+            subject: as of `explain`.
+            old: a port or task, whose label is meant; or a label, or a SID.
+            new: the label that it would have, or its SID.
+            tclass: "mach_port" or "mach_task".
+        """
+        kind = self.object_class(tclass)
+        permissions = [
+            self.explain(subject, old, tclass, "relabelfrom"),
+            self.explain(subject, new, tclass, "relabelto"),
+        ]
+        with self._sid(subject) as ssid, self._sid(old) as before, self._sid(new) as after:
+            who, was, will = map(self.label, (ssid, before, after))
+            change, lines = self.policies.relabel_explanations(ssid, before, after, kind)
+        said = _in_words(not change.code, change.reported, change.refused_by)
+        code = f" ({code_name(change.code)})" if change.code else ""
+        head = f"{who} from {was} to {will}, {tclass} relabel: {said}{code}"
+        return "\n".join([*permissions, head, *lines])
 
     def checker(
         self, tclass: str, permissions: str | int | Iterable[str]

@@ -576,10 +576,9 @@ def mac_request_label(
 ) -> int:
     """Return a new label handle for what the policy would label something new (4809).
 
-    What `subject` makes for `port`; both are ports or label handles. For class mach_task the
-    modules' `label_new_task` is asked, else `label_new_port`; what none of them says is taken from
-    the label of `port`. KERN_INVALID_ARGUMENT for a class there is not; KERN_NO_ACCESS for a handle
-    that the caller may not read.
+    What `subject` makes for `port`, of any class; both are ports or label handles. What no module
+    says is taken from the label of `port`. KERN_INVALID_ARGUMENT for a class there is not;
+    KERN_NO_ACCESS for a handle that the caller may not read.
     """
     handles = LabelHandles.of(task.kernel)
     source, target = (handles.label_of(task, name, caller) for name in (subject, port))

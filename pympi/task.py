@@ -122,7 +122,7 @@ class Task:
         self.id: int = lib.pm_task_id(pointer)
         self._reply_ports: list[ReceiveRight] = []
         self._waiters: _aio.Waiters = {}
-        self._handlers: list[int] = []
+        self._handlers: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.name!r}>"
@@ -329,7 +329,7 @@ class Task:
 
     def _forget(self) -> None:
         """Let the handlers go: the task is terminated."""
-        for number in self._handlers:
+        for number in self._handlers.values():
             _upcall.forget(number)
 
     @property
@@ -427,7 +427,8 @@ class Task:
         and joins no set (Mach's kernel-object ports).
 
         Args:
-            function: is called with the `Message`.
+            function: is called with the `Message`; kept until the task ends. Several ports can have
+                the same one.
             kind: what kind of kernel object this is, for ipctrace: a number, or a name in
                 `pympi.enums.KOBJECTS`.
             label: of the port.
@@ -442,6 +443,16 @@ class Task:
         """
         number = kind_number(kind)
         port = self.allocate_port(label, trace=(self.name, number, -1))
+        context = _upcall.context(self._upcall_of(function))
+        try:
+            self._do(lib.pm_port_set_handler, port.name, _upcall.HANDLER, context, number)
+        except MachError:
+            port.close()
+            raise
+        return port
+
+    def _upcall_of(self, function: Handler) -> int:
+        """Return the number by which the core knows a handler; each has one, whatever its ports."""
 
         def handle(received: Any) -> int:
             message = adopt(lib.pm_received_lend(borrow(Message), borrow(self), received))
@@ -455,11 +466,9 @@ class Task:
                 lib.pm_received_keep(borrow(message), received)
             return 0
 
-        target = _upcall.register(handle)
-        self._handlers.append(target)
-        context = _upcall.context(target)
-        self._do(lib.pm_port_set_handler, port.name, _upcall.HANDLER, context, number)
-        return port
+        if id(function) not in self._handlers:  # which lives as long as `handle` is registered
+            self._handlers[id(function)] = _upcall.register(handle)
+        return self._handlers[id(function)]
 
     def _reply_port(self) -> _ReplyPort:
         """Lend a port for one answer. It is used again only if the answer came."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -58,6 +59,12 @@ def traffic(
     return pages
 
 
+def tidy(svg: str) -> str:
+    """Return the picture in lines of a readable length, and without fonts from elsewhere."""
+    own = re.sub(r"@font-face\s*{.*?}", "", svg, flags=re.DOTALL).replace("><", ">\n<")
+    return "".join(line.rstrip() + "\n" for line in own.splitlines() if line.strip())
+
+
 async def capture(path: Path) -> None:
     """Look twice, at 80 columns and 24 lines."""
     with tempfile.TemporaryDirectory() as directory, Kernel([Clerk()]) as kernel:
@@ -81,7 +88,7 @@ async def capture(path: Path) -> None:
                     await pilot.pause(0.05)
             app.seen(replace(meter.look(), time=1.0))
             await pilot.pause()
-            path.write_text(app.export_screenshot(title="pympi top"))
+            path.write_text(tidy(app.export_screenshot(title="pympi top")))
         meter.close()
 
 

@@ -3,8 +3,8 @@
 
 import sys
 
-from benchmarks.cases import api, core, policy
+from benchmarks.cases import api, author, core, policy
 from benchmarks.harness import child
 
 name, rounds = sys.argv[1:]
-child((core.CASES | api.CASES | policy.CASES)[name], int(rounds))
+child((core.CASES | api.CASES | policy.CASES | author.CASES)[name], int(rounds))

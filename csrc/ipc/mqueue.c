@@ -52,6 +52,17 @@ void mqueue_post(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
     if (port->flags & PORT_TELLS) tell(ipc, port, after);
 }
 
+bool mqueue_advance(struct port *port, const struct kmsg *kmsg) {
+    struct kmsg *before = NULL, *found = port->first;
+    while (found && found != kmsg) before = found, found = found->next;
+    if (!found || !before) return found != NULL;
+    before->next = found->next;
+    if (!before->next) port->last = before;
+    found->next = port->first;
+    port->first = found;
+    return true;
+}
+
 struct kmsg *mqueue_take(struct ipc *ipc, struct port *port, struct after *after) {
     lock_assert_held(ipc->lock);
     struct kmsg *kmsg = port->first;

@@ -20,6 +20,8 @@ int mqueue_room(const struct port *port, uint8_t dest_type);
 void mqueue_post(struct ipc *ipc, struct kmsg *kmsg, struct after *after);
 /* Queues without telling anyone: a message to a handler, whose turn has come. */
 void mqueue_append(struct ipc *ipc, struct kmsg *kmsg);
+/* Puts a message at the head of the queue; false where it is not in there any more. */
+bool mqueue_advance(struct port *port, const struct kmsg *kmsg);
 /* Takes the first message: the queue has room again. The right to the port stays with the message. */
 struct kmsg *mqueue_take(struct ipc *ipc, struct port *port, struct after *after);
 /* The queue has room: wakes blocked senders, fires send-possible requests. */

@@ -26,6 +26,8 @@
 struct pm_sepol {
     sepol_policydb_t *file;
     const struct pm_sepol_state *in_force; /* whose booleans the rules are enabled by; mutex */
+    size_t states; /* that are open; mutex */
+    int closed;    /* freed with its last state; mutex */
 };
 
 struct pm_sepol_state {
@@ -193,12 +195,21 @@ struct pm_sepol *pm_sepol_open(const void *image, size_t size, struct pm_sepol_l
     return policy;
 }
 
+/* Purpose: free a policy that nobody needs any more. Conditions: the mutex is held. */
+static void free_if_unused(struct pm_sepol *policy)
+{
+    if (!policy->closed || policy->states != 0)
+        return;
+    sepol_policydb_free(policy->file);
+    free(policy);
+}
+
 void pm_sepol_close(struct pm_sepol *policy)
 {
     enter(NULL);
-    sepol_policydb_free(policy->file);
+    policy->closed = 1;
+    free_if_unused(policy);
     leave();
-    free(policy);
 }
 
 void pm_sepol_free(void *memory)
@@ -324,6 +335,8 @@ struct pm_sepol_state *pm_sepol_state_open(struct pm_sepol *policy, const uint8_
         sepol_sidtab_destroy(&state->sids);
         free(state);
         state = NULL;
+    } else {
+        policy->states++;
     }
     leave();
     return state;
@@ -331,12 +344,16 @@ struct pm_sepol_state *pm_sepol_state_open(struct pm_sepol *policy, const uint8_
 
 void pm_sepol_state_close(struct pm_sepol_state *state)
 {
+    struct pm_sepol *policy = state->policy;
+
     enter(NULL);
-    if (state->policy->in_force == state)
-        state->policy->in_force = NULL;
+    if (policy->in_force == state)
+        policy->in_force = NULL;
     sepol_sidtab_destroy(&state->sids);
-    leave();
     free(state);
+    policy->states--;
+    free_if_unused(policy);
+    leave();
 }
 
 uint32_t pm_sepol_sid(struct pm_sepol_state *state, const char *context)

@@ -57,7 +57,7 @@ void *pm_sepol_compile(const struct pm_sepol_text *texts, size_t count, size_t *
 /* Purpose: read a binary policy. Returns: the policy; or NULL, and why in `log`. */
 struct pm_sepol *pm_sepol_open(const void *image, size_t size, struct pm_sepol_log *log);
 
-/* Purpose: free a policy. Conditions: none of its states is left. */
+/* Purpose: free a policy, with the last of its states. A garbage collector closes them in any order. */
 void pm_sepol_close(struct pm_sepol *policy);
 
 /* Purpose: free what this module returned for freeing. */

@@ -13,29 +13,30 @@ bool handler_too_deep(void) { return depth >= PM_HANDLER_DEPTH; }
 struct handling {
     struct pm_task *owner;              /* NULL: nobody will handle the message */
     uint32_t name;
+    const struct kmsg *kmsg;            /* others may wait beside it: each sender has its own handled */
     pm_handler handler;
     void *context;
 };
 
 /* Takes the message that could not be received off the queue again. */
-static void discard_first(struct pm_kernel *kernel, const struct handling *handling) {
+static void discard(struct pm_kernel *kernel, const struct handling *handling) {
     struct after after;
     after_init(&after);
     kernel_lock(kernel);
     struct entry *entry = space_lookup(&kernel->ipc, &handling->owner->space, handling->name);
     struct port *port = entry && entry_type(entry) & MACH_PORT_TYPE_RECEIVE ? entry->object : NULL;
-    if (port && port->first) after_doom(&after, mqueue_take(&kernel->ipc, port, &after));
+    if (port && mqueue_advance(port, handling->kmsg)) after_doom(&after, mqueue_take(&kernel->ipc, port, &after));
     kernel_leave(kernel, &after);
 }
 
 static void run_handler(struct pm_kernel *kernel, const struct handling *handling) {
     struct pm_task *owner = handling->owner;
-    struct receive receive = {.name = handling->name, .need = need_nothing, .for_handler = true};
+    struct receive receive = {.name = handling->name, .need = need_nothing, .handled = handling->kmsg};
     struct pm_received received;
     int code = call_init(&receive.call, owner, owner, PM_OP_RECEIVE, handling->name);
     if (!code) code = receive_run(&receive, NULL);
     if (!receive.kmsg) {
-        if (code != MACH_RCV_INVALID_DATA && code != MACH_RCV_TIMED_OUT) discard_first(kernel, handling);
+        if (code != MACH_RCV_INVALID_DATA && code != MACH_RCV_TIMED_OUT) discard(kernel, handling);
         return;
     }
     received_fill(&received, &receive);
@@ -58,7 +59,7 @@ static struct handling dispatch(struct pm_kernel *kernel, struct kmsg *kmsg, str
         after_doom(after, kmsg);
         return handling;
     }
-    handling = (struct handling){task_of(port->receiver), port->receiver_name, port->extra->handler,
+    handling = (struct handling){task_of(port->receiver), port->receiver_name, kmsg, port->extra->handler,
                                  port->extra->handler_context};
     space_ref(port->receiver);
     mqueue_append(&kernel->ipc, kmsg);

@@ -35,7 +35,7 @@ struct receive {
     uint64_t room;                      /* a larger message is left alone, MACH_RCV_TOO_LARGE */
     uint64_t (*need)(const struct receive *receive, const struct kmsg *kmsg);   /* of that room */
     bool discard_too_large;             /* or destroyed, but for its header */
-    bool for_handler;
+    const struct kmsg *handled;         /* this one, for a handler; NULL: whichever is first */
     struct kmsg *kmsg;                  /* received: the caller's, to be freed */
     uint32_t local, seqno, reply, reply_disposition, denied, needed;
     struct method method;               /* what the message asked for */

@@ -40,10 +40,12 @@ static int resolve_receive(struct receive *receive, struct entry **entry, struct
         return pick_member(receive, *set, entry);
     }
     if (!(entry_type(named) & MACH_PORT_TYPE_RECEIVE)) return MACH_RCV_INVALID_NAME;
-    if (((struct port *)named->object)->flags & PORT_HANDLER && !receive->for_handler) return MACH_RCV_INVALID_NAME;
+    struct port *port = named->object;
+    if (port->flags & PORT_HANDLER && !receive->handled) return MACH_RCV_INVALID_NAME;
+    if (receive->handled && !mqueue_advance(port, receive->handled)) return MACH_RCV_TIMED_OUT;
     *entry = named;
     int code = check_use(receive, named);
-    return code ? code : ((struct port *)named->object)->first ? 0 : MACH_RCV_TIMED_OUT;
+    return code ? code : port->first ? 0 : MACH_RCV_TIMED_OUT;
 }
 
 static int check_interpose(struct receive *receive) {

@@ -30,13 +30,18 @@ def sentence(record: AuditRecord, kernel: Kernel | None = None) -> str:
         ...     _ = task.bootstrap.create_service("com.example.print")
         ...     [record] = kernel.audit.batch(kernel.audit.drain())
         ...     sentence(record).partition(" ")[2]
-        'editor (-) create "com.example.print": granted, port 6'
+        'editor (-) create "com.example.print": granted'
     """
     who = escape(record.task_name) or f"task {record.task}"
     what = " ".join(record.asked) or record.operation
-    about = f'"{escape(record.service)}"' if record.operation == "service" else _target(record)
+    about = _service(record) if record.operation == "service" else _target(record)
     head = f"{record.time:.3f} {who} ({escape(record.subject)}) {what} {about}"
     return f"{head}: {_outcome(record, kernel)}"
+
+
+def _service(record: AuditRecord) -> str:
+    """Return the name that was asked for, or that it is not known any more."""
+    return f'"{escape(record.service)}"' if record.service else "(a name asked for too long ago)"
 
 
 def _target(record: AuditRecord) -> str:

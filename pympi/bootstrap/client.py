@@ -8,15 +8,20 @@ from typing import Any
 
 from ..mig import MigError
 from ..port import ReceiveRight, SendRight
-from .protocol import BOOTSTRAP, NAME_MAX, Code, Status, failure
-from .services import ServiceInfo
+from .protocol import (
+    BOOTSTRAP,
+    LOOK_UP,
+    LOOK_UP_ANSWER,
+    NAME_MAX,
+    NAME_ROOM,
+    NDR,
+    Code,
+    ServiceInfo,
+    Status,
+    failure,
+)
 
 __all__ = ["Bootstrap"]
-
-_LOOK_UP = BOOTSTRAP.base + 4
-_ANSWER = _LOOK_UP + 100
-_NDR = bytes([0, 0, 0, 0, 1, 0, 0, 0])
-_NAME_ROOM = NAME_MAX + 1
 
 
 class Bootstrap:
@@ -61,9 +66,9 @@ class Bootstrap:
         raw = name.encode("utf-8", "surrogateescape")
         if len(raw) > NAME_MAX or b"\0" in raw:
             raise failure(Code.UNKNOWN_SERVICE, name)
-        body = _NDR + raw.ljust(_NAME_ROOM, b"\0")
-        answer = self.port.call(body, _LOOK_UP)
-        if answer.msgh_id == _ANSWER and not answer.size and len(answer.rights) == 1:
+        body = NDR + raw.ljust(NAME_ROOM, b"\0")
+        answer = self.port.call(body, LOOK_UP)
+        if answer.msgh_id == LOOK_UP_ANSWER and not answer.size and len(answer.rights) == 1:
             (right,) = answer.rights
             if isinstance(right, SendRight):
                 return right
@@ -136,7 +141,11 @@ class Bootstrap:
         return Status(self._call("status", name, name))
 
     def info(self) -> list[ServiceInfo]:
-        """Return all services that can be seen from here, without those that a nearer one hides."""
+        """Return all services that can be seen from here, without those that a nearer one hides.
+
+        Raises:
+            BootstrapError: there are more than 16384 (NO_MEMORY).
+        """
         names, servers, states = self._call("info", "")
         rows = zip(names, servers, map(Status, states), strict=True)
         return [ServiceInfo(*row) for row in rows]

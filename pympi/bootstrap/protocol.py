@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
+import unicodedata
 from enum import IntEnum
 from importlib import resources
+from typing import NamedTuple
 
 from ..errors import MachError
 from ..mig import Interface, MigError
 
 __all__ = [
     "BOOTSTRAP",
+    "LOOK_UP",
+    "LOOK_UP_ANSWER",
+    "MAX_LISTED",
     "MAX_LOOKUP_COUNT",
     "NAME_MAX",
+    "NAME_ROOM",
+    "NDR",
     "BootstrapError",
     "Code",
     "NameInUse",
     "NotPrivileged",
     "ServiceActive",
+    "ServiceInfo",
     "Status",
     "UnknownService",
+    "acceptable",
     "failure",
 ]
 
@@ -31,8 +40,21 @@ BOOTSTRAP = Interface.from_text(
 NAME_MAX = 127
 """Bytes of a service's name, in UTF-8."""
 
+NAME_ROOM = NAME_MAX + 1
+"""Bytes that a name takes in a message."""
+
 MAX_LOOKUP_COUNT = 20
 """How many names look_up_array takes at once."""
+
+MAX_LISTED = 1 << 14
+"""How many services info lists; where a client sees more, there is no room for the answer."""
+
+LOOK_UP = BOOTSTRAP.base + 4
+LOOK_UP_ANSWER = LOOK_UP + 100
+NDR = bytes([0, 0, 0, 0, 1, 0, 0, 0])
+"""What a request begins with; client and server read and write look-ups without MIG's help."""
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # categories of characters
 
 
 class Code(IntEnum):
@@ -56,6 +78,19 @@ class Status(IntEnum):
     INACTIVE = 0
     ACTIVE = 1
     ON_DEMAND = 2
+
+
+class ServiceInfo(NamedTuple):
+    """A service as others see it.
+
+    Attributes:
+        name, server: the latter is "" for a service without a server that is started.
+        status: what state it is in.
+    """
+
+    name: str
+    server: str
+    status: Status
 
 
 class BootstrapError(MigError):
@@ -108,3 +143,17 @@ def failure(code: int, detail: str = "") -> MachError:
     if code not in _SENTENCES:
         return MigError(code, detail)
     return _KINDS.get(code, BootstrapError)(code, detail)
+
+
+def acceptable(name: str) -> bool:
+    """Tell whether a name can be given to a service: whoever reads it sees what it is.
+
+    It has 1 to 127 bytes in UTF-8, no control, format or unassigned characters, and is in Unicode's
+    normal form C, so that no two names look the same for want of it.
+    """
+    if not name or len(name) > NAME_MAX:
+        return False
+    if name.isascii():
+        return name.isprintable()
+    shown = not any(unicodedata.category(character) in _UNSEEN for character in name)
+    return shown and len(name.encode()) <= NAME_MAX and unicodedata.is_normalized("NFC", name)

@@ -15,13 +15,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from ..errors import PolicyError
+from ..policy import Budget
+from ..policy.files import decode, read_bytes
 
 __all__ = ["ServiceContexts"]
 
-_LARGEST = 1 << 26  # bytes of a file
+_BUDGET = Budget(bytes=1 << 26)
 _LINE = re.compile(r"(\S+)\s+(\S.*)")
 
 
@@ -80,22 +81,22 @@ class ServiceContexts:
         return made
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> ServiceContexts:
+    def from_file(
+        cls, path: str | os.PathLike[str], *, budget: Budget | None = None
+    ) -> ServiceContexts:
         """Return what a file says.
 
+        Args:
+            path: the file.
+            budget: of which `bytes` bounds it; 64 MiB if None.
+
         Raises:
-            PolicyError: as `from_text`; or the file is larger than 64 MiB, or not UTF-8.
-            OSError: it cannot be read.
+            PolicyError: as `from_text`; also if the file cannot be read, is no regular file, too
+                large, or not UTF-8.
         """
-        with Path(path).open("rb") as file:
-            raw = file.read(_LARGEST + 1)
-        if len(raw) > _LARGEST:
-            raise PolicyError(f"{os.fspath(path)}: larger than {_LARGEST} bytes")
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError as error:
-            raise PolicyError(f"{os.fspath(path)}: not UTF-8: {error.reason}") from None
-        return cls.from_text(text, os.fspath(path))
+        name = os.fspath(path)
+        data, _ = read_bytes(name, (budget or _BUDGET).bytes)
+        return cls.from_text(decode(name, data), name)
 
     def label(self, name: str) -> str | None:
         """Return the label of a name; None where no pattern fits it."""

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a name server knows: contexts, the services in them, and servers that it starts.
+"""What a service is.
 
-There may be a million services, so one is a single number, found by its name: where its port is,
-its state, and the number of the terms that it shares with others. Beside the name and its place in
-the dictionary that takes 32 bytes. `Service` shows one by names.
+There may be a million of them, so one is a single number, found by its name: where its port is, its
+state, and the number of the terms that it shares with others. Beside the name and its place in the
+dictionary that takes 32 bytes. What it is to the embedder is in view.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,11 +16,24 @@ from .protocol import Status
 
 if TYPE_CHECKING:
     from ..message import Message
-    from ..port import ReceiveRight
-    from ..task import Task
-    from .server import NameServer
+    from .places import Context, Server
 
-__all__ = ["Context", "Owner", "Server", "Service", "ServiceInfo", "State", "Terms", "TermsTable"]
+__all__ = [
+    "ACTIVE",
+    "Found",
+    "Owner",
+    "Services",
+    "State",
+    "Terms",
+    "TermsTable",
+    "owner_of",
+    "packed",
+    "port_of",
+    "sender_label",
+    "state_of",
+    "status_of",
+    "terms_of",
+]
 
 
 class State(IntEnum):
@@ -29,7 +41,7 @@ class State(IntEnum):
 
     DECLARED: the name server made the port and has its receive right. CHECKED_IN: the same, and a
     server has it. REGISTERED: a server made the port. RESERVED: that server is gone, and the name
-    kept for it.
+    kept for it; this is the one state without a port.
     """
 
     DECLARED = 1
@@ -74,17 +86,12 @@ class Owner(NamedTuple):
     uid: int
 
 
-class ServiceInfo(NamedTuple):
-    """A service as others see it.
-
-    Attributes:
-        name, server: the latter is "" for a service without a server that is started.
-        status: what state it is in.
-    """
-
-    name: str
-    server: str
-    status: Status
+def status_of(service: int, terms: Terms) -> Status:
+    """Return what a service's state looks like to those who ask."""
+    if state_of(service) in ACTIVE:
+        return Status.ACTIVE
+    on_demand = terms.server is not None and terms.server.on_demand
+    return Status.ON_DEMAND if on_demand else Status.INACTIVE
 
 
 class Found:
@@ -160,165 +167,11 @@ class TermsTable:
             del self._numbers[self._terms.pop(number)], self._counts[number]
 
 
-class Server:
-    """A server that the name server starts: when it is made, and again when it is gone, or, on
-    demand, when a message comes for one of its services.
-
-    Attributes:
-        command, uid, on_demand: as it was asked for.
-        context (Context): in which its services are.
-        port (ReceiveRight): its private bootstrap port.
-        task (Task | None): what runs now, or ran last.
-        starts (int): how often it was started; useless: since it last checked in to anything.
-        services (set[Found]): what it serves.
-        retired (bool): whether it is never to be started again.
-    """
-
-    def __init__(self, context: Context, command: str, uid: int, on_demand: bool) -> None:
-        self.context = context
-        self.command = command
-        self.uid = uid
-        self.on_demand = on_demand
-        self.port: ReceiveRight
-        self.number = 0
-        self.task: Task | None = None
-        self.starts = self.useless = 0
-        self.starting = self.retired = False
-        self.services: set[Found] = set()
-
-    def __repr__(self) -> str:
-        return f"<Server {self.command!r}, {'running' if self.running else 'not running'}>"
-
-    @property
-    def running(self) -> bool:
-        """Whether its task lives."""
-        return self.starting or (self.task is not None and self.task.alive)
-
-
-class Context:
-    """A part of the name space: names look as far as its ancestors, the nearest counts.
-
-    Attributes:
-        parent (Context): the root's is itself.
-        port (ReceiveRight): the name server's; whoever has a send right to it may ask here.
-        sid (int): the label of the port, and of services that have none of their own.
-        active (bool): whether it takes changes: until its requestor dies.
-        per_label (bool): whether each label has services of its own under the same names.
-        children (set[Context]): below it.
-    """
-
-    def __init__(self, names: NameServer, parent: Context | None, per_label: bool) -> None:
-        self._names = names
-        self.parent = parent or self
-        self.per_label = per_label
-        self.port: ReceiveRight
-        self.number = self.sid = 0
-        self.active = True
-        self.children: set[Context] = set()
-        self.depth: int = parent.depth + 1 if parent else 0
-        self._services: dict[str, Services] = {"": {}}
-        self.shared = self._services[""]
-
-    def __repr__(self) -> str:
-        return f"<Context {self.number}, {sum(map(len, self._services.values()))} services>"
-
-    @property
-    def label(self) -> str:
-        """The label of its port."""
-        return self._names.kernel.label(self.sid)
-
-    def find(self, name: str, message: Message) -> Services:
-        """Return the services among which the sender of a message meets a name here."""
-        if self.per_label:
-            own = self._services.get(sender_label(message), {})
-            if name in own:
-                return own
-        return self.shared
-
-    def seen(self, message: Message) -> Iterator[tuple[str, int]]:
-        """Yield names and services that the sender of a message meets here, its own first."""
-        own = self._services.get(sender_label(message), {}) if self.per_label else {}
-        yield from own.items()
-        yield from ((name, service) for name, service in self.shared.items() if name not in own)
-
-    def own(self, message: Message) -> Services:
-        """Return the services where what the sender of a message makes belongs."""
-        if not self.per_label:
-            return self.shared
-        return self._services.setdefault(sender_label(message), {})
-
-    def instances(self) -> Iterator[tuple[str, Services]]:
-        """Yield the services by label, "" for those that all share."""
-        yield from self._services.items()
-
-    def chain(self) -> Iterator[Context]:
-        """Yield this context and its ancestors, the nearest first."""
-        context = self
-        while True:
-            yield context
-            if context.parent is context:
-                return
-            context = context.parent
-
-
-class Service:
-    """A service, for the embedder.
-
-    Attributes:
-        name (str), context (Context), label (str): of the service, not of its port.
-        state (State), status (Status), server (Server | None).
-        owner (Owner | None): for whom the name is kept.
-        instance (str): the label whose own service this is; "" where all share it.
-        port_id (int): the number of its port; 0 if it has none.
-
-    Raises:
-        KeyError: everywhere, once the service is gone.
-    """
-
-    __slots__ = ("_names", "_services", "instance", "name")
-
-    def __init__(self, names: NameServer, services: Services, name: str, instance: str) -> None:
-        self._names = names
-        self._services = services
-        self.name = name
-        self.instance = instance
-
-    def __repr__(self) -> str:
-        return f"<Service {self.name!r}>"
-
-    @property
-    def _terms(self) -> Terms:
-        return self._names.terms_of(self._services[self.name])
-
-    @property
-    def context(self) -> Context:
-        return self._terms.context
-
-    @property
-    def label(self) -> str:
-        return self._names.kernel.label(self._terms.sid)
-
-    @property
-    def state(self) -> State:
-        return State(state_of(self._services[self.name]))
-
-    @property
-    def status(self) -> Status:
-        return self._names.status_of(self._services[self.name])
-
-    @property
-    def server(self) -> Server | None:
-        return self._terms.server
-
-    @property
-    def owner(self) -> Owner | None:
-        return self._terms.owner
-
-    @property
-    def port_id(self) -> int:
-        return self._names.port_id(self._services[self.name])
-
-
 def sender_label(message: Message) -> str:
     """Return the label under which a message was sent."""
     return message.task.kernel.label(message.sender_sid)
+
+
+def owner_of(message: Message) -> Owner:
+    """Return who sent a message, as an owner of names."""
+    return Owner(sender_label(message), message.identity[1][0])

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The `pympi` command: one module per verb; each builds an object and prints its result.
 
-Exit codes: 0 done, 1 the run failed, 2 wrong usage or unreadable input; as of a shell's commands,
-130 interrupted and 141 nobody reads what is printed, both without a word.
+Exit codes: 0 done or yes, 1 the run failed or no, 2 wrong usage or unreadable input; as of a
+shell's commands, 130 interrupted and 141 nobody reads what is printed, both without a word. What
+went wrong is said on stderr; where --json was asked for, on stdout, as one object.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -17,40 +18,44 @@ from click.exceptions import NoArgsIsHelpError
 
 from .._version import __version__
 from ..errors import PympiError
-from ._output import complain, in_words
-from .demo import demo
-from .policy import policy
-from .replay import replay
-from .top import top
-from .watch import watch
+from ._output import tell_json, tell_people
+from ._verbs import Verbs
 
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+VERBS = (
+    "demo", "replay", "policy",
+    "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
+    "watch", "top",
+    "completion",
+)  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs, package=__name__, verbs=VERBS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @click.version_option(__version__, prog_name="pympi")
 def cli() -> None:
-    """Secured Mach IPC: replay recordings, under policies, and see what happens."""
+    """Secured Mach IPC: look into live systems, write policies, replay recordings.
 
-
-for verb in (replay, demo, policy, watch, top):
-    cli.add_command(verb)
+    "pympi VERB --help" says more of each.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's) and return the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    tell = tell_json if "--json" in words else tell_people
+    color = False if os.environ.get("NO_COLOR") else None
     try:
-        code = cli.main(argv, prog_name="pympi", standalone_mode=False) or 0
+        code = cli.main(words, prog_name="pympi", standalone_mode=False, color=color) or 0
         sys.stdout.flush()
         return code
     except NoArgsIsHelpError as error:  # its message is the help screen
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        if isinstance(error, click.UsageError) and error.ctx:
-            hint = f"Try '{error.ctx.command_path} --help' for help.\n"
-            print(f"{error.ctx.get_usage()}\n{hint}", file=sys.stderr)
-        return _complain(error.format_message(), error.exit_code)
+        return _failed(tell, error, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
@@ -60,13 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _unread()
     except PympiError as error:  # those that are ValueErrors are about what was given
-        return _complain(str(error), BAD_INPUT if isinstance(error, ValueError) else FAILED)
+        return _failed(tell, error, BAD_INPUT if isinstance(error, ValueError) else FAILED)
     except OSError as error:
-        return _complain(in_words(error), FAILED)
+        return _failed(tell, error, FAILED)
 
 
-def _complain(what: str, code: int) -> int:
-    complain(what)
+def _failed(tell: Callable[[Exception], None], error: Exception, code: int) -> int:
+    try:
+        tell(error)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
     return code
 
 

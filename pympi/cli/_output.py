@@ -9,27 +9,47 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
+from ..errors import PolicyError
 from ..trace.text import escape
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..trace.report import Report
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 class BadInput(click.ClickException):
     """A file that cannot be used: exit code 2, as for wrong usage."""
 
     exit_code = 2
+
+
+class ExistingFile(click.Path):
+    """A file that is there; the error about one that is not names it in `file`."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            vars(error)["file"] = str(value)
+            raise
+
+
+FILE = ExistingFile()
 
 
 @contextmanager
@@ -45,18 +65,21 @@ def bad_input() -> Iterator[None]:
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """As `bad_input`; and where it takes long, and stderr is a terminal, it says what is done."""
-    with bad_input(), _working(f"{click.get_current_context().command_path} ..."):
+    """As `bad_input` and `busy`, with the verb's own name."""
+    with bad_input(), busy(f"{click.get_current_context().command_path} ..."):
         yield
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
+def busy(what: str) -> Iterator[None]:
+    """Where it takes long in here, and stderr is a terminal, say what is done."""
+    if not sys.stderr.isatty():
         yield
         return
-    status = console.status(Text(what))
+    from rich.console import Console
+    from rich.text import Text
+
+    status = Console(stderr=True).status(Text(what))
     late = threading.Timer(0.5, status.start)
     late.start()
     try:
@@ -84,9 +107,13 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
 
     It is drawn in that call alone: a thread of its own would disturb what is measured.
     """
-    console = Console(stderr=True)
-    disable = hidden or not console.is_terminal
-    with Progress(console=console, transient=True, auto_refresh=False, disable=disable) as bar:
+    if hidden or not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task(what, total=total)
         drawn = time.monotonic()
 
@@ -99,9 +126,10 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
         yield advance
 
 
-def _width(stream: TextIO) -> int:
-    """Return how wide a line may be; unlimited where nobody looks."""
-    return shutil.get_terminal_size().columns if stream.isatty() else 1 << 20
+def width(stream: TextIO | None = None) -> int:
+    """Return how wide a line of stdout may be, or of a stream; unlimited where nobody looks."""
+    looked_at = (stream or sys.stdout).isatty()
+    return shutil.get_terminal_size().columns if looked_at else 1 << 20
 
 
 def wrapped(
@@ -109,7 +137,7 @@ def wrapped(
 ) -> str:
     """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
     return textwrap.fill(
-        shown(text), _width(stream or sys.stdout), initial_indent=indent,
+        shown(text), width(stream), initial_indent=indent,
         subsequent_indent=indent + "    " if later is None else later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
@@ -118,6 +146,34 @@ def wrapped(
 def complain(what: str) -> None:
     """Say something on stderr that is no result."""
     print(wrapped(f"pympi: {what}", stream=sys.stderr), file=sys.stderr)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    return in_words(error) if isinstance(error, OSError) else str(error)
+
+
+def tell_people(error: Exception) -> None:
+    """Say what went wrong on stderr, and how a command is used where that was wrong."""
+    if isinstance(error, click.UsageError) and error.ctx:
+        hint = f"Try '{error.ctx.command_path} --help' for help.\n"
+        print(f"{error.ctx.get_usage()}\n{hint}", file=sys.stderr)
+    complain(_message(error))
+
+
+def tell_json(error: Exception) -> None:
+    """Print what went wrong as one object, with its place as far as the error knows it."""
+    file = _known(error, "file") or _known(error, "filename")
+    place = {"file": None if file == PolicyError("").file else file}
+    place |= {name: _known(error, name) for name in ("line", "column")}
+    print_json({"error": _message(error), **place})
+
+
+def _known(error: Exception, name: str) -> str | int | None:
+    """What an error, or the one it was made of, says of itself; None for nothing, 0 and ""."""
+    values = (getattr(each, name, None) for each in (error, error.__cause__))
+    return next((value for value in values if isinstance(value, str | int) and value), None)
 
 
 def say(text: str = "", indent: str = "", later: str | None = None, **style: Any) -> None:
@@ -130,13 +186,43 @@ def plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def print_json(report: Report, artefacts: Sequence[Path]) -> None:
-    """One object, for programs."""
-    print(json.dumps(report.as_dict() | {"artefacts": [str(path) for path in artefacts]}, indent=2))
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print one object, for programs. What comes as an iterator has a line for each item.
+
+    All is ASCII: what could do something to a terminal is escaped.
+    """
+    for piece in _pieces(result):
+        sys.stdout.write(piece.replace("\x7f", "\\u007f"))  # the one control that JSON leaves
+
+
+def _pieces(result: Mapping[str, Any]) -> Iterator[str]:
+    yield "{"
+    for number, (key, value) in enumerate(result.items()):
+        yield f"{',' if number else ''}\n  {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            yield from _lines(value)
+        else:
+            yield json.dumps(value, indent=2).replace("\n", "\n  ")
+    yield "\n}\n"
+
+
+def _lines(items: Iterator[Any]) -> Iterator[str]:
+    before = "[\n    "
+    for item in items:
+        yield before + json.dumps(item)
+        before = ",\n    "
+    yield "[]" if before.startswith("[") else "\n  ]"
+
+
+def print_report_json(report: Report, artefacts: Sequence[Path]) -> None:
+    """Print what came of a replay, for programs."""
+    print_json(report.as_dict() | {"artefacts": [str(path) for path in artefacts]})
 
 
 def print_report(report: Report, artefacts: Sequence[Path]) -> None:
     """Tables, for people."""
+    from rich.console import Console
+
     console = Console()
     console.print(_summary(report.as_dict()))
     if report.denied:
@@ -162,6 +248,8 @@ _LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def _summary(result: dict[str, Any]) -> Table:
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")

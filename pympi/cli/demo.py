@@ -12,7 +12,7 @@ from ..policy import Rules
 from ..trace import make_plan, read_trace
 from ..trace.replay import replay as run
 from ._artefacts import publish
-from ._output import print_json, print_report, progress
+from ._output import print_report, print_report_json, progress
 from .replay import PAIRS
 
 #: The first round decides, the later ones remember.
@@ -39,5 +39,5 @@ def demo(out: Path, as_json: bool) -> int:
     with progress("replaying", rounds * plan.work, hidden=as_json) as advance:
         report = run(plan, policies=[policy], rounds=ROUNDS, pairs=PAIRS, advance=advance)
     artefacts = publish(out, report.files())
-    (print_json if as_json else print_report)(report, artefacts)
+    (print_report_json if as_json else print_report)(report, artefacts)
     return 0

@@ -12,12 +12,10 @@ from ..policy.te import TypeEnforcement
 from ..trace import Labels, make_plan, read_labels, read_trace
 from ..trace.replay import replay as run
 from ._artefacts import publish
-from ._output import asking, print_json, print_report, progress
+from ._output import FILE, asking, print_report, print_report_json, progress
 
 #: Pairs of rounds that tell what checks cost: a busy machine spoils a few.
 PAIRS = 21
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def read_policy(path: Path) -> PolicyModule:
@@ -26,9 +24,9 @@ def read_policy(path: Path) -> PolicyModule:
 
 
 @click.command(short_help="Run a recording again, under a policy.")
-@click.argument("trace", type=_FILE)
-@click.option("--policy", type=_FILE, help="What the run is checked against: .cil or rules.")
-@click.option("--labels", type=_FILE, help="Labels for some names, instead of the mangled ones.")
+@click.argument("trace", type=FILE)
+@click.option("--policy", type=FILE, help="What the run is checked against: .cil or rules.")
+@click.option("--labels", type=FILE, help="Labels for some names, instead of the mangled ones.")
 @click.option(
     "--repeat",
     type=click.IntRange(1),
@@ -72,5 +70,5 @@ def replay(
             plan, policies=policies, labels=table, rounds=repeat, pairs=pairs, advance=advance
         )
     artefacts = publish(out, report.files()) if out else []
-    (print_json if as_json else print_report)(report, artefacts)
+    (print_report_json if as_json else print_report)(report, artefacts)
     return 0 if report.faithful else 1

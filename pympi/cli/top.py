@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from ..inspect.meter import Meter
-from ._attach import attached
 from ._output import bad_input
+from ._source import Seconds, live_option
 
 
 @click.command(short_help="Show a live system's busiest ports, full screen.")
-@attached
+@live_option
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
+    "--interval", type=Seconds(), default=1.0, show_default=True,
     metavar="SECONDS", help="Between looks.",
 )  # fmt: skip
 def top(socket: Path, interval: float) -> int:

@@ -18,8 +18,8 @@ from ..inspect import Connection
 from ..inspect.messages import Happening, Joiner
 from ..inspect.protocol import ROWS_A_LINE
 from ..trace.text import escape
-from ._attach import attached
-from ._output import bad_input, complain
+from ._output import bad_input, complain, json_option
+from ._source import live_option
 
 _REAL = 1e8  # seconds: a clock that says less is none of the calendar
 _COLORS = {"denied": "red", "failed": "yellow"}
@@ -36,9 +36,9 @@ def _check(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tup
     short_help="Show what a live system does.",
     epilog="Filters: " + "; ".join(f"{key}=, {what}" for key, what in FILTERS.items()) + ".",
 )
-@attached
+@live_option
 @click.argument("filters", nargs=-1, metavar="[FILTER]...", callback=_check)
-@click.option("--json", "as_json", is_flag=True, help="Print an object in each line.")
+@json_option
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N lines.")
 def watch(socket: Path, filters: tuple[str, ...], as_json: bool, count: int | None) -> int:
     """Show each message that is sent, and each other decision, in a line of its own.

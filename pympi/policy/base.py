@@ -14,7 +14,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..enums import ALL, ObjectClass
+from ..enums import ALL, CLASSES, ObjectClass
+from ..errors import code_name
 
 __all__ = ["Decision", "PolicyModule"]
 
@@ -140,13 +141,26 @@ class PolicyModule:
         """
         return Decision()
 
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Return the value of something new that `source` makes for `target`; None: the target's.
+
+        Asked about every class; about ports and tasks only if the module does not write the method
+        for them, `label_new_port` or `label_new_task`.
+
+        Args:
+            source: of who makes it.
+            target: of what it is made for, or from: of a port its owner, of a task its parent.
+            tclass: what is made.
+        """
+        return None
+
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Return the value of a port that `issuer` makes for `owner`; None: the owner's."""
-        return None
+        return self.label_new(issuer, owner, CLASSES["mach_port"])
 
     def label_new_task(self, parent: Any) -> Any:
         """Return the value of a task that `parent` makes; None: the parent's."""
-        return None
+        return self.label_new(parent, parent, CLASSES["mach_task"])
 
     def check_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> int:
         """Return 0 if `subject` may change an object's value so, else a Mach code.
@@ -160,6 +174,11 @@ class PolicyModule:
         """Return why `permission` is allowed or refused, in one line."""
         allowed = self.decide(source, target, tclass).allowed & tclass.mask(permission)
         return f"{'allows' if allowed else 'refuses'} {permission} for {source!r} to {target!r}"
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Return why `check_relabel` answers as it does, in one line."""
+        code = self.check_relabel(subject, old, new, tclass)
+        return f"{f'refuses ({code_name(code)})' if code else 'allows'} {new!r} for {old!r}"
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -45,13 +45,16 @@ _NO_OPINION = Decision()
 _UNREADABLE = Decision(allowed=0, auditallow=0, auditdeny=ALL)
 """The answer of a shadow for a value that it cannot read: the same the next time."""
 
-# What a module may answer, and how the core is told that there is one to ask.
+# How the core is told that there is a module to ask: a method, or the label of a new object.
 _FLAGS = {
     "decide": lib.PM_POLICY_LOADED,
-    "label_new_port": lib.PM_POLICY_LABELS_PORTS,
-    "label_new_task": lib.PM_POLICY_LABELS_TASKS,
+    "mach_port": lib.PM_POLICY_LABELS_PORTS,
+    "mach_task": lib.PM_POLICY_LABELS_TASKS,
     "check_relabel": lib.PM_POLICY_CHECKS_RELABEL,
 }
+# By class: the method that is asked for a label instead of `label_new` where a module writes it,
+# and how many of (source, target, class) it takes.
+_LABELLERS = {"mach_port": ("label_new_port", 2), "mach_task": ("label_new_task", 1)}
 _KNOWN_LABELS = 1 << 12
 
 
@@ -76,6 +79,12 @@ def _is_in(unread: _Unread, values: Iterable[Any]) -> bool:
 
 def _unread(values: Iterable[Any]) -> bool:
     return any(isinstance(value, _Unread) for value in values)
+
+
+def _labeller(module: PolicyModule, tclass: str) -> tuple[str, int] | None:
+    """Return the method to ask a module for the label of something new, and what it takes."""
+    asked = (_LABELLERS.get(tclass), ("label_new", 3))
+    return next((each for each in asked if each and module.answers(each[0])), None)
 
 
 class _NotLasting(Exception):
@@ -173,10 +182,12 @@ class Change(NamedTuple):
     Attributes:
         code: the Mach code that refuses it; 0 if none does.
         reported: whether a permissive module would refuse it.
+        refused_by: the names of the modules that refuse it.
     """
 
     code: int
     reported: bool
+    refused_by: tuple[str, ...]
 
 
 class Composition:
@@ -203,7 +214,7 @@ class Composition:
         self._lenient = self.soft | {name for name, m in self.modules.items() if m.permissive}
         self._asked = {
             method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
-            for method in _FLAGS
+            for method in ("decide", "check_relabel")
         }
         trials = [shadow.module for shadow in self.shadows.values()]
         self._trial = any(module.answers("decide") for module in trials)
@@ -373,18 +384,27 @@ class Composition:
         self, source: tuple[Any, ...], target: tuple[Any, ...], tclass: ObjectClass, permission: str
     ) -> list[str]:
         """Return what each module says about a permission, a line each."""
+        return self._reasons("decide", "explain", (source, target), tclass, permission)
+
+    def explain_relabel(self, subject: str, old: str, new: str, tclass: ObjectClass) -> list[str]:
+        """Return what each module says about a change of label, a line each."""
+        labels = tuple(map(self.values, (subject, old, new)))
+        return self._reasons("check_relabel", "explain_relabel", labels, tclass)
+
+    def _reasons(
+        self, asked: str, method: str, labels: tuple[tuple[Any, ...], ...], *about: Any
+    ) -> list[str]:
+        """Return what `method` of the modules says about labels, of those that write `asked`."""
         names = list(self.modules)
         return [
             f"  {module.name}{' (permissive)' if self.is_permissive(names[index]) else ''}: "
-            + self._reason(module, source[index], target[index], tclass, permission)
-            for index, module in self._asked["decide"]
+            + self._reason(module, method, *(label[index] for label in labels), *about)
+            for index, module in self._asked[asked]
         ]
 
-    def _reason(
-        self, module: PolicyModule, source: Any, target: Any, tclass: ObjectClass, permission: str
-    ) -> str:
+    def _reason(self, module: PolicyModule, method: str, *arguments: Any) -> str:
         try:
-            return str(module.explain(source, target, tclass, permission))
+            return str(getattr(module, method)(*arguments))
         except Exception as error:
             self._failed(module, error)
             return f"cannot explain: {type(error).__name__}"
@@ -421,36 +441,39 @@ class Composition:
         decision = compose(self._enforced(answers).values())
         return decision.report | (ALL & ~decision.allowed if self.permissive else 0)
 
-    def new_label(self, method: str, subjects: tuple[str, ...], inherit: str | None = None) -> str:
-        """Return the label of something new, which `method` of the modules may choose.
+    def new_label(self, source: str, target: str, tclass: ObjectClass) -> str:
+        """Return the label of something new: what the modules choose, the rest is the target's.
 
         Args:
-            method: "label_new_port" or "label_new_task".
-            subjects: labels of the core, as the method wants them.
-            inherit: the label to have where no module chooses; by default the last subject's.
+            source, target: labels of the core: of who makes it, and of what it is made for.
+            tclass: what is made.
 
         Raises:
             ModuleFailed: a module failed, or chose a value that it does not read back.
         """
-        inherited = parse_label(subjects[-1] if inherit is None else inherit)
+        inherited = parse_label(target)
         label = {name: inherited[name] for name in self.modules if name in inherited}
-        values = [self.values(text) for text in subjects]
-        names = list(self.modules)
-        for index, _ in self._asked[method]:
-            chosen = self._chosen(names[index], method, [value[index] for value in values])
+        subject, related = self.values(source), self.values(target)
+        for index, filed in enumerate(self.modules):
+            chosen = self._chosen(filed, subject[index], related[index], tclass)
             if chosen is not None:
-                label[names[index]] = chosen
+                label[filed] = chosen
         return format_label(label)
 
-    def _chosen(self, filed: str, method: str, subjects: list[Any]) -> str | None:
+    def _chosen(self, filed: str, source: Any, target: Any, tclass: ObjectClass) -> str | None:
         """Return the text of the value that a module chooses for something new, None for none."""
         module = self.modules[filed]
-        if _is_in(_FAILED, subjects):
+        labeller = _labeller(module, tclass.name)
+        if labeller is None:
+            return None
+        method, count = labeller
+        arguments = (source, target, tclass)[:count]
+        if _is_in(_FAILED, arguments):
             raise ModuleFailed(module.name)
-        if _is_in(_BROKEN, subjects):
+        if _is_in(_BROKEN, arguments):
             return None
         try:
-            value = getattr(module, method)(*subjects)
+            value = getattr(module, method)(*arguments)
             return None if value is None else self._written(filed, value)
         except BaseException as error:
             self._failed(module, error)
@@ -463,16 +486,17 @@ class Composition:
         """
         labels = [self.values(text) for text in (subject, old, new)]
         names = list(self.modules)
-        enforced: list[int] = []
-        reported: list[int] = []
+        enforced: dict[str, int] = {}
+        reported: dict[str, int] = {}
         for index, module in self._asked["check_relabel"]:
             who, before, after = (label[index] for label in labels)
             code = self._relabel_code(module, who, before, after, tclass)
             if code is None:
-                enforced.append(lib.KERN_NO_ACCESS)
-            else:
-                (reported if self.is_permissive(names[index]) else enforced).append(code)
-        return Change(first_code(enforced), any(reported))
+                enforced[module.name] = lib.KERN_NO_ACCESS
+            elif code:
+                soft = self.is_permissive(names[index])
+                (reported if soft else enforced)[module.name] = code
+        return Change(first_code(enforced.values()), bool(reported), tuple(enforced))
 
     def _relabel_code(
         self, module: PolicyModule, subject: Any, old: Any, new: Any, tclass: ObjectClass
@@ -493,6 +517,8 @@ class Composition:
     @property
     def flags(self) -> int:
         """What the core has to ask about and to enforce: enum pm_policy_flag."""
-        asked = sum(flag for method, flag in _FLAGS.items() if self._asked[method])
+        modules = self.modules.values()
+        labels = {kind: any(_labeller(module, kind) for module in modules) for kind in _LABELLERS}
+        asked = sum(_FLAGS[what] for what, by in (self._asked | labels).items() if by)
         mode = lib.PM_POLICY_PERMISSIVE if self.permissive else 0
         return asked | mode | (self._trial and lib.PM_POLICY_LOADED)

@@ -23,7 +23,7 @@ class Count(PolicyModule):
         uncached: True (the default) to count every operation, False to count cache misses.
 
     Attributes:
-        counts (Counter[str]): by class, and "relabel", "new_port", "new_task".
+        counts (Counter[str]): by class, and "relabel", "new_port", "new_task", "new" for the rest.
 
     Example:
         >>> from pympi import Kernel
@@ -58,6 +58,10 @@ class Count(PolicyModule):
         refused = tclass.mask(self._refused.get(tclass.name, 0))
         return Decision(allowed=~refused & ALL)
 
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Count it."""
+        self.counts["new"] += 1
+
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Count it."""
         self.counts["new_port"] += 1
@@ -70,6 +74,10 @@ class Count(PolicyModule):
         """Count it, and answer `relabel_code`."""
         self.counts["relabel"] += 1
         return self.relabel_code
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Say whether it was told to refuse, without counting it."""
+        return "refuses, as it was told to" if self.relabel_code else "allows"
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Say whether the permission is one that was to be refused."""

@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..label import EMPTY, format_label
 from .base import PolicyModule, announce, enroll
-from .composition import Composition, ModuleFailed
+from .composition import Change, Composition, ModuleFailed
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]
@@ -402,6 +402,20 @@ class Policies:
         source, target = (composition.values(self._filed_text(sid)) for sid in (ssid, tsid))
         return composition.explain(source, target, tclass, permission)
 
+    def relabel_explanations(
+        self, ssid: int, old: int, new: int, tclass: ObjectClass
+    ) -> tuple[Change, list[str]]:
+        """Return the modules' answer about a change of label, and what each says, a line each.
+
+        In a permissive kernel nothing refuses: it is reported.
+        """
+        composition = self._composition
+        subject, before, after = (self._filed_text(sid) for sid in (ssid, old, new))
+        change = composition.check_relabel(subject, before, after, tclass)
+        if composition.permissive:
+            change = Change(0, change.reported or bool(change.code), ())
+        return change, composition.explain_relabel(subject, before, after, tclass)
+
     def filed_text(self, label: str | int) -> str:
         """Return a label as the core files it.
 
@@ -457,27 +471,23 @@ class Policies:
         texts = self._filed_text(source), self._filed_text(target)
         return reported & composition.let_pass(*texts, tclass)
 
-    def new_label(self, source: str | int, target: str | int, tclass: str) -> str:
+    def new_label(self, source: str | int, target: str | int, tclass: str | int) -> str:
         """Return the label that something new would have, as users see it.
 
         Args:
             source: of who makes it.
-            target: of whom it is for; what no module chooses comes from here.
-            tclass: "mach_task" asks `label_new_task` of the modules, any other `label_new_port`.
+            target: of what it is made for; what no module chooses comes from here.
+            tclass: what is made, by name or number.
 
         Raises:
             ValueError: there is no such class.
             MachError: KERN_NO_ACCESS: a module failed.
         """
         composition = self._composition
-        subjects = self.filed_text(source), self.filed_text(target)
-        self.object_class(tclass)
+        texts = self.filed_text(source), self.filed_text(target)
+        kind = self.object_class(tclass)
         try:
-            if tclass == "mach_task":
-                label = composition.new_label("label_new_task", subjects[:1], subjects[1])
-            else:
-                label = composition.new_label("label_new_port", subjects)
-            return composition.shown(label)
+            return composition.shown(composition.new_label(*texts, kind))
         except ModuleFailed as failed:
             raise exception(lib.KERN_NO_ACCESS, f"new_label(): {failed} failed") from failed
         except Exception as error:
@@ -524,15 +534,16 @@ class Policies:
         query.report, query.allowed = decision.report | differing, decision.allowed
         query.uncached = not lasting
 
-    def _label_port(self, composition: Composition, query: Any) -> None:
-        subjects = (self._filed_text(query.ssid), self._filed_text(query.tsid))
-        query.label = self._keep(composition.new_label("label_new_port", subjects))
+    def _label(self, tclass: ObjectClass, composition: Composition, query: Any) -> None:
+        source, target = self._filed_text(query.ssid), self._filed_text(query.tsid)
+        query.label = self._keep(composition.new_label(source, target, tclass))
         query.code = 0
 
+    def _label_port(self, composition: Composition, query: Any) -> None:
+        self._label(CLASSES["mach_port"], composition, query)
+
     def _label_task(self, composition: Composition, query: Any) -> None:
-        subjects = (self._filed_text(query.ssid),)
-        query.label = self._keep(composition.new_label("label_new_task", subjects))
-        query.code = 0
+        self._label(CLASSES["mach_task"], composition, query)
 
     def _relabel(self, composition: Composition, query: Any) -> None:
         query.code = lib.KERN_NO_ACCESS

@@ -340,6 +340,15 @@ def _may_assume(subject: Label, label: Label) -> bool:
     return within and (subject.privileged or not label.has_equal)
 
 
+def _unfit(label: Label, tclass: ObjectClass) -> str:
+    """Return why nothing of a class can have a label; "" if it can."""
+    if label.range and tclass.name == "mach_port":
+        return f"a port has an effective element alone, {label.effective}, not {label}"
+    if label.range and not _in_range(label, label):
+        return f"the effective element lies outside the range: {label}"
+    return ""
+
+
 # ---- what would be allowed instead ----
 
 
@@ -439,9 +448,9 @@ class Levels(PolicyModule):
                 refused |= vector
         return Decision(allowed=~refused & ALL)
 
-    def label_new_port(self, issuer: Any, owner: Any) -> Label:
-        """Return the issuer's effective element: ports have no range."""
-        return Label((issuer or self.default).effective)
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Label:
+        """Return the source's effective element: ports, and other objects, have no range."""
+        return Label((source or self.default).effective)
 
     def label_new_task(self, parent: Any) -> Label:
         """Return the parent's label, whole.
@@ -458,11 +467,21 @@ class Levels(PolicyModule):
         for these first, and answers KERN_NO_ACCESS then.
         """
         subject, old, new = (label or self.default for label in (subject, old, new))
-        if new.range and (tclass.name == "mach_port" or not _in_range(new, new)):
+        if _unfit(new, tclass):
             return lib.KERN_INVALID_ARGUMENT
         from_old = self.relation(tclass.name, "relabelfrom").holds(subject, old)
         to_new = self.relation(tclass.name, "relabelto").holds(subject, new)
         return 0 if from_old and to_new else lib.KERN_DENIED
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Say what is wrong with the new label; else what relabelfrom and relabelto need."""
+        unfit = _unfit(new or self.default, tclass)
+        if unfit:
+            default = "" if new else ", which is what no value stands for"
+            return f"refuses (KERN_INVALID_ARGUMENT): {unfit}{default}"
+        code = self.check_relabel(subject, old, new, tclass)
+        verdict = "refuses (KERN_DENIED)" if code else "allows"
+        return f"{verdict}, as relabelfrom and relabelto do"
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Say which relation the permission needs, between what, and what would be allowed."""

@@ -59,6 +59,12 @@ class SelfTest(PolicyModule):
         self._check_class("decide", tclass)
         return _NO_OPINION
 
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Check both values and the class; what is new takes the target's."""
+        self._check("label_new", source, target)
+        self._check_class("label_new", tclass)
+        return target
+
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Check both values; the port takes the owner's."""
         self._check("label_new_port", issuer, owner)
@@ -78,6 +84,11 @@ class SelfTest(PolicyModule):
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Say what is known of the values."""
         self._check("explain", source, target)
+        return "has no opinion"
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
+        """Say what is known of the values."""
+        self._check("explain_relabel", subject, old, new)
         return "has no opinion"
 
     def _check(self, method: str, *values: Any) -> None:

@@ -235,7 +235,6 @@ class _State:
         handle = lib.pm_sepol_state_open(policy.handle, values)
         if handle == ffi.NULL:
             raise MemoryError("libsepol has no memory for its contexts")
-        self._policy = policy  # must outlive the handle
         self.handle = ffi.gc(handle, lib.pm_sepol_state_close)
         self.sids: dict[Context, int] = {}
 

@@ -25,6 +25,10 @@ class Stub(PolicyModule):
         """Allow everything, and have nothing recorded."""
         return _NO_OPINION
 
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
+        """Leave the target's value."""
+        return None
+
     def label_new_port(self, issuer: Any, owner: Any) -> Any:
         """Leave the owner's value."""
         return None
@@ -38,5 +42,9 @@ class Stub(PolicyModule):
         return 0
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
+        """Say that there is no opinion."""
+        return "has no opinion"
+
+    def explain_relabel(self, subject: Any, old: Any, new: Any, tclass: ObjectClass) -> str:
         """Say that there is no opinion."""
         return "has no opinion"

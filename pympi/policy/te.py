@@ -8,8 +8,9 @@ A value is a security context: `te/user:role:type`, with `:low[-high]` if the po
 What has no label counts as the context of the initial SID `unlabeled`. Classes and permissions are
 those of the kernel by name; methods are the permissions of the class `mi_<interface>`.
 
-Something new has the type that a typetransition, else a typechange, gives for (issuer, owner,
-mach_port) or (parent, parent, mach_task); without such a rule it inherits its label.
+Something new has the type that a typechange, else a typetransition, gives for (source, target,
+class): for (issuer, owner, mach_port) or (parent, parent, mach_task) where the kernel makes it.
+Without such a rule ports and tasks inherit their label, and the rest is labelled as in SELinux.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ _BACKENDS = {"python": "pympi.policy.cil.evaluate", "libsepol": "pympi.policy.se
 _KEPT = 1 << 12
 """How many contexts, and classes, are remembered; then they are made anew."""
 
-_NEW = (RuleKind.TYPETRANSITION, RuleKind.TYPECHANGE)
-"""The rules that give something new its type; the first kind that has one does."""
+_NEW = (RuleKind.TYPECHANGE, RuleKind.TYPETRANSITION)
+"""The rules that give something new its type; the first kind that has one does. SEDarwin labels by
+typechange: a policy that has one means it, whatever it says to SELinux's transitions besides."""
+
+_INHERITS = ("mach_port", "mach_task")
+"""What has a whole label to inherit where no rule gives it a type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,31 +276,19 @@ class TypeEnforcement(PolicyModule):
             return Decision(ALL, answer.auditallow, answer.auditdeny, refused)
         return answer
 
-    def label_new_port(self, issuer: Any, owner: Any) -> str | None:
-        """Return the context that a rule gives: the issuer's user and low level, and object_r."""
-        state = self._state
-        subject, related = state.context(issuer), state.context(owner)
-        tclass = CLASSES["mach_port"]
-        for kind in _NEW:
-            made = _new(state, kind, subject, related, tclass)
-            if made is not None:
-                return format_context(state.db, made, lasting=True)
-        return None
+    def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> str | None:
+        """Return the context with the type that a rule gives, in place of the target's.
 
-    def label_new_task(self, parent: Any) -> str | None:
-        """Return the parent's context with the type that a rule gives.
+        User and low level are the source's, the role is object_r; a task's are all its parent's.
+        None: a port or a task for which there is no rule, or a class that the policy has not.
 
         Raises:
-            ValueError: the parent's role may not have that type.
+            ValueError: the context is not valid: a task's role may not have that type.
         """
         state = self._state
-        subject = state.context(parent)
-        tclass = CLASSES["mach_task"]
-        for kind in _NEW:
-            made = _new(state, kind, subject, subject, tclass)
-            if made is not None:
-                return _valid(state.db, subject._replace(type=made.type))
-        return None
+        subject, related = state.context(source), state.context(target)
+        made = _new(state, subject, related, tclass)
+        return None if made is None else _valid(state.db, made)
 
     # ---- booleans ----
 
@@ -340,8 +333,9 @@ class TypeEnforcement(PolicyModule):
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Return why a permission is allowed or refused.
 
-        It names the rule with its place; or the constraint, its failing parts marked -fails-; the
-        booleans or the rule that would allow it; the extended rules that leave a routine out.
+        It names the rule with its place; or the constraint, its failing parts marked -fails-, and
+        what would meet it if that is one comparison; the booleans or the rule that would allow it;
+        the extended rules that leave a routine out.
         """
         state = self._state
         subject, related = state.context(source), state.context(target)
@@ -407,14 +401,18 @@ def _answer(state: _State, source: Context, target: Context, mapping: _Mapping) 
     return dataclasses.replace(decision, allowed=decision.allowed & ~refused)
 
 
-def _new(
-    state: _State, kind: RuleKind, source: Context, target: Context, tclass: ObjectClass
-) -> Context | None:
-    """Return the context of something new if a rule gives its type."""
+def _new(state: _State, source: Context, target: Context, tclass: ObjectClass) -> Context | None:
+    """Return the context of something new; None if it is to inherit it."""
     number = state.mapping(tclass).number
-    if number is None or state.rules.new_type(kind, source.type, target.type, number) is None:
+    if number is None:
         return None
-    return state.server.compute_sid(kind, source, target, number)
+    pair = source.type, target.type
+    ruled = (kind for kind in _NEW if state.rules.new_type(kind, *pair, number) is not None)
+    kind = next(ruled, None)
+    if kind is None and tclass.name in _INHERITS:
+        return None
+    made = state.server.compute_sid(kind or _NEW[0], source, target, number)
+    return source._replace(type=made.type) if tclass.name == "mach_task" else made
 
 
 def _valid(db: PolicyDatabase, context: Context) -> str:

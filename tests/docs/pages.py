@@ -6,7 +6,8 @@
 - ```python: statements of one program, on the lines where they stand in the page.
 - ```console: a line that begins with "$ pympi" or "$ python" is run, and "$ cat FILE" shows a file.
   What it prints is what stands below it, word for word but for blanks at ends of lines. Where the
-  exit code is not 0, a last line says so: "[exit code 1]".
+  exit code is not 0, a last line says so: "[exit code 1]". "$ python PROGRAM &" goes on until the
+  page is done; what stands below it is its first line.
 - ```cil with a first line "; FILE.cil": the file is written.
 """
 
@@ -17,6 +18,7 @@ import io
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,14 +71,29 @@ def show(arguments: list[str]) -> int:
     return 0
 
 
+running = contextlib.ExitStack()
+
+
+def start_python(arguments: list[str]) -> int:
+    """A program of this checkout, in the background; print its first line, which says it is up."""
+    command = [sys.executable, str(ROOT / arguments[0]), *arguments[1:]]
+    program = running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    running.callback(program.terminate)
+    assert program.stdout is not None
+    print(program.stdout.readline(), end="")
+    return 0
+
+
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
-    "pympi": run_pympi, "python": run_python, "cat": show,
+    "pympi": run_pympi, "python": run_python, "&": start_python, "cat": show,
 }  # fmt: skip
 
 
 def run(command: str) -> str:
     """Return what a command prints, on both streams, as one reads it in a terminal."""
     program, *arguments = shlex.split(command)
+    if arguments[-1:] == ["&"]:
+        program, arguments = "&", arguments[:-1]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = PROGRAMS[program](arguments)
@@ -122,7 +139,8 @@ def main(name: str) -> None:
         "__compare__": lambda block, line: compare(path, block, line),
         "__write__": write,
     }
-    exec(compile(program(path), str(path), "exec"), names)  # noqa: S102
+    with running:
+        exec(compile(program(path), str(path), "exec"), names)  # noqa: S102
 
 
 if __name__ == "__main__":

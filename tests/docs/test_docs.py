@@ -60,6 +60,31 @@ def test_files_and_exit_codes(tmp_path: Path) -> None:
     assert (tmp_path / "a.cil").read_text() == "; a.cil\n(type a_t)\n"
 
 
+def test_the_tutorial_can_be_begun_with(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "policy.md").read_text()
+    (tutorial,) = re.findall(r"^## Tutorial.*?(?=^## )", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "tutorial.md").write_text(tutorial)
+    done = subprocess.run(
+        [sys.executable, str(RUNNER), "tutorial.md"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_programs_in_the_background_end_with_the_page(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "```console\n$ python examples/live_system.py --socket run/control &\n"
+        "Ask at run/control, for 60 seconds.\n$ pympi --version\nsomething else\n```\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(RUNNER), "page.md"], cwd=tmp_path, capture_output=True,
+        text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "is not\nsomething else" in done.stderr
+    assert (tmp_path / "run").is_dir()
+
+
 @pytest.mark.parametrize("name", ["courier", "proxy"])
 def test_examples_are_shown(name: str) -> None:
     """What they print stands in a page, where `test_examples_run` compares it."""

@@ -2,9 +2,11 @@
 """Fault group D: floods and starvation. Memory is bounded, the culprit pays, others go on."""
 
 import struct
+from collections import Counter
 
 import pytest
 from background import LONG, Run, settle
+from faults.names import check_books
 from faults.world import (
     MOVE_RECEIVE,
     SEND,
@@ -20,6 +22,7 @@ from property.refusals import Scene
 
 from pympi import Kernel, Quota, mach
 from pympi._ffi import ffi, lib
+from pympi.bootstrap import Limits
 from pympi.enums import AuditFlag, MachPort, Notification, PortType
 from pympi.errors import LabelError
 from pympi.policy import Decision, PolicyModule
@@ -227,12 +230,44 @@ def test_d6_requests_are_paid_by_who_asks(kernel: Kernel) -> None:
     assert outcome(call) == "KERN_SUCCESS"
 
 
-def test_d7_registration_spam() -> None:
-    pytest.skip("there is no name server yet")
+def test_d7_registration_spam(kernel: Kernel) -> None:
+    """Who fills, pays: one owner's names take no room from others, and are all given back."""
+    limits = Limits(services=1000, services_per_owner=100)
+    names = kernel.start_bootstrap(limits=limits)
+    flooder, other = kernel.create_task("flooder", uid=1), kernel.create_task("other", uid=2)
+    port = flooder.allocate_port()
+    right = port.make_send(flooder)
+    outcomes = [
+        outcome(lambda n=n: flooder.bootstrap.register(f"spam.{n}", right.copy_send()))  # type: ignore[misc]
+        for n in range(200)
+    ]
+    assert Counter(outcomes) == {"KERN_SUCCESS": 100, "BOOTSTRAP_NO_MEMORY": 100}
+    other.bootstrap.register("wanted", other.allocate_port())
+    assert flooder.bootstrap.look_up("wanted")
+    port.close()  # the names are kept for their owner, and count as before
+    assert outcome(lambda: flooder.bootstrap.create_service("more")) == "BOOTSTRAP_NO_MEMORY"
+    for n in range(100):
+        flooder.bootstrap.register(f"spam.{n}", None)
+    assert [service.name for service in names.services()] == ["wanted"]
+    flooder.bootstrap.create_service("more")
+    check_books(names)
 
 
-def test_d8_lookup_spam() -> None:
-    pytest.skip("there is no name server yet")
+def test_d8_lookup_spam(kernel: Kernel) -> None:
+    """Names that are not there leave nothing behind, however many are asked for."""
+    names, client = kernel.bootstrap, kernel.create_task("client")
+
+    def spam(first: int) -> dict[str, int]:
+        for n in range(first, first + 2000):
+            assert outcome(lambda n=n: client.bootstrap.look_up(f"absent.{n}")) == (  # type: ignore[misc]
+                "BOOTSTRAP_UNKNOWN_SERVICE"
+            )
+        stats = kernel.stats()
+        return {key: stats[key] for key in ("memory", "ports", "names", "sids", "messages_queued")}
+
+    assert spam(0) == spam(2000)
+    assert names.services() == []
+    check_books(names)
 
 
 def test_d9_rights_parked_in_a_queue_that_nobody_reads(world: World) -> None:

@@ -37,6 +37,7 @@ from property.refusals import GIVE, TAKE, Refuse, Scene
 from pympi import AccessDenied, Kernel, MachError, Memory, mach
 from pympi.enums import MachPort, Notification, Operation
 from pympi.mig import Interface
+from pympi.policy import Rules
 
 NO_ACCESS = "KERN_NO_ACCESS"
 DEAD = 0xFFFFFFFF
@@ -590,8 +591,43 @@ def test_a_refused_kernel_call(name: str, uncached: bool) -> None:
         assert differences(before, state(scene.kernel)) == {}
 
 
-def test_name_server() -> None:
-    pytest.skip("there is no name server yet; its codes are part of the same table")
+@pytest.mark.parametrize("conceal", [False, True])
+@pytest.mark.parametrize(
+    ("permission", "code"),
+    [
+        ("look_up", "BOOTSTRAP_UNKNOWN_SERVICE"),
+        ("status", "BOOTSTRAP_UNKNOWN_SERVICE"),
+        ("register", "BOOTSTRAP_NOT_PRIVILEGED"),
+        ("check_in", "BOOTSTRAP_NOT_PRIVILEGED"),
+        ("create", "BOOTSTRAP_NOT_PRIVILEGED"),
+    ],
+)
+def test_name_server(permission: str, code: str, conceal: bool) -> None:
+    """What may not be seen is not there, and changes are refused, whatever is concealed beside."""
+    classes = ("mach_port", "mach_task", "mi_bootstrap")
+    policy = " ".join(f"allow * * {tclass} {{ * }};" for tclass in classes)
+    others = {"look_up", "status", "register", "check_in", "create", "list"} - {permission}
+    policy += f" allow client * service {{ {' '.join(sorted(others))} }};"
+    with Kernel(policies=[Rules.from_text(policy)], conceal_denials=conceal) as kernel:
+        names = kernel.start_bootstrap(label="rules/names")
+        names.declare("there")
+        client = kernel.create_task("client", "rules/client")
+        port = client.allocate_port()
+        ask = {
+            "create": client.bootstrap.create_service,
+            "register": lambda name: client.bootstrap.register(name, port),
+        }.get(permission) or getattr(client.bootstrap, permission)
+        client.bootstrap.info()  # a port for answers stays
+        for name in ("there", "nowhere"):
+            held = client.names()
+            kernel.audit.drain()
+            with pytest.raises(MachError) as caught:
+                ask(name)
+            assert caught.value.name == code
+            assert client.names() == held
+            [record] = kernel.audit.batch(kernel.audit.drain())
+            assert (record.service, record.denied) == (name, (permission,))
+        kernel.verify()
 
 
 # ---- what is not recorded, and what would be ----

@@ -171,7 +171,15 @@ CASES: list[tuple[str, list[tuple[str, int]]]] = [
     ),
     ("(block k (typeattribute x)\n(typeattributeset x (a)))", [("dead-attribute", 1)]),
     # permissive-type, empty-role
-    ("(typepermissive a)", [("permissive-type", -2)]),
+    ("(typepermissive a)", [("permissive-type", 1)]),
+    (
+        (
+            "(typepermissive c)\n(typealias l)(typealiasactual l a)\n(typepermissive l)\n"
+            "(typepermissive a)\n(block k (type d)\n (typepermissive d))(roletype r k.d)"
+            "(allow k.d a (mach_port (send)))"
+        ),
+        [("permissive-type", 1), ("permissive-type", 3), ("permissive-type", 6)],
+    ),
     ("(role idle)", [("empty-role", 1)]),
     # constraints
     ("(constrain (mach_port (send)) (eq u1 u2))", []),
@@ -303,9 +311,9 @@ def test_the_sample_is_clean_but_for_what_it_shows() -> None:
 
 
 def test_a_finding_as_text() -> None:
-    (finding,) = lint(compiled(BASE + "(typepermissive a)"))
+    (finding,) = lint(compiled(BASE + " (typepermissive a)"))
     assert str(finding) == (
-        "l.cil:1:34: permissive-type: type a is permissive: nothing is refused; "
+        "l.cil:4:2: permissive-type: type a is permissive: nothing is refused; "
         "learn its rules, then remove (typepermissive a)"
     )
 

@@ -337,6 +337,25 @@ def test_the_embedder_can_free_a_name(kernel: Kernel, client: Task) -> None:
     client.bootstrap.register(NAME, client.allocate_port())
 
 
+def test_a_snapshot_shows_contexts_and_services(kernel: Kernel, server: Task) -> None:
+    inbox = server.allocate_port()
+    server.bootstrap.register(NAME, inbox)
+    kernel.bootstrap.declare("waiting")
+    subset = server.bootstrap.subset(server.allocate_port())
+    root, below = kernel.snapshot().bootstrap or ()
+    assert (root.parent, below.parent, below.port) == (0, root.id, subset.port.port_id)
+    assert [(service.name, service.state) for service in root.services] == [
+        (NAME, "active"),
+        ("waiting", "inactive"),
+    ]
+    assert root.services[0].port == inbox.port_id
+    server.terminate()
+    assert [service.state for service in kernel.bootstrap.snapshot()[0].services] == [
+        "reserved",
+        "inactive",
+    ]
+
+
 # ---- contexts ----
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -20,7 +21,7 @@ from pympi.bootstrap import (
     sentence,
 )
 from pympi.errors import LabelError, PolicyError
-from pympi.policy import Partition, Rules, TypeEnforcement
+from pympi.policy import Budget, Partition, Rules, TypeEnforcement
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "names.py"
 DATA = resources.files("pympi") / "data"
@@ -197,11 +198,20 @@ def test_bad_service_contexts(text: str, said: str) -> None:
 
 
 def test_bad_files_of_service_contexts(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="nothing"):
-        ServiceContexts.from_file(tmp_path / "nothing")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(PolicyError, match="not UTF-8"):
-        ServiceContexts.from_file(tmp_path / "binary")
+    (tmp_path / "binary").write_bytes(b"a b\n\xff\xfe")
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (
+        ("nothing", "nothing: No such file"),
+        ("binary", "binary:2:1: expected UTF-8, found the byte 0xff"),
+        ("pipe", "pipe: expected a regular file"),
+    ):
+        with pytest.raises(PolicyError, match=said):
+            ServiceContexts.from_file(tmp_path / name)
+    large = tmp_path / "large"
+    large.write_text("a b\n# and nothing else\n")
+    assert ServiceContexts.from_file(large).labels() == {"b"}
+    with pytest.raises(PolicyError, match="larger"):
+        ServiceContexts.from_file(large, budget=Budget(bytes=10))
 
 
 def test_labels_of_services_can_change() -> None:

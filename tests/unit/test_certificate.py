@@ -253,12 +253,19 @@ def test_a_permission_less_is_found_though_the_digest_fits(rng: random.Random) -
     assert repr((*grant[1:4], grant[-1])) in message
 
 
+TRANSITION = "(typetransition task-boot-first task-boot-first mach_port port-boot-first)"
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("(type task-boot-first)", "(type task-boot-fir5t)"),
         ("(type task-boot-first)\n", ""),
         ("(roletype system_r task-boot-first)\n", ""),
+        (f"{TRANSITION}\n", ""),
+        (TRANSITION, TRANSITION.replace("port-boot-first", "task-boot-first")),
+        (TRANSITION, TRANSITION.replace("mach_port", "mach_task")),
+        (TRANSITION, f"{TRANSITION}\n{TRANSITION.replace('first mach', 'names mach')}"),
         ("(role system_r)\n", "(role system_r)\n(role sysadm_r)\n"),
         ("(user system_u)\n", "(user system_u)\n(userrole system_u sysadm_r)\n"),
         ("(user system_u)\n", "(user system_u)\n(class mi_x (y))\n"),

@@ -318,6 +318,7 @@ def test_extended_rules_refused(permission: str, words: str) -> None:
 def test_permissive() -> None:
     db = compiled("(type a)(type b)(typealias l)(typealiasactual l b)(typepermissive l)")
     assert db.permissive == db.type("b").members
+    assert [str(db.type(name).permissive) for name in "ab"] == ["None", "a.cil:1"]
     assert "expected a type" in str(refused("(typeattribute k)(typepermissive k)"))
 
 

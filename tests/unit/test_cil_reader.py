@@ -4,6 +4,7 @@
 import pytest
 
 from pympi import PolicyError
+from pympi.policy.cil import compile_policy, reader
 from pympi.policy.cil.budget import Budget
 from pympi.policy.cil.policydb import Origin
 from pympi.policy.cil.reader import Node, Sources
@@ -126,3 +127,75 @@ def test_places_in_several_files() -> None:
     nodes = [n for name in "ab" for n in sources.statements(sources.add(name, "\n (x)"))]
     assert [str(sources.origin(node[0])) for node in nodes] == ["a:2", "b:2"]
     assert sources.text() == "\n (x)\n\n (x)"
+
+
+# ---- rules in a line of their own ----
+
+LINES = """
+(type a_t)
+(typealias old_t) (typealiasactual old_t a_t)
+(typeattribute some) (typeattributeset some (all))
+(class mi_x (first second))
+(classmap both (all_of_it))
+(classmapping both all_of_it (mi_x (first second)))
+(allow a_t a_t (mach_port (send recv)))
+(allow old_t self (mach_port (send recv)))
+(auditallow some a_t (mi_x (not (first))))
+(dontaudit some some (both (all_of_it)))
+(neverallow some self (mach_task (create)))
+(block inner (type a_t)
+(allow a_t .a_t (mach_port (send recv)))
+)
+(allow  a_t a_t (mach_port (send)))  ; with a remark
+"""
+
+
+def outcome(text: str, **limits: int) -> object:
+    """What a policy becomes, or why it does not."""
+    try:
+        db = compile_policy([("a.cil", text)], budget=Budget(**limits))
+    except PolicyError as error:
+        return str(error), error.file, error.line, error.column
+    return db
+
+
+@pytest.mark.parametrize(
+    ("line", "limits"),
+    [
+        ("", {}),
+        ("(allow b_t a_t (mach_port (send)))", {}),
+        ("(allow a_t b_t (mach_port (send)))", {}),
+        ("(allow self a_t (mach_port (send)))", {}),
+        ("(allow a_t a_t (port (send)))", {}),
+        ("(allow a_t a_t (mach_port (send sned)))", {}),
+        ("(allow a_t a_t (mach_port (range send)))", {}),
+        ("(allow a_t a_t (mach_task (create)))", {}),
+        ("(allow a_t a_t (mach_port (send))) (", {}),
+        ("(allow a_t a_t (mach_port (send)", {}),
+        ("(allow a_t a_t (mach_port (" + " ".join(["send"] * 500) + ")))", {}),
+        ("(allow a_t a_t (mach_port (" + " ".join(["send"] * 50_000) + ")))", {}),
+        *(("", {"tokens": count}) for count in (30, 66, 67, 68, 80, 81, 146, 147)),
+        ("", {"depth": 2}),
+        ("", {"depth": 3}),
+        ("", {"identifier": 20}),
+        ("", {"line": 39}),
+        ("", {"rules": 2}),
+    ],
+)
+def test_a_rule_in_a_line_of_its_own_is_as_any_other(
+    line: str, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, parts = LINES + line, reader._Text.parts
+    seen = outcome(text, **limits)
+    monkeypatch.setattr(reader._Text, "parts", lambda self, first, _: parts(self, first, False))
+    assert seen == outcome(text, **limits)
+
+
+def test_rules_of_a_line_are_folded_and_unfolded() -> None:
+    sources = Sources(Budget())
+    number = sources.add("a.cil", "(x)\n(allow a b (c (d e)))\n(allow a b (c (d))) (y)")
+    _, rule, *others = sources.statements(number, fold=True)
+    assert rule[1:] == ("allow", "a", "b", "(c (d e))")
+    assert [strip(node) for node in others] == [("allow", "a", "b", ("c", ("d",))), ("y",)]
+    (whole,) = [node for node in sources.statements(number) if node[0] == rule[0]]
+    assert sources.unfold(rule) == whole[-1]

@@ -36,6 +36,50 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# ---- errors for programs ----
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "place"),
+    [
+        ("policy access nobody_t spool_t mach_port", 2, (None, None, None)),
+        ("policy access editor_t spool_t nothing", 2, (None, None, None)),
+        ("policy access editor_t spool_t mach_port sned", 2, (None, None, None)),
+        ("policy label nobody_t spool_t mach_port", 2, (None, None, None)),
+        ("policy explain editor_t spool_t mach_port sned", 2, (None, None, None)),
+        ("policy query --source nobody_t", 2, (None, None, None)),
+        ("policy query --policy wrong.cil", 2, ("wrong.cil", 2, 12)),
+        ("policy flow --policy wrong.cil a_t b_t", 2, ("wrong.cil", 2, 12)),
+        ("policy diff desktop.cil wrong.cil", 2, ("wrong.cil", 2, 12)),
+        ("policy query --policy demo.rules", 2, ("demo.rules", None, None)),
+        ("policy query --policy absent.cil", 2, ("absent.cil", None, None)),
+        ("policy learn absent.trace", 2, ("absent.trace", None, None)),
+        ("replay absent.trace", 2, ("absent.trace", None, None)),
+        ("policy query --nonsense", 2, (None, None, None)),
+        ("policy learn wrong.cil", 2, ("wrong.cil", 1, 1)),
+        ("policy learn cut.audit", 2, (None, None, None)),
+        ("policy unused desktop.cil empty", 2, ("empty", 1, 1)),
+        ("policy coverage wrong.cil demo.trace", 2, ("wrong.cil", 2, 12)),
+        ("policy learn demo.trace --neverallow never.cil", 1, ("never.cil", 1, None)),
+        ("policy learn demo.trace --out absent/x.cil", 1, ("absent/x.cil", None, None)),
+        ("replay wrong.cil", 2, ("wrong.cil", 1, 1)),
+        ("nonsense", 2, (None, None, None)),
+    ],
+)
+def test_with_json_errors_are_objects(
+    here: Path, capsys, command: str, code: int, place: tuple[object, ...]
+) -> None:
+    (here / "wrong.cil").write_text("(type a_t)\n(allow a_t b_t (mach_port (send)))\n")
+    rule = "(neverallow task-boot-first kobject_host__priv (mach_port (send)))\n"
+    (here / "never.cil").write_text(rule)
+    assert main(command.split()) == code
+    said = " ".join(capsys.readouterr().err.split()).rpartition("pympi: ")[2]
+    assert main([*command.split(), "--json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    assert (found["file"], found["line"], found["column"]) == place
+    assert said == " ".join(found["error"].split())
+
+
 # ---- errors ----
 
 BAD = [

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from background import Run
+from background import LONG, Run
 
 from pympi import (
     AccessDenied,
@@ -25,7 +25,7 @@ from pympi import (
     mach,
 )
 from pympi.enums import Notification
-from pympi.policy import Rules
+from pympi.policy import Decision, PolicyModule, Rules
 
 DEEPEST: int = mach.lib.PM_HANDLER_DEPTH
 
@@ -251,3 +251,41 @@ def test_senders_in_many_threads(kernel: Kernel, server: Task) -> None:
     runs = [Run(partial(ask, bodies)) for bodies in questions]
     assert [run.result() for run in runs] == questions
     assert kernel.stats()["handler_failures"] == 0
+
+
+def test_who_asks_while_another_message_is_decided_about_gets_its_own_answer() -> None:
+    """A policy that asks the same handler is answered, and the first message is not lost to it."""
+    with Kernel() as kernel:
+        server, client, inside = (kernel.create_task(n) for n in ("server", "client", "inside"))
+        echo = server.create_handler(lambda request: request.reply(request.body))
+        asked, nested = echo.make_send(client), echo.make_send(inside)
+        answers: list[bytes] = []
+
+        class Asking(PolicyModule):
+            name = "asking"
+            uncached = True
+
+            def decide(self, source: object, target: object, tclass: object) -> Decision:
+                if len(answers) < 20 and not self.busy:
+                    self.busy = True
+                    answers.append(nested.call(b"inner", timeout=LONG).body)
+                    self.busy = False
+                return Decision()
+
+            busy = False
+
+        kernel.policies.load(Asking())
+        assert [asked.call(b"outer", timeout=LONG).body for _ in range(3)] == [b"outer"] * 3
+        assert answers == [b"inner"] * len(answers)
+        assert len(answers) > 3
+        kernel.verify()
+
+
+def test_ports_share_a_handler(server: Task, client: Task) -> None:
+    before = len(server._handlers)
+    seen: list[Message] = []
+    function = seen.append
+    for number in range(3):
+        server.create_handler(function).make_send(client).send(b"", number)
+    assert [message.msgh_id for message in seen] == [0, 1, 2]
+    assert len(server._handlers) == before + 1

@@ -11,7 +11,7 @@ import pytest
 from pympi import AccessDenied, Kernel, MachError, Quota, Task, mach
 from pympi.enums import ALL, CLASSES, KOBJECTS
 from pympi.labelh import LabelHandles
-from pympi.policy import Decision, Partition, PolicyModule, SelfTest
+from pympi.policy import Decision, Partition, PolicyModule, SelfTest, TypeEnforcement
 
 PORT = CLASSES["mach_port"]
 LABEL = "p/a,partition/x"
@@ -225,6 +225,72 @@ def test_a_label_for_something_new(scene: Scene) -> None:
     }
     wrong = code(lambda: mach.mac_request_label(scene.task, maker, owner, "file"))
     assert wrong == "KERN_INVALID_ARGUMENT"
+
+
+CLASS_RULES = """
+(allow a_t a_t (mach_port (all)))
+(allow a_t p_t (mach_port (all)))
+(role r) (user u) (userrole u r) (type a_t) (type b_t) (roletype r a_t) (roletype r b_t)
+(type svc_t) (type p_t) (type tsk_t) (type m_t) (roletype r tsk_t)
+(class mi_shop (buy)) (classorder (mi_shop))
+(typechange a_t b_t service svc_t) (typechange a_t b_t mach_port p_t)
+(typechange a_t b_t mach_task tsk_t) (typetransition a_t b_t mi_shop m_t)
+"""
+
+
+@pytest.mark.parametrize(
+    ("tclass", "label"),
+    [
+        ("mach_port", "u:object_r:p_t"),
+        ("mach_task", "u:r:tsk_t"),
+        ("service", "u:object_r:svc_t"),
+        ("kernel", "u:object_r:b_t"),
+        ("mi_shop", "u:object_r:m_t"),
+    ],
+)
+def test_a_label_for_each_class_is_by_rules_about_that_class(tclass: str, label: str) -> None:
+    policy = TypeEnforcement.from_text(CLASS_RULES)
+    with Kernel(policies=[policy]) as kernel:
+        kernel.create_interface("shop", 5000, ["buy"])
+        task = kernel.create_task("task", label="te/u:r:a_t")
+        maker = mach.mac_label_new(task, "te/u:r:a_t")
+        owner = mach.mac_label_new(task, "te/u:r:b_t")
+        made = mach.mac_request_label(task, maker, owner, tclass)
+        assert mach.mach_get_label_text(task, made) == f"te/{label}"
+        assert kernel.policies.new_label("te/u:r:a_t", "te/u:r:b_t", tclass) == f"te/{label}"
+
+
+class Maker(PolicyModule):
+    name = "maker"
+
+    def label_new(self, source: Any, target: Any, tclass: Any) -> Any:
+        return f"{tclass.name} of {source} for {target}"
+
+
+class PortMaker(Maker):
+    def label_new_port(self, issuer: Any, owner: Any) -> Any:
+        return f"own {super().label_new_port(issuer, owner)}"
+
+
+def test_a_module_labels_all_classes_with_one_method() -> None:
+    for module, port in (
+        (Maker(), "mach_port of a for a"),
+        (PortMaker(), "own mach_port of a for a"),
+    ):
+        with Kernel(policies=[module]) as kernel:
+            task = kernel.create_task("task", label="maker/a")
+            assert kernel.label_text(task.allocate_port()) == f"maker/{port}"
+            child = kernel.create_task("child", parent=task)
+            assert kernel.label_text(child) == "maker/mach_task of a for a"
+            assert kernel.policies.new_label(task.sid, task.sid, "mach_port") == f"maker/{port}"
+            service = kernel.policies.new_label("maker/a", "maker/b", "service")
+            assert service == "maker/service of a for b"
+
+
+def test_who_labels_ports_alone_is_asked_about_ports_alone(scene: Scene) -> None:
+    new_label = scene.kernel.policies.new_label
+    assert new_label("p/maker", "p/owner", "mach_task") == "p/child of maker"
+    assert new_label("p/maker", "p/owner", "service") == "p/owner"
 
 
 def test_a_module_that_fails_gives_no_label(scene: Scene) -> None:

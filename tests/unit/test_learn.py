@@ -8,6 +8,8 @@ import random
 import shutil
 import subprocess
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -15,15 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pympi import AccessDenied, Kernel, audit
+from pympi import AccessDenied, Kernel, TimedOut, audit
 from pympi.cli import main
 from pympi.enums import CLASSES
+from pympi.message import Carried
 from pympi.mig import Interface
 from pympi.policy import Decision, PolicyModule
+from pympi.policy.author.certificate import check
 from pympi.policy.author.closure import Grant, asked, grants, recorded
 from pympi.policy.author.learn import FAMILIES, Forbidden, learn
 from pympi.policy.author.recording import RecordingError, _distinct, read_recording
 from pympi.policy.te import TypeEnforcement
+from pympi.port import ReceiveRight, SendRight
 from pympi.trace import (
     Labels,
     TraceRecord,
@@ -325,6 +330,154 @@ def test_secilc_takes_what_was_learned(tmp_path: Path, generalise) -> None:
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+# --- full traces: the run itself, again -----------------------------------------------------------
+
+
+class Everything(PolicyModule):
+    """Allows everything to everybody, by labels of the form that te has."""
+
+    name = "te"
+
+    def parse(self, text: str) -> str:
+        return text
+
+    def label_new_port(self, creator: str, task: str) -> str:
+        return f"system_u:object_r:port_{task.removeprefix('system_u:system_r:task_')}"
+
+
+def run_office(kernel: Kernel) -> None:
+    """Requests and answers, rights of every kind and memory in messages, and calls for rights."""
+    editor, spooler, printd = (
+        kernel.create_task(name, label=f"te/system_u:system_r:task_{name}")
+        for name in ("editor", "spooler", "printd")
+    )
+    queue, jobs, answers = spooler.allocate_port(), printd.allocate_port(), editor.allocate_port()
+    spool, printer = queue.make_send(editor), jobs.make_send(spooler)
+    spool.send(b"where does it print?", reply=answers)
+    queue.receive().reply(b"there", rights=[printer.copy_send()])
+    (found,) = answers.receive().rights
+    found.send(b"page", memory=[b"a picture"])
+    assert bytes(jobs.receive().memory[0]) == b"a picture"
+    box = editor.allocate_port()
+    found.send(
+        b"my box, and who may fill it", rights=[answers.make_send_once(), box.move_receive()]
+    )
+    once, taken = jobs.receive().rights
+    once.send(b"got it")
+    assert answers.receive().body == b"got it"
+    taken.make_send(spooler).send(b"full")
+    assert taken.receive().body == b"full"
+    spool.send(b"nobody takes it", reply=answers, rights=[found.move_send()])
+
+
+def recorded_twice(tmp_path: Path, run: Callable[[Kernel], None]) -> tuple[Path, Path]:
+    """A trace of a run, and what was asked in it."""
+    trace, asked = tmp_path / "run.trace", tmp_path / "run.audit"
+    with Kernel(policies=[Everything()]) as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(asked))
+        kernel.trace.start()
+        run(kernel)
+        kernel.trace.save(trace)
+    return trace, asked
+
+
+def test_a_run_goes_again_under_what_its_full_trace_gave(tmp_path: Path) -> None:
+    trace, _ = recorded_twice(tmp_path, run_office)
+    learned = learn([trace])
+    with Kernel(policies=[te(learned.text)]) as kernel:
+        run_office(kernel)
+    assert check(learned.text.encode(), learned.certificate.encode(), [trace])
+    assert replayed(trace, learned.text).denied == []
+
+
+def test_what_a_full_trace_lacks_is_in_its_closure(tmp_path: Path) -> None:
+    trace, asked = recorded_twice(tmp_path, run_office)
+    learned, used = learn([trace]), read_recording(asked).used
+    assert used.keys() <= learned.grants
+    lacking = {g.permission for g in used.keys() - learned.recorded.keys()}
+    assert lacking == {"recv", "set_reply", "carry_rights", "carry_memory"}
+    assert used.keys() - learned.recorded.keys() <= learned.closure
+
+
+acts = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "send with a reply", "receive", "give by a call"]),
+        st.integers(0, 2), st.integers(0, 2), st.integers(0, 2),
+        st.sampled_from(["nothing", "copy_send", "make_send", "make_send_once", "memory"]),
+    ), max_size=15,
+)  # fmt: skip
+
+
+def carried(load: str, own: ReceiveRight, known: SendRight) -> list[Carried]:
+    loads = {"copy_send": known.copy_send, "make_send": own.make_send,
+             "make_send_once": own.make_send_once}  # fmt: skip
+    return [loads[load]()] if load in loads else []
+
+
+def at_random(kernel: Kernel, what: list[tuple[str, int, int, int, str]]) -> None:
+    tasks = [kernel.create_task(n, label=f"te/system_u:system_r:task_{n}") for n in "abc"]
+    ports = [task.allocate_port(qlimit=16) for task in tasks]  # what does not fit leaves no trace
+    pairs = [(task, port) for task in range(3) for port in range(3)]
+    rights = {(task, port): ports[port].make_send(tasks[task]) for task, port in pairs}
+    for act, task, to, about, load in what:
+        own = ports[task]
+        if act == "give by a call":
+            ports[to].make_send(tasks[task])
+        elif act != "receive":
+            reply = own if act == "send with a reply" else None
+            body = carried(load, own, rights[task, about])
+            memory = [b"m"] * (load == "memory")
+            rights[task, to].send(b"", reply=reply, rights=body, memory=memory, timeout=0)
+        else:
+            with suppress(TimedOut):
+                got = own.receive(timeout=0)
+                if got.reply_right:
+                    got.reply(b"yes")
+
+
+@settings(max_examples=60)
+@given(acts)
+def test_whatever_was_done_a_full_trace_is_completed(tmp_path_factory, what) -> None:
+    path = tmp_path_factory.mktemp("run")
+    trace, asked = recorded_twice(path, lambda kernel: at_random(kernel, what))
+    learned = learn([trace])
+    assert read_recording(asked).used.keys() <= learned.grants
+    with Kernel(policies=[te(learned.text)]) as kernel:
+        at_random(kernel, what)
+
+
+def test_a_right_given_before_all_messages_was_in_none(tmp_path: Path) -> None:
+    def run(kernel: Kernel) -> None:
+        a, b = (kernel.create_task(n, label=f"te/system_u:system_r:task_{n}") for n in "ab")
+        there, back = b.allocate_port(), a.allocate_port()
+        send, answer = there.make_send(a), back.make_send(b)
+        for _ in range(3):
+            send.send(b"")
+            there.receive()
+            answer.send(b"")
+            back.receive()
+
+    closure = learn([recorded_twice(tmp_path, run)[0]]).closure
+    assert {grant.permission for grant in closure} == {"recv", "carry_memory"}
+
+
+def test_pairs_of_sender_and_receiver_are_bounded(tmp_path: Path, monkeypatch) -> None:
+    trace, _ = recorded_twice(tmp_path, run_office)
+    monkeypatch.setattr("pympi.policy.author.closure.MAX_PAIRS", 2)
+    with pytest.raises(RecordingError, match="at most 2 pairs of a sender and a receiver"):
+        learn([trace])
+
+
+def test_what_traces_do_not_show_is_said(tmp_path: Path, capsys) -> None:
+    trace, asked = recorded_twice(tmp_path, run_office)
+    for path, said in ((trace, True), (asked, False)):
+        assert main(["policy", "learn", str(path)]) == 0
+        printed = capsys.readouterr()
+        assert ("; Traces do not show methods (mi_ classes)" in printed.out) == said
+        assert ("traces do not show methods (mi_ classes)" in printed.err) == said
 
 
 # --- audit files ----------------------------------------------------------------------------------

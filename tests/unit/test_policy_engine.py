@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pympi import AccessDenied, Kernel, KernelClosed, MachError, PolicyError, Task, mach
 from pympi.enums import ALL, CLASSES, AuditFlag
 from pympi.policy import (
+    MLS,
     Count,
     Decision,
     NoHooks,
@@ -391,6 +392,88 @@ def test_new_things_are_labelled_by_their_module() -> None:
         child = kernel.create_task("child", parent=task)
         assert child.label == r"kin/a\, child,partition/p"
         assert kernel.create_task("told", label="kin/b", parent=task).label == "kin/b"
+
+
+def test_who_refused_a_relabelling_and_why() -> None:
+    count = Count()
+    with Kernel(policies=[MLS(), Partition(), count]) as kernel:
+        task = kernel.create_task("t", label="mls/5(low-high)")
+        port = task.allocate_port()
+        told = functools.partial(kernel.explain_relabel, task, port)
+        assert told("mls/6", "mach_port").splitlines()[-3:] == [
+            "mls/5(low-high) from mls/5 to mls/6, mach_port relabel: allowed",
+            "  count: allows",
+            "  mls: allows, as relabelfrom and relabelto do",
+        ]
+        with pytest.raises(AccessDenied) as caught:
+            port.relabel("mls/6(low-high)")
+        assert caught.value.name == "KERN_INVALID_ARGUMENT"
+        (record,) = kernel.audit.batch(kernel.audit.drain())
+        text = kernel.explain_relabel(record.subject, port, record.object, record.tclass)
+        assert text == told("mls/6(low-high)", "mach_port")
+        head, *lines = text.splitlines()[-3:]
+        assert head.endswith(
+            "to mls/6(low-high), mach_port relabel: refused by mls (KERN_INVALID_ARGUMENT)"
+        )
+        why = "a port has an effective element alone, 6, not 6(low-high)"
+        assert lines == ["  count: allows", f"  mls: refuses (KERN_INVALID_ARGUMENT): {why}"]
+        count.relabel_code = mach.KERN_DENIED
+        assert "refused by count, mls (KERN_INVALID_ARGUMENT)" in told("-", "mach_port")
+        assert "low(low-high), which is what no value stands for" in told("-", "mach_port")
+        assert "refused by count (KERN_DENIED)" in told("mls/6", "mach_port")
+
+
+def test_an_explanation_of_a_relabelling_has_its_permissions() -> None:
+    count = Count(uncached=True)
+    count.refuse("mach_task", "relabelfrom")
+    with Kernel(policies=[count, MLS()]) as kernel:
+        low = kernel.create_task("low", label="mls/1")
+        high = kernel.create_task("high", label="mls/9")
+        lines = kernel.explain_relabel(low, high, "mls/8(1-3)", "mach_task").splitlines()
+        heads = [line.partition(", ")[2] for line in lines if not line.startswith(" ")]
+        assert heads == [
+            "mach_task relabelfrom: refused by count, mls",
+            "mach_task relabelto: refused by mls",
+            "mach_task relabel: refused by mls (KERN_INVALID_ARGUMENT)",
+        ]
+        assert (
+            "mls: refuses (KERN_INVALID_ARGUMENT): the effective element lies outside" in lines[-1]
+        )
+        assert "refuses (KERN_DENIED), as" in kernel.explain_relabel(
+            low, high, "mls/8", "mach_task"
+        )
+
+
+@pytest.mark.parametrize("how", ["module", "kernel"])
+def test_an_explanation_tells_what_only_something_permissive_lets_pass(how: str) -> None:
+    count = Count()
+    count.relabel_code = mach.KERN_DENIED
+    with Kernel(policies=[count]) as kernel:
+        if how == "module":
+            kernel.policies.set_permissive("count")
+        else:
+            kernel.policies.permissive = True
+        task = kernel.create_task("t", label="count/a")
+        text = kernel.explain_relabel(task, task, "count/b", "mach_task")
+        assert "relabel: allowed, only because of what is permissive\n" in text
+        task.relabel("count/b")
+
+
+def test_a_module_that_says_nothing_more_tells_its_code() -> None:
+    with Kernel(policies=[Fixed()]) as kernel:
+        task = kernel.create_task("t", label="fixed/a")
+        text = kernel.explain_relabel(task, task, "fixed/b", "mach_task")
+        assert text.endswith("fixed: refuses (KERN_DENIED) 'b' for 'a'")
+
+
+def test_a_module_that_fails_refuses_a_relabelling_and_cannot_explain() -> None:
+    with Kernel(policies=[Wrong()]) as kernel:
+        task = kernel.create_task("t", label="wrong/a")
+        text = kernel.explain_relabel(task, task, "wrong/b", "mach_task")
+        assert text.splitlines()[-2:] == [
+            "wrong/a from wrong/a to wrong/b, mach_task relabel: refused by wrong (KERN_NO_ACCESS)",
+            "  wrong: cannot explain: OSError",
+        ]
 
 
 def test_codes_of_a_relabel_follow_the_precedence() -> None:

@@ -9,7 +9,9 @@ from pympi.enums import ALL, CLASSES
 from pympi.policy import Count, Decision, NoHooks, Partition, PolicyModule, SelfTest, Stub
 
 PORT, TASK = CLASSES["mach_port"], CLASSES["mach_task"]
-OPTIONAL = ("decide", "label_new_port", "label_new_task", "check_relabel", "explain")
+OPTIONAL = (
+    "decide", "label_new", "label_new_port", "label_new_task", "check_relabel", "explain",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("method", OPTIONAL)
@@ -54,19 +56,21 @@ def test_selftest_notices_what_is_not_its_own() -> None:
     watch, other = SelfTest(), SelfTest()
     value = watch.parse("a")
     assert watch.decide(value, None, PORT).allowed == ALL
-    assert watch.label_new_port(value, value) is value
+    assert watch.label_new_port(value, value) is watch.label_new(value, value, PORT) is value
     assert watch.violations == []
     for call in (
         lambda: watch.decide("a", None, PORT),
         lambda: watch.decide(other.parse("a"), None, PORT),
         lambda: watch.decide(value, None, "mach_port"),  # type: ignore[arg-type]
         lambda: watch.check_relabel(value, 5, value, PORT),
+        lambda: watch.label_new(value, other.parse("a"), PORT),
+        lambda: watch.label_new(value, value, None),  # type: ignore[arg-type]
         lambda: watch.format("a"),
         lambda: watch.parse(""),
     ):
         with pytest.raises(AssertionError):
             call()
-    assert len(watch.violations) == 6
+    assert len(watch.violations) == 8
 
 
 def test_a_base_module_has_no_opinion() -> None:

@@ -284,3 +284,13 @@ def test_it_is_loaded_when_asked_for() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+@needs_libsepol
+def test_a_policy_lives_as_long_as_its_states() -> None:
+    db = compile_policy([("<text>", POLICY)])
+    evaluator = sepol.Evaluator(db, {"extra": False})
+    policy, state = evaluator._policy, evaluator._state
+    sepol.ffi.release(policy.handle)  # as a garbage collector may, which knows no order
+    assert sepol.lib.pm_sepol_sid(state.handle, A.encode()) != 0
+    sepol.ffi.release(state.handle)

@@ -280,10 +280,45 @@ def test_a_new_port_has_the_type_of_a_transition() -> None:
     assert policy.label_new_port(owner, issuer) is None
 
 
-def test_a_typechange_counts_where_there_is_no_transition() -> None:
-    change = "(typechange every printer_t mach_port printer_t)"
-    assert te(NEW + change).label_new_port(EDITOR, PRINTER) == SPOOL
-    assert te(change).label_new_port(EDITOR, PRINTER) == "u:object_r:printer_t"
+@pytest.mark.parametrize("tclass", ["mach_port", "service", "kernel"])
+@pytest.mark.parametrize("change_first", [True, False])
+def test_a_typechange_counts_before_a_transition(tclass: str, change_first: bool) -> None:
+    """SEDarwin labels by typechange, and so do we; even if it is the broader rule."""
+    change = f"(typechange every printer_t {tclass} printer_t)"
+    transition = f"(typetransition editor_t printer_t {tclass} spool_t)"
+    both = change + transition if change_first else transition + change
+    for rules, made in (
+        (transition, SPOOL),
+        (change, "u:object_r:printer_t"),
+        (both, "u:object_r:printer_t"),
+    ):
+        assert te(rules).label_new(EDITOR, PRINTER, CLASSES[tclass]) == made
+
+
+def test_each_class_has_a_rule_of_its_own() -> None:
+    kinds = {"mach_port": "spool_t", "mach_task": "printer_t", "service": "editor_t"}
+    rules = "".join(f"(typechange editor_t printer_t {c} {t})" for c, t in kinds.items())
+    policy = te(rules, levels=True)
+    source, target = "u:r:editor_t:s0-s1", "system_u:object_r:printer_t:s2"
+    asked = {name: policy.label_new(source, target, CLASSES[name]) for name in CLASSES}
+    assert asked == {
+        "mach_port": "u:object_r:spool_t:s0",
+        "mach_task": "u:r:printer_t:s0-s1",
+        "service": "u:object_r:editor_t:s0",
+        "kernel": "u:object_r:printer_t:s0",  # without a rule as SELinux labels it
+    }
+    assert policy.label_new_port(source, target) == asked["mach_port"]
+    assert policy.label_new_task(source) is None  # that rule is not about the parent alone
+
+
+def test_without_a_rule_ports_and_tasks_inherit_and_the_rest_is_computed() -> None:
+    policy = te("(class process (fork)) (classorder (process))", levels=True)
+    source, target = "u:r:editor_t:s0-s1", "system_u:object_r:printer_t:s2"
+    process, unknown = ObjectClass(90, "process", ("fork",)), ObjectClass(91, "mi_x", ("x",))
+    asked = [CLASSES["mach_port"], CLASSES["mach_task"], CLASSES["service"], process, unknown]
+    assert [policy.label_new(source, target, tclass) for tclass in asked] == [
+        None, None, "u:object_r:printer_t:s0", source, None,
+    ]  # fmt: skip
 
 
 def test_a_new_task_keeps_all_but_the_type() -> None:
@@ -457,6 +492,69 @@ EXPLAINED = """
 (neverallow spool_t self (mach_port (use_recv send)))
 (neverallow printer_t self (mach_port (recv)))
 """
+
+
+@pytest.mark.parametrize(
+    ("constraint", "needed"),
+    [
+        (
+            "mlsconstrain dom l1 l2",
+            "the source's low level, s0:c1, would have to dominate the target's low level, s1",
+        ),
+        (
+            "mlsconstrain domby l2 h2",
+            "",
+        ),
+        (
+            "mlsconstrain incomp h1 h2",
+            ("the source's high level, s1:c0,c1, would have to be incomparable with "
+            "the target's high level, s1"),
+        ),
+        (
+            "mlsconstrain eq l1 h1",
+            "the source's low level, s0:c1, would have to be the source's high level, s1:c0,c1",
+        ),
+        (
+            "constrain eq r1 r2",
+            "the source's role, r, would have to be the target's role, object_r",
+        ),
+        (
+            "constrain neq u1 u2",
+            "the source's user, u, would have to be other than the target's user, u",
+        ),
+        ("constrain eq t2 editor_t", "the target's type, printer_t, would have to be editor_t"),
+        (
+            "constrain eq t2 (editor_t spool_t)",
+            "the target's type, printer_t, would have to be one of (editor_t spool_t)",
+        ),
+        (
+            "constrain neq t2 (editor_t printer_t)",
+            "the target's type, printer_t, would have to be other than any of (editor_t printer_t)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_meet_a_constraint(constraint: str, needed: str) -> None:
+    word, _, leaf = constraint.partition(" ")
+    allow = "(allow editor_t printer_t (mach_port (send)))"
+    source, target = "u:r:editor_t:s0:c1-s1:c0,c1", "u:object_r:printer_t:s1"
+    for expression in (f"({leaf})", f"(and (eq u1 u) (and (eq t1 editor_t) ({leaf})))"):
+        policy = te(f"{allow} ({word} (mach_port (send)) {expression})", levels=True)
+        text = policy.explain(source, target, PORT, "send")
+        assert text.partition("-fails-")[2].partition(": ")[2] == needed
+        assert text.startswith("refuses: test.cil:" if needed else "allows")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["(or (eq t1 t2) (eq r1 r2))", "(not (eq u1 u2))", "(and (eq t1 t2) (eq r1 r2))"],
+)
+def test_no_single_remedy_is_named_where_there_are_several(expression: str) -> None:
+    policy = te(
+        f"(allow editor_t printer_t (mach_port (send)))(constrain (mach_port (send)) {expression})"
+    )
+    text = policy.explain(EDITOR, "u:object_r:printer_t", PORT, "send")
+    assert text.startswith("refuses: ")
+    assert "would have to" not in text
 
 
 @pytest.mark.parametrize(

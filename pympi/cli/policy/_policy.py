@@ -3,19 +3,29 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ...enums import CLASSES, ObjectClass
 from ...label import format_label
-from .._output import asking, bad_input, complain, plural, say, shown, wrapped
+from .._output import (
+    FILE,
+    asking,
+    bad_input,
+    complain,
+    json_option,
+    plural,
+    print_json,
+    say,
+    shown,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule, TypeEnforcement
@@ -28,7 +38,6 @@ __all__ = [
     "shown", "type_number", "with_booleans", "wrapped",
 ]  # fmt: skip
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 MODULES = {"mls": "MLS", "biba": "Biba", "partition": "Partition"}
 YES, NO = 0, 1
 
@@ -37,13 +46,19 @@ YES, NO = 0, 1
 
 
 def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a verb `--policy` and `--json`, and with `modules` also `--module`."""
+    """Give a verb `--policy` and `--json`, and with `modules` also `--module`.
+
+    A verb without `modules` asks about rules of CIL: tables for `rules` are refused there.
+    """
+    what = "A file of CIL, named *.cil; several make one policy."
+    if modules:
+        what = "A policy; .cil files make one, others are rules."
 
     def decorate(verb: Callable[..., int]) -> Callable[..., int]:
         options = [
             click.option(
                 "--policy", "policies", type=FILE, multiple=True, metavar="FILE",
-                help="A policy; .cil files make one, others are rules.  [default: a sample]",
+                help=f"{what}  [default: a sample]",
             ),
             json_option,
         ]  # fmt: skip
@@ -57,9 +72,6 @@ def policy_options(*, modules: bool = False) -> Callable[[Callable[..., int]], C
         return verb
 
     return decorate
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 # ---- policies ----
@@ -90,7 +102,7 @@ def database(policies: Sequence[Path]) -> PolicyDatabase:
 
     for path in policies:
         if path.suffix != ".cil":
-            raise PolicyError(f"{path}: expected a file of CIL, named *.cil")
+            raise PolicyError(f"{path}: expected a file of CIL, named *.cil", str(path))
     return _compiled(policies)
 
 
@@ -238,11 +250,6 @@ def load(policies: Sequence[Path], modules: Sequence[str] = ()) -> Asked:
 
 
 # ---- screens ----
-
-
-def print_json(result: Any) -> None:
-    """Print one object, for programs."""
-    print(json.dumps(result, indent=2))
 
 
 def rows(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ...policy.author.learn import GENERALISATIONS, Learned
+from ...policy.author.learn import GENERALISATIONS, UNSEEN, Learned
 from ...policy.author.learn import learn as run
 from .._artefacts import publish_files
 from . import _policy as ui
@@ -47,6 +47,8 @@ def learn(
     files = {out: learned.text, certificate: learned.certificate}
     publish_files({path: text.encode() for path, text in files.items() if path})
     recorded.warn_of_losses(learned.recordings)
+    if learned.from_traces and not as_json:
+        ui.complain(f"traces do not show {UNSEEN}: the policy may lack what was done of these")
     result = _summary(learned) | {name: str(path) for name, path in _paths(out, certificate)}
     if as_json:
         ui.print_json(result | ({} if out else {"text": learned.text}))
@@ -79,4 +81,5 @@ def _summary(learned: Learned) -> dict[str, Any]:
         "closure": len(learned.closure),
         "generalised": len(learned.generalised),
         "neverallows": len(learned.neverallows),
+        "unseen": UNSEEN if learned.from_traces else None,
     }

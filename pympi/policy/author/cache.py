@@ -59,7 +59,7 @@ SMALLEST = 1 << 18
 KEPT = 8
 """How many policies are kept; the oldest goes."""
 
-_MARK = b"pympi compiled policy 2\n"
+_MARK = b"pympi compiled policy 3\n"
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -71,10 +71,10 @@ def compiled(paths: Sequence[str | os.PathLike[str]]) -> PolicyDatabase:
     """
     sources = read_files(paths)
     directory = cache_directory()
-    if directory is None or sum(len(text) for _, text in sources) < SMALLEST:
-        return compile_policy(sources)
-    path = directory / _key(sources)
     with _no_collection():
+        if directory is None or sum(len(text) for _, text in sources) < SMALLEST:
+            return compile_policy(sources)
+        path = directory / _key(sources)
         found = _read(path, sources)
         if found is None:
             found = compile_policy(sources)
@@ -330,7 +330,7 @@ def _range(value: Any, sets: Sequence[int]) -> Range:
 _READERS: dict[str, Callable[[Any, Sequence[int]], Any]] = {
     **dict.fromkeys(_SETS, lambda number, sets: sets[number]),
     **dict.fromkeys(("aliases", "permissions"), lambda names, _: tuple(names)),
-    "origin": lambda value, _: Origin(*value),
+    **dict.fromkeys(("origin", "permissive"), lambda place, _: place and Origin(*place)),
     "level": _level,
     "range": _range,
 }

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Checks a learned policy against its certificate and the recordings, without trusting the learner.
-
-Shares nothing with `learn`: reads the one form that it writes, counts again, claims anew.
-"""
+"""Checks a learned policy without trusting the learner: reads, counts and claims all anew."""
 
 from __future__ import annotations
 
@@ -34,6 +31,7 @@ _FORMS = {
     **dict.fromkeys(("class", "typeattributeset"), f"({_W}) {_WORDS}"),
     **dict.fromkeys(("allow", "neverallow"), rf"({_W}) ({_W}) \(({_W}) {_WORDS}\)"),
     "in": rf"({_W}) \((type|block) ({_W})\)",
+    "typetransition": rf"({_W}) ({_W}) mach_port ({_W})",
 }
 _ROW = ["effective_sid", "object_sid", "peer_sid", "tclass", "asked", "denied", "flags", "result"]
 _Grant = tuple[str, ...]  # source, target, class, permission
@@ -46,8 +44,8 @@ class CertificateError(PympiError):
 def check(policy: bytes, certificate: bytes, recordings: list[Path]) -> int:
     """Verify every claim of a certificate; return how many permissions the policy grants.
 
-    Raises CertificateError where a claim is false, something is granted that is not claimed, or the
-    policy is not in the form `learn` writes; TraceError, AuditError, OSError for bad recordings.
+    Raises CertificateError where a claim is false or missing, or the policy is not in the form that
+    `learn` writes; ValueError (TraceError, AuditError), OSError for bad recordings.
     """
     rules, read = _Policy(policy), [_Recording(path) for path in recordings]
     used = sum((each.used for each in read), Counter[_Grant]())
@@ -143,7 +141,8 @@ class _Policy:
             "role": {(role,) for _, role, _ in contexts} | {("object_r",)},
             "userrole": {tuple(context[:2]) for context in contexts} | {("system_u", "object_r")},
             "roletype": {tuple(context[1:]) for context in contexts if context[1] != "object_r"},
-            "class": {pair for each in recordings for pair in each.classes},
+            "class": {names for each in recordings for names in each.classes},
+            "typetransition": {names for each in recordings for names in each.new_ports},
         }
         for form, right in needed.items():
             if wrong := sorted(self._said[form] ^ right):
@@ -159,8 +158,7 @@ class _Recording:
         self.kind, self.lost = "audit", 0
         self.sha256 = hashlib.sha256(np.memmap(path, mode="r").data).hexdigest()
         self.used, self.closure = Counter[_Grant](), frozenset[_Grant]()
-        self.contexts: set[tuple[str, ...]] = set()
-        self.classes: set[tuple[str, str]] = set()
+        self.contexts, self.classes, self.new_ports = (set[tuple[str, ...]]() for _ in range(3))
         with path.open("rb") as file:
             audit = file.read(12) == b"pympi audit "
             file.seek(0)
@@ -168,13 +166,14 @@ class _Recording:
 
     def _trace(self, reader: TraceReader) -> None:
         records = list(reader)
-        self.kind, self.lost, self.closure = reader.form, reader.lost, closure(records)
+        self.kind, self.lost, self.closure = reader.form, reader.lost, closure(records, reader.form)
         for event, task, owner, kind, _, count in records:
             target, permission = port_label(owner, kind), "use_recv" if event == "recv" else event
             self.used[task_label(task), target, "mach_port", permission] += count
-            self.contexts |= {("system_u", "system_r", task_label(who)) for who in (task, owner)}
-            ports = {target, port_label(task), port_label(owner)}
-            self.contexts |= {("system_u", "object_r", port) for port in ports}
+            new = {(task_label(who), task_label(who), port_label(who)) for who in (task, owner)}
+            self.new_ports |= new
+            self.contexts |= {("system_u", "system_r", who) for who, _, _ in new}
+            self.contexts |= {("system_u", "object_r", p) for p in (target, *(n[2] for n in new))}
 
     def _audit(self, reader: Reader) -> None:
         seen: Counter[tuple[Any, ...]] = Counter()

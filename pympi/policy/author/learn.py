@@ -26,7 +26,10 @@ from ..cil.reader import Node, Sources
 from .closure import Grant
 from .recording import Recording, RecordingError, read_recording
 
-__all__ = ["FAMILIES", "GENERALISATIONS", "Forbidden", "Learned", "Neverallow", "learn"]
+__all__ = ["FAMILIES", "GENERALISATIONS", "UNSEEN", "Forbidden", "Learned", "Neverallow", "learn"]
+
+UNSEEN = "methods (mi_ classes), services, attributes, notifications, proxies and acts on tasks"
+"""What a trace does not show, so that of these a policy allows no more than a replay needs."""
 
 #: What "families" widens: who has one permission of a family gets all of it.
 FAMILIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -49,6 +52,7 @@ class Forbidden(PympiError):
 
     Attributes:
         grants (list[Grant]): what it forbids.
+        file (str), line (int): where it was written.
     """
 
     def __init__(self, neverallow: Neverallow, grants: list[Grant]) -> None:
@@ -56,6 +60,7 @@ class Forbidden(PympiError):
         where = f"{neverallow.file}:{neverallow.line}"
         super().__init__(f"{where}: {neverallow.text} forbids {grants[0]}, which is needed{also}")
         self.grants = grants
+        self.file, self.line = neverallow.file, neverallow.line
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Learned:
     Attributes:
         recordings: what was read.
         recorded: each permission that was used, and how often.
-        closure: what traces do not show and a replay of them needs.
+        closure: what traces do not show, and the run or a replay of them needs.
         generalised: what was granted beyond that.
         neverallows: what the policy promises not to allow.
         text: the policy, as CIL.
@@ -108,6 +113,11 @@ class Learned:
     generalised: frozenset[Grant]
     neverallows: tuple[Neverallow, ...]
     text: str
+
+    @property
+    def from_traces(self) -> bool:
+        """Whether a recording was a trace, so that the policy may lack what is UNSEEN."""
+        return _from_traces(self.recordings)
 
     @property
     def grants(self) -> set[Grant]:
@@ -197,6 +207,10 @@ def learn(
     generalised = {grant for grant in widened - needed if not limits.forbidding(grant)}
     text = _Writer(recordings, limits).text(needed | generalised, generalise)
     return Learned(recordings, recorded, closure, frozenset(generalised), tuple(limits.rules), text)
+
+
+def _from_traces(recordings: Iterable[Recording]) -> bool:
+    return any(each.kind != "audit" for each in recordings)
 
 
 def _widened(grants: set[Grant]) -> set[Grant]:
@@ -328,6 +342,8 @@ class _Writer:
 
     def __init__(self, recordings: Sequence[Recording], limits: _Limits) -> None:
         self._contexts = {context for each in recordings for context in each.contexts}
+        self._new_ports = {pair for each in recordings for pair in each.new_ports}
+        self._unseen = _from_traces(recordings)
         self._classes: dict[str, tuple[str, ...]] = {}
         for each in recordings:
             for name, permissions in each.classes.items():
@@ -347,6 +363,7 @@ class _Writer:
                 sets += shared
         lines = [
             "; What was recorded, and no more. Written by pympi policy learn; certified.",
+            *[f"; Traces do not show {UNSEEN}."] * self._unseen,
             *self._declarations(),
             *self._limits.declared,
             *sets,
@@ -366,6 +383,8 @@ class _Writer:
             yield f"(class {name} ({' '.join(self._classes[name])}))"
         yield from _types(self._limits.types)
         yield from (f"(roletype {role} {type_})" for role, type_ in sorted(typed))
+        for task, port in sorted(self._new_ports):
+            yield f"(typetransition {task} {task} mach_port {port})"
 
     def _share(self, rules: _Rules, side: int, kind: str) -> tuple[_Rules, list[str]]:
         """Rules in which names with equal rules share an attribute, and the attributes."""

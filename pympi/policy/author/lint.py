@@ -409,12 +409,10 @@ def _words(text: str) -> Counter[str]:
 
 
 def _permissive(policy: _Policy) -> Iterator[Finding]:
-    db = policy.db
-    for number in range(db.type_count):
-        if db.permissive >> number & 1:
-            datum = db.types[number]
+    for datum in policy.db.types:
+        if datum.permissive:
             yield _finding(
-                "permissive-type", datum.origin,
+                "permissive-type", datum.permissive,
                 f"type {datum.name} is permissive: nothing is refused",
                 f"learn its rules, then remove (typepermissive {datum.name})",
             )  # fmt: skip

@@ -26,9 +26,8 @@ from ...enums import CLASSES, AuditFlag, MachPort, ObjectClass
 from ...errors import PympiError
 from ...label import parse_label
 from ...trace.mangle import port_label, task_label
-from ...trace.plan import make_plan
 from ...trace.text import TraceReader, TraceRecord
-from .closure import Grant, asked, recorded
+from .closure import Grant, closure, recorded
 
 __all__ = ["Context", "Recording", "RecordingError", "Tally", "read_recording"]
 
@@ -58,8 +57,9 @@ class Recording:
         sha256: of the file, hexadecimal.
         lost: events or records that it lacks, as far as it tells.
         used: each permission that was used, and how often.
-        closure: what a trace does not show and a replay of it needs.
+        closure: what a trace does not show, and the run or a replay of it needs.
         contexts: of all subjects and objects.
+        new_ports: of a trace: the types of its tasks, each with that of the ports they make.
         levels: a context that had levels, which are left out of `contexts`; "" if none had.
         classes: permissions of each class that was met, in bit order.
     """
@@ -71,6 +71,7 @@ class Recording:
     used: Counter[Grant] = field(default_factory=Counter)
     closure: set[Grant] = field(default_factory=set)
     contexts: set[Context] = field(default_factory=set)
+    new_ports: set[tuple[str, str]] = field(default_factory=set)
     levels: str = ""
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -133,11 +134,13 @@ def _read_trace(recording: Recording, file: BinaryIO) -> None:
     recording.kind, recording.lost = reader.form, reader.lost
     recording.used = recorded(records)
     try:
-        plan = make_plan(records)
+        needed = closure(records, reader.form)
     except ValueError as error:
         raise RecordingError(f"{recording.name} cannot be replayed: {error}") from None
-    recording.closure = set(asked(plan)) - set(recording.used)
+    recording.closure = set(needed) - set(recording.used)
     recording.contexts = {*_contexts(records)}
+    tasks = {name for record in records for name in (record.task, record.owner)}
+    recording.new_ports = {(task_label(name), port_label(name)) for name in tasks}
     recording.classes = {name: CLASSES[name].permissions for name in ("mach_port", "mach_task")}
 
 

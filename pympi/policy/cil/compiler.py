@@ -23,7 +23,7 @@ from .classes import (
 from .grammar import nearest, statement
 from .mls import Levels, People
 from .orders import ordered
-from .policydb import Context, PolicyDatabase, TypeDatum
+from .policydb import Context, Origin, PolicyDatabase, TypeDatum
 from .reader import Node
 from .rules import RuleReader
 from .scope import Draft, Scope, Symbol
@@ -117,8 +117,13 @@ class _Collector:
         self._collect_all(*self._draft.sources.extend(text))
 
     def _collect_all(self, number: int, skip: int = 0) -> None:
-        for node in self._draft.sources.statements(number, skip):
-            self._collect(self._draft.root, node)
+        root, pending = self._draft.root, self._draft.pending
+        for node in self._draft.sources.statements(number, skip, fold=True):
+            last = node[-1]
+            if last.__class__ is str and last[0] == "(":  # a rule that the reader has looked at
+                pending.setdefault(node[1], []).append((root, node, 0))
+            else:
+                self._collect(root, node)
 
     def finish_blocks(self) -> None:
         """Add what `in` statements hold to their blocks, once all blocks are known."""
@@ -287,7 +292,7 @@ def _resolve(draft: Draft, collector: _Collector) -> PolicyDatabase:
         constraints=tuple(rules.constraints),
         conditions=rules.conditions(),
         booleans={s.name: s.parts[0][1][3] == "true" for s in draft.symbols["boolean"]},
-        permissive=_permissive(draft),
+        permissive=sum(each.members for each in types if each.permissive),
         initial_sids=sids,
         handle_unknown=draft.pending["handleunknown"][0][1][2],
         mls=mls,
@@ -316,12 +321,14 @@ def _types(draft: Draft) -> tuple[TypeDatum, ...]:
     settle(draft, "attribute", SetReader(draft, member, (1 << len(types)) - 1).read)
     _check_expansions(draft)
     places = draft.places([*types, *attributes])
+    permissive = _permissive(draft)
     return tuple(
         TypeDatum(
-            s.name, s.number, s.kind == "attribute", s.bits, places[s.position], tuple(s.aliases)
+            s.name, s.number, s.kind == "attribute", s.bits, places[s.position], tuple(s.aliases),
+            permissive.get(s.number),
         )
         for s in [*types, *attributes]
-    )
+    )  # fmt: skip
 
 
 def _check_expansions(draft: Draft) -> None:
@@ -335,11 +342,13 @@ def _check_expansions(draft: Draft) -> None:
             draft.fail("expected an attribute, found ')'", item, 1)
 
 
-def _permissive(draft: Draft) -> int:
-    bits = 0
+def _permissive(draft: Draft) -> dict[int, Origin]:
+    """Return by type where it is made permissive, for the first time."""
+    first: dict[int, int] = {}
     for scope, node, _ in draft.pending.get("typepermissive", ()):
-        bits |= draft.find(("type",), scope, node, 2).bits
-    return bits
+        first.setdefault(draft.find(("type",), scope, node, 2).number, node[0])
+    origins = draft.sources.origins(set(first.values()))
+    return {number: origins[position] for number, position in first.items()}
 
 
 def _initial_sids(draft: Draft, people: People) -> dict[str, Context]:

@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator
 from .alike import alike
 from .policydb import Context, Level, PolicyDatabase, Range, Role, TypeDatum, User
 
-__all__ = ["OBJECT_R", "fault", "format_context", "lasting_text", "nearest", "parse_context"]
+__all__ = [
+    "OBJECT_R", "fault", "format_context", "lasting_text", "level_text", "nearest", "parse_context",
+]  # fmt: skip
 
 OBJECT_R = "object_r"
 """The role of objects: it goes with every type and user, at every level."""
@@ -116,7 +118,7 @@ def _role_faults(user: User, role: Role, kind: TypeDatum) -> Iterator[str]:
 
 def _range_faults(db: PolicyDatabase, levels: Range) -> Iterator[str]:
     if not levels.high.dominates(levels.low):
-        low, high = (_level_text(db, level) for level in levels)
+        low, high = (level_text(db, level) for level in levels)
         yield f"level {high} does not dominate {low}"
     for level in dict.fromkeys(levels):
         sensitivity = db.sensitivities[level.sensitivity]
@@ -213,10 +215,11 @@ def _category_set(db: PolicyDatabase, word: str) -> int:
 
 
 def _range_text(db: PolicyDatabase, levels: Range, lasting: bool = False) -> str:
-    return "-".join(_level_text(db, level, lasting) for level in dict.fromkeys(levels))
+    return "-".join(level_text(db, level, lasting) for level in dict.fromkeys(levels))
 
 
-def _level_text(db: PolicyDatabase, level: Level, lasting: bool = False) -> str:
+def level_text(db: PolicyDatabase, level: Level, lasting: bool = False) -> str:
+    """Return a level as contexts have it, such as s1:c0.c3; lasting as of `format_context`."""
     name = db.sensitivities[level.sensitivity].name
     return f"{name}:{_categories(db, level.categories, lasting)}" if level.categories else name
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, cast
 
 from .check import forbidding
-from .contexts import OBJECT_R
+from .contexts import OBJECT_R, level_text
 from .evaluate import Evaluator, compiled
 from .policydb import (
     SELF,
@@ -135,10 +135,15 @@ def _constraints(server: Evaluator, question: Question) -> Iterator[str]:
     asked = datum.mask((question.permission,))
     pair = question.source, question.target
     object_r = db.role(OBJECT_R).number
+
+    def met(part: Expression) -> bool:
+        return compiled(part, object_r)(*pair)
+
     for constraint in server.failing(*pair, question.tclass):
         if constraint.permissions & asked:
-            text = _marked(constraint.expression, lambda part: compiled(part, object_r)(*pair))
-            yield f"{db.origin(constraint)}: {_constraint_head(db, constraint)} {text})"
+            text = _marked(constraint.expression, met)
+            needed = _needed(db, constraint.expression, met, pair)
+            yield f"{db.origin(constraint)}: {_constraint_head(db, constraint)} {text}){needed}"
     roles = {each.role for each in pair}
     if datum.name == "process" and "transition" in question.permission and len(roles) > 1:
         yield "a change of role needs a rule that this language does not have"
@@ -206,3 +211,52 @@ def _marked(expression: Expression, met: Callable[[Expression], bool]) -> str:
         return f"{text[:-1]} -fails-)"
     operator, *operands = cast("tuple[Comparison, ...]", expression)
     return f"({' '.join([str(operator), *(_marked(each, met) for each in operands)])})"
+
+
+# ---- what would meet a constraint ----
+
+_VERBS = {
+    "eq": "be", "neq": "be other than", "dom": "dominate", "domby": "be dominated by",
+    "incomp": "be incomparable with",
+}  # fmt: skip
+_FIELDS: dict[str, tuple[str, Callable[[PolicyDatabase, Context], str]]] = {
+    "u": ("user", lambda db, context: db.users[context.user].name),
+    "r": ("role", lambda db, context: db.roles[context.role].name),
+    "t": ("type", lambda db, context: db.types[context.type].name),
+    "l": ("low level", lambda db, context: level_text(db, context.range.low)),
+    "h": ("high level", lambda db, context: level_text(db, context.range.high)),
+}
+
+
+def _needed(
+    db: PolicyDatabase, expression: Expression, met: Callable[[Expression], bool],
+    pair: tuple[Context, Context],
+) -> str:  # fmt: skip
+    """Return what would meet a constraint, if one comparison is all that fails in it; else ""."""
+    part, *others = _failing(expression, met)
+    if others or not isinstance(part, Comparison):
+        return ""
+    right = part.right
+    if isinstance(right, Operand):
+        other = _named(db, right, pair)
+    else:
+        several = "one of " if part.operator == "eq" else "any of "
+        other = f"{several if right.bit_count() != 1 else ''}{part.names}"
+    return f": {_named(db, part.left, pair)}, would have to {_VERBS[part.operator]} {other}"
+
+
+def _failing(expression: Expression, met: Callable[[Expression], bool]) -> Iterator[Expression]:
+    """Iterate over the smallest parts that fail, of an expression that does."""
+    if isinstance(expression, Comparison) or expression[0] == "not":
+        yield expression
+        return
+    for operand in cast("tuple[Comparison, ...]", expression)[1:]:
+        if not met(operand):
+            yield from _failing(operand, met)
+
+
+def _named(db: PolicyDatabase, operand: Operand, pair: tuple[Context, Context]) -> str:
+    """Return an operand in words, with what it is: the source's role, user_r."""
+    word, value = _FIELDS[operand.what[0]]
+    place = int(operand.what[1]) - 1
+    return f"the {('source', 'target')[place]}'s {word}, {value(db, pair[place])}"

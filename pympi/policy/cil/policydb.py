@@ -142,8 +142,9 @@ class TypeDatum:
         number: types come first.
         attribute: whether it stands for a set of types.
         members (int): of an attribute, its types; of a type, itself: bit n for type n.
-        aliases: other names of a type.
         origin: where it was declared.
+        aliases: other names of a type.
+        permissive: where it was made permissive; None if it is not.
     """
 
     name: str
@@ -152,6 +153,7 @@ class TypeDatum:
     members: int
     origin: Origin
     aliases: tuple[str, ...] = ()
+    permissive: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

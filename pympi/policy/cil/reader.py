@@ -4,6 +4,10 @@
 A list becomes a tuple: its position, then what stands in it, words as `str` and lists as tuples. A
 position is one number that says file, line and token; it becomes a line and a column only when
 somebody asks, which is when there is an error. That keeps the reading of large policies cheap.
+
+Most of a large policy are access vector rules, each at the top in a line of its own. What such a
+rule is about, `(CLASS (PERMISSION...))`, stays text: it is the same in many of them, and
+`Sources.unfold` makes a list of it for who has not seen it before.
 """
 
 from __future__ import annotations
@@ -26,6 +30,16 @@ Node = tuple[Any, ...]
 _TOKEN = re.compile(r'[()]|[^ \t()";]+|"[^"]*"?|;.*')
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-() \t]*(?:;[\t -~]*)?")
 _WORD = re.compile(r'[A-Za-z0-9_.\-]+|[()]|"[ !#-~]*"|;.*')
+_NAME = r"[A-Za-z0-9_.\-]+"
+# The four parts of a rule in a line of its own, blanks as `rule_text` has them; or any other line.
+_LINE = re.compile(
+    rf"^(?:\((allow|auditallow|dontaudit|neverallow) ({_NAME}) ({_NAME})"
+    rf" (\({_NAME} \({_NAME}(?: {_NAME})*\)\))\)|(.*))$",
+    re.MULTILINE,
+)
+# Of such a rule; of tokens there are as many more as there are blanks in the last part.
+_RULE_DEPTH, _RULE_BLANKS, _RULE_TOKENS = 3, 5, 10
+_ACCESS_AT, _PERMISSIONS_AT = 4, 6  # which tokens begin the lists in it
 _LINE_MARK = ";;*"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 # What turns the direction of text round or hides in it, so that a reader sees another policy than
@@ -71,6 +85,19 @@ class _Text:
             self._starts.append(end + 1)
         self._split: tuple[int, list[str]] = -1, []
 
+    def parts(self, first: int, fold: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Iterate over the lines from a number on as `_LINE` divides them, with their numbers.
+
+        Without `fold`, and where lines are so long that dividing them takes memory, they are whole.
+        """
+        for stretch in range(self._stretch_of(first), len(self._starts)):
+            text = self._stretch(stretch)
+            short = fold and len(text) < 2 * _STRETCH
+            parts = _LINE.findall(text) if short else map(_whole, text.split("\n"))
+            for number, line in enumerate(parts, self._firsts[stretch]):
+                if number >= first:
+                    yield number, line
+
     def lines(self, first: int) -> Iterator[tuple[int, str]]:
         """Iterate over the lines from a number on, with their numbers."""
         for stretch in range(self._stretch_of(first), len(self._starts)):
@@ -92,10 +119,18 @@ class _Text:
 
     def _lines(self, stretch: int) -> list[str]:
         if self._split[0] != stretch:
-            ends = [*self._starts[1:], len(self.text) + 1]
-            text = self.text[self._starts[stretch] : ends[stretch] - 1]
-            self._split = stretch, text.split("\n")
+            self._split = stretch, self._stretch(stretch).split("\n")
         return self._split[1]
+
+    def _stretch(self, stretch: int) -> str:
+        last = stretch + 1 == len(self._starts)
+        end = len(self.text) if last else self._starts[stretch + 1] - 1
+        return self.text[self._starts[stretch] : end]
+
+
+def _whole(line: str) -> tuple[str, ...]:
+    """Return a line as `_LINE` has one that is no rule."""
+    return "", "", "", "", line
 
 
 class Sources:
@@ -136,16 +171,35 @@ class Sources:
         """Return all texts, one after the other."""
         return "\n".join(each.text for each in self._texts)
 
-    def statements(self, number: int, skip: int = 0) -> Iterator[Node]:
+    def statements(self, number: int, skip: int = 0, *, fold: bool = False) -> Iterator[Node]:
         """Iterate over the lists that a text consists of, but for its first lines.
+
+        Args:
+            number: of the text.
+            skip: how many lines are left out.
+            fold: leave the last item of a rule in a line of its own as text; see `unfold`.
 
         Raises:
             PolicyError: it is not made of balanced lists, or over budget.
         """
         stack: list[list[Any] | None] = []
         items: list[Any] | None = None
-        for start, tokens in self._tokenised(number, skip):
-            for index, word in enumerate(tokens):
+        longest = min(self._budget.identifier, self._budget.line)
+        most = self._budget.tokens
+        fold = fold and self._budget.depth >= _RULE_DEPTH
+        for line_number, parts in self._texts[number].parts(skip + 1, fold):
+            keyword, source, target, access, line = parts
+            start = number << _FILE_SHIFT | line_number << _INDEX_BITS
+            if keyword:
+                length = len(keyword) + len(source) + len(target) + len(access) + _RULE_BLANKS
+                if items is None and length <= longest:
+                    self._tokens += _RULE_TOKENS + access.count(" ")
+                    if self._tokens > most:
+                        raise self.error(self._budget.exceeded("tokens"), start)
+                    yield start, keyword, intern(source), intern(target), intern(access)
+                    continue
+                line = f"({keyword} {source} {target} {access})"
+            for index, word in enumerate(self._tokens_of(line, start, longest)):
                 if word == "(":
                     stack.append(items)
                     items = [start | index]
@@ -164,21 +218,25 @@ class Sources:
         if items is not None:
             raise self.error("expected ')', found the end of the text: this '(' is open", items[0])
 
-    def _tokenised(self, number: int, skip: int) -> Iterator[tuple[int, list[str]]]:
-        longest = min(self._budget.identifier, self._budget.line)
-        for line_number, line in self._texts[number].lines(skip + 1):
-            if not line:
-                continue
-            start = number << _FILE_SHIFT | line_number << _INDEX_BITS
-            if len(line) > longest or not _PLAIN.fullmatch(line) or line.startswith(_LINE_MARK):
-                self._inspect(number, line_number, line)
-            tokens = _TOKEN.findall(line)
-            self._tokens += len(tokens)
-            if self._tokens > self._budget.tokens:
-                raise self.error(self._budget.exceeded("tokens"), start)
-            if tokens and tokens[-1][0] == ";":
-                tokens.pop()
-            yield start, tokens
+    def unfold(self, rule: Node) -> Node:
+        """Return the list that the last item of a rule in a line of its own is."""
+        tclass, *permissions = rule[-1].strip("()").replace("(", "").split(" ")
+        start = rule[0]
+        return start | _ACCESS_AT, tclass, (start | _PERMISSIONS_AT, *permissions)
+
+    def _tokens_of(self, line: str, start: int, longest: int) -> list[str]:
+        """Return the tokens of a line without its remark; it is looked at if it is not plain."""
+        if not line:
+            return []
+        if len(line) > longest or not _PLAIN.fullmatch(line) or line.startswith(_LINE_MARK):
+            self._inspect(*self.line(start), line)
+        tokens = _TOKEN.findall(line)
+        self._tokens += len(tokens)
+        if self._tokens > self._budget.tokens:
+            raise self.error(self._budget.exceeded("tokens"), start)
+        if tokens and tokens[-1][0] == ";":
+            tokens.pop()
+        return tokens
 
     def _inspect(self, number: int, line_number: int, line: str) -> None:
         """Say what is wrong with a line that is not plain, if anything is."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 
 from .bits import runs
 from .classes import ClassPermissions
@@ -88,9 +89,16 @@ class RuleReader:
     ) -> None:
         find, read = self._draft.find, self._permissions.read
         line, spend = self._draft.sources.line, self._draft.spend
+        numbers: defaultdict[Scope, dict[str, int]] = defaultdict(dict)  # of types, by their names
         for scope, node, conditional in pending:
-            source = find(_TYPES, scope, node, 2).number
-            target = SELF if node[3] == "self" else find(_TYPES, scope, node, 3).number
+            known = numbers[scope]
+            source, target = known.get(node[2]), known.get(node[3])
+            if source is None:
+                source = known[node[2]] = find(_TYPES, scope, node, 2).number
+            if target is None and node[3] == "self":
+                target = SELF
+            elif target is None:
+                target = known[node[3]] = find(_TYPES, scope, node, 3).number
             vectors, where = read(scope, node, 4), line(node[0])
             spend("rules", len(vectors), node[0])
             for tclass, bits in vectors:
