@@ -110,6 +110,7 @@ static bool about(const struct watch *watch, uint32_t task, uint32_t ssid, uint3
 /* An operation with anything denied is denied. */
 static bool selects(const struct watch *watch, const struct watch_event *event) {
     if (!event->tclass) return watch->errors;
+    if (event->tclass >= PM_CLASSES_MAX) return false;  /* of a record that was made elsewhere */
     if ((event->denied | event->report) & watch->denied[event->tclass]) return true;
     return !event->denied && event->asked & watch->granted[event->tclass];
 }

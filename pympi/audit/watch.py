@@ -193,8 +193,8 @@ class Filter:
 class Watch:
     """Records of what a kernel does, as it happens; `Kernel.watch` makes one.
 
-    Iterate over it for records as they come, or `take` those there are. Close it in the end, or use
-    it as a context manager.
+    Iterate over it for records as they come, or `take` those there are; in one thread at a time.
+    Close it in the end, from any thread, or use it as a context manager.
 
     Args:
         kernel: to watch.
@@ -277,6 +277,8 @@ class Watch:
         count = lib.pm_watch_drain(
             self._kernel.pointer, number, room, receivers, _SLICE, self._lost
         )
+        if count == -lib.KERN_INVALID_NAME:
+            raise KernelClosed(lib.KERN_TERMINATED, "this watch is closed")
         if count < 0:
             raise exception(count, "watch")
         self.lost = int(self._lost[0])
@@ -285,7 +287,10 @@ class Watch:
     def __iter__(self) -> Iterator[WatchRecord]:
         """Yield records, and wait for more, until the watch or its kernel is closed."""
         while not self.closed:
-            records = self.take()
+            try:
+                records = self.take()
+            except KernelClosed:  # just now
+                return
             yield from records
             if not records:
                 time.sleep(_PAUSE)

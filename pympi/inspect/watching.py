@@ -79,8 +79,8 @@ class Onlooker:
         if record.peer != "-" and not self._may(record.peer, "mach_task", "observe"):
             hidden["peer"] = "-"
         # Of a service the port is another object, of an error nobody knows the label.
-        if record.port and record.tclass in ("", "service") and len(self._kernel.policies):
-            hidden["port"] = 0
+        if record.tclass in ("", "service") and len(self._kernel.policies):
+            hidden |= {"port": 0} if record.tclass else {"port": 0, "name": 0, "provenance": 0}
         return hidden
 
     def _sees_task(self, number: int) -> bool:

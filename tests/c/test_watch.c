@@ -157,6 +157,14 @@ static void test_labels_are_known_until_they_were_read(void) {
     assert(pm_sid_text(kernel, sid, text, sizeof text) < 0);
 }
 
+static void test_records_of_servers_are_seen(void) {
+    uint64_t watch = opened(16, PM_CLASS_SERVICE, UINT32_MAX, 0);
+    struct pm_audit_record record = {.operation = PM_OP_SERVICE, .tclass = PM_CLASS_SERVICE, .asked = 1, .effective_sid = client_sid};
+    assert(pm_audit_write(kernel, &record) == 0 && drained(watch) == 1 && seen[0].tclass == PM_CLASS_SERVICE && !receivers[0]);
+    record.tclass = UINT32_MAX;
+    assert(pm_audit_write(kernel, &record) == 0 && drained(watch) == 0);
+}
+
 static void test_a_closed_watch_is_gone(void) {
     uint64_t watch = opened(16, 0, UINT32_MAX, UINT32_MAX);
     assert(pm_watch_close(kernel, watch) == 0 && pm_watch_close(kernel, watch) == KERN_INVALID_NAME);
@@ -206,7 +214,7 @@ static void test_short_memory(void) {
 static void (*const tests[])(void) = {
     test_a_message_is_seen_at_both_ends, test_what_finds_no_room_is_counted, test_audit_is_what_it_was,
     test_a_full_trail_is_no_matter, test_tasks_and_labels_are_left_out, test_denials_are_seen_whatever_is_audited,
-    test_errors_are_asked_for, test_labels_are_known_until_they_were_read, test_a_closed_watch_is_gone, test_bounds,
+    test_errors_are_asked_for, test_labels_are_known_until_they_were_read, test_records_of_servers_are_seen, test_a_closed_watch_is_gone, test_bounds,
     test_short_memory,
 };
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pympi import InspectError, Kernel
+from pympi import InspectError, Kernel, MachError
 from pympi.audit import WatchRecord
 from pympi.enums import ALL, ObjectClass
 from pympi.inspect import Connection, Limits
@@ -218,6 +218,21 @@ def test_what_may_not_be_seen_looks_absent(path: Path) -> None:
     assert sends == [("clerk", 1, 0, ""), ("clerk", 7, 2, "clerk")]
     assert "spy" not in text
     assert "secret" not in text
+
+
+def test_errors_tell_of_no_port(path: Path) -> None:
+    """Nobody knows the label of what a call failed on."""
+    with Kernel([Eyes()]) as kernel:
+        kernel.inspect_at(path, label="eyes/user", kernel_label="eyes/x")
+        task = kernel.create_task("clerk", "eyes/x")
+        with Connection(path) as connection, kernel.watch("outcome=failed") as all_seeing:
+            batches = connection.watch_batches("outcome=failed")
+            next(batches)
+            with pytest.raises(MachError):
+                task.receive(0x7703, timeout=0)
+            [record] = next_records(batches)
+            assert (record.task_name, record.port, record.name) == ("clerk", 0, 0)
+            assert all_seeing.take()[0].name == 0x7703
 
 
 @pytest.mark.parametrize("word", ["to=spy", "task=spy", "to=1", "label=eyes/secret"])
