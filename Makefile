@@ -30,7 +30,7 @@ IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build demo test test-c asan tsan portable stock model long lint format bench bench-quick \
-    bench-peers wheel clean
+    bench-peers top-capture wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-quick: bench-peers ## the benchmarks with few rounds, to see that they run
 bench-peers: .venv/.tools
 	@test -e .venv/.bench || { $(INSTALL) --editable '.[bench]' && touch .venv/.bench; } || \
 	    echo 'make: no pyzmq or no SimPy here; their rows will be skipped' >&2
+
+top-capture: .venv/.tools ## docs/top.svg: what the screen of `pympi top` shows of a small system
+	.venv/bin/python tools/top_capture.py docs/top.svg
 
 wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where no compiler is
 	rm -rf dist

@@ -42,6 +42,13 @@ ROWS = [
     ),
     Row("4d", "audit_drained", "the same, draining included", "nothing selected"),
     Row("4f", "audit_dropped", "the same, the ring full, dropped", "nothing selected"),
+    Row("w", "watch", "a watch that leaves everything out, all checks", "no watch", 1.02, 1.00),
+    Row("wu", "watch_unchecked", "the same, unchecked", "no watch"),
+    Row("wa", "watch_everything", "a watch of everything, all checks, read as well", "no watch"),
+    Row("wl", "watch_lost", "the same, nobody reads", "no watch"),
+    Row(
+        "wp", "watch_attached", "Python send + receive, `pympi watch task=nobody`", "no watch", 1.02
+    ),
     Row("5", "trace", "ipctrace on, all checks", "off", 1.10, 1.05),
     Row("5u", "trace_unchecked", "ipctrace on, unchecked", "off"),
     Row("6", "floor", f"{PAIR}: unchecked", FLOOR, 1.6, 1.2),

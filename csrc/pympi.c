@@ -10,6 +10,7 @@
 #include "sec/report.c"
 #include "sec/sid.c"
 #include "sec/trace.c"
+#include "sec/watch.c"
 
 #include "ipc/kmsg.c"
 #include "ipc/mqueue.c"
@@ -34,6 +35,7 @@
 #include "sys/sys_port.c"
 #include "sys/sys_service.c"
 #include "sys/sys_task.c"
+#include "sys/sys_watch.c"
 #include "sys/sys_wire.c"
 #include "sys/verify.c"
 #include "sys/wait.c"

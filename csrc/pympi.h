@@ -555,6 +555,34 @@ int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *con
 /* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. */
 int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *record);
 
+/* ---- watching ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A watch is told of operations as they end, through a ring that loses what finds no room and counts it. It changes nothing: not
+ * what is audited, nor whether an operation is done. Its records are audit records whose `sequence` counts what this watch wanted,
+ * kept or lost; their time is exact wherever time is real. Watches go with their kernel.
+ */
+enum pm_watch_limit { PM_WATCHES_MAX = 16 };
+enum pm_watch_kind { PM_WATCH_TASKS = 0, PM_WATCH_LABELS = 1, PM_WATCH_KINDS = 2 };
+/* The number of a new watch, with nothing selected; records: room of its ring, rounded up to a power of two, at most 2^20.
+ * -KERN_NO_SPACE: PM_WATCHES_MAX are open. */
+int64_t pm_watch_open(struct pm_kernel *kernel, uint32_t records);
+/* Bits of granted and of denied operations of a class that are wanted, whatever dontaudit says. What a permissive mode let pass
+ * is denied here, what a permissive type or module did is both, where the policy has it told. tclass 0 sets all classes. A
+ * receive that is granted is use_recv alone. KERN_INVALID_NAME: no such watch; so all below. */
+int pm_watch_select(struct pm_kernel *kernel, uint64_t watch, uint32_t tclass, uint32_t granted, uint32_t denied);
+/* Non-zero: also calls that fail for other reasons than access, and misuse of names and guards. */
+int pm_watch_errors(struct pm_kernel *kernel, uint64_t watch, int errors);
+/* Tasks, or labels by SID, that are not wanted: what such a task does; what bearers of such labels do to such labels. Who else
+ * there is, or comes, stays wanted; so may these after a while, when others take their place in a table: what is drained has to
+ * be looked at. */
+int pm_watch_leave_out(struct pm_kernel *kernel, uint64_t watch, uint32_t kind, const uint32_t *numbers, size_t count);
+/* Moves up to capacity records out; returns how many. receivers: for each, the task that has the receive right of its port, 0
+ * none. *lost: how many found no room so far. Labels of records handed out stay known until the next call. */
+int64_t pm_watch_drain(struct pm_kernel *kernel, uint64_t watch, struct pm_audit_record *records, uint32_t *receivers,
+                       size_t capacity, uint64_t *lost);
+int pm_watch_close(struct pm_kernel *kernel, uint64_t watch);
+
 /* ---- ipctrace --------------------------------------------------------------------------------------------------------- */
 
 enum pm_event {                         /* one for each use, give and take of a right */

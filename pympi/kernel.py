@@ -20,7 +20,7 @@ import numpy as np
 
 from ._binding import adopt, borrow
 from ._ffi import ffi, lib
-from .enums import ALL, ROUTINES_PER_CLASS, ObjectClass, SpecialPort, interface_classes
+from .enums import ALL, CLASSES, ROUTINES_PER_CLASS, ObjectClass, SpecialPort, interface_classes
 from .errors import (
     AccessDenied,
     InvalidName,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .audit import Audit
+    from .audit.watch import Watch
     from .bootstrap import Bootstrap, NameServer
     from .inspect import Context, ControlSocket, Snapshot
     from .inspect.server import Labels, Limits
@@ -221,6 +222,7 @@ class Kernel:
         self._identities: dict[str, int] = {}
         self._interfaces: dict[str, tuple[_Declaration, int]] = {}
         self._interfaces_lock = threading.Lock()
+        self._classes = tuple(CLASSES.values())
         self._controls: list[ControlSocket] = []
         self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
         config = ffi.new("struct pm_config *")
@@ -454,6 +456,11 @@ class Kernel:
         """
         return self.policies.object_class(name)
 
+    @property
+    def object_classes(self) -> tuple[ObjectClass, ...]:
+        """The classes of objects: hooks.def's, and those of interfaces as they come."""
+        return self._classes
+
     def access(
         self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
         permissions: str | int | Iterable[str],
@@ -616,7 +623,8 @@ class Kernel:
         first = lib.pm_interface_class(self.pointer, number)
         for tclass, (known_as, some) in enumerate(classes.items(), first):
             permissions = (*some, *[""] * (ROUTINES_PER_CLASS - len(some)), "ioctl")
-            self.policies.add_class(ObjectClass(tclass, known_as, permissions))
+            self._classes += (ObjectClass(tclass, known_as, permissions),)
+            self.policies.add_class(self._classes[-1])
         return int(number)
 
     # ---- audit, trace, state ----
@@ -629,6 +637,33 @@ class Kernel:
 
             self._audit = Audit(self)
         return self._audit
+
+    def watch(self, *words: str, records: int = 4096) -> Watch:
+        """Return a watch: records of what happens from now on, as it happens.
+
+        It costs what it wants to see, and nothing else: what its filter leaves out is left out
+        where it happens. What finds no room is lost, and counted; nothing ever waits.
+
+        Args:
+            words: what is wanted, as in "task=printd" or "outcome=denied"; all have to hold. Keys:
+                task, to, label, class, permission, routine, service, outcome. * and ? stand for any
+                characters.
+            records: how many find room until they are taken.
+
+        Raises:
+            ValueError: words that are none; they name what there is.
+            MachError: KERN_NO_SPACE: 16 watch already; KERN_INVALID_ARGUMENT: too many records.
+
+        Example:
+            >>> with Kernel() as kernel, kernel.watch("permission=send") as watch:
+            ...     inbox = kernel.create_task("printd").allocate_port()
+            ...     inbox.make_send(kernel.create_task("editor")).send(b"page 1")
+            ...     [(seen.task_name, seen.receiver_name, seen.size) for seen in watch.take()]
+            [('editor', 'printd', 6)]
+        """
+        from .audit.watch import Watch
+
+        return Watch(self, words, records=records)
 
     @property
     def trace(self) -> Trace:

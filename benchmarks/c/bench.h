@@ -6,6 +6,8 @@
 
 enum bench_audit { AUDIT_OFF, AUDIT_DRAINED, AUDIT_DRAIN_NOT_TIMED, AUDIT_DROPPED };
 
+enum bench_watch { WATCH_NONE, WATCH_LEFT_OUT, WATCH_READ, WATCH_LOST };
+
 struct bench_options {
     uint32_t policy; /* a decider that allows everything, and labels */
     uint32_t ports, port_labels, tasks, task_labels;
@@ -13,6 +15,7 @@ struct bench_options {
     uint32_t trace;
     uint32_t no_fast_path;
     uint32_t whole; /* receive messages with all that is known of them, and free them */
+    uint32_t watch; /* enum bench_watch */
 };
 
 struct bench;

@@ -37,6 +37,8 @@ struct bench {
     struct step *steps;
     struct pm_audit_record *records;
     uint32_t cursor;
+    uint64_t watch;
+    uint32_t *receivers;
     int64_t drained;
     char failure[128];
 };
@@ -159,6 +161,25 @@ static void make_observers(struct bench *bench)
     bench->records = calloc(RING_RECORDS, sizeof *bench->records);
 }
 
+/* Wants everything, and then leaves out every task that there is. */
+static void make_watch(struct bench *bench)
+{
+    int64_t watch;
+
+    bench->receivers = calloc(RING_RECORDS, sizeof *bench->receivers);
+    if (bench->options.watch == WATCH_NONE)
+        return;
+    watch = pm_watch_open(bench->kernel, RING_RECORDS);
+    if (failed(bench, "pm_watch_open", watch < 0 ? watch : 0))
+        return;
+    bench->watch = (uint64_t)watch;
+    failed(bench, "pm_watch_select",
+           pm_watch_select(bench->kernel, bench->watch, 0, UINT32_MAX, UINT32_MAX));
+    for (uint32_t task = 1; bench->options.watch == WATCH_LEFT_OUT && task <= bench->options.tasks + 1; task++)
+        failed(bench, "pm_watch_leave_out",
+               pm_watch_leave_out(bench->kernel, bench->watch, PM_WATCH_TASKS, &task, 1));
+}
+
 uint32_t bench_options_size(void)
 {
     return sizeof(struct bench_options);
@@ -189,6 +210,7 @@ struct bench *bench_create(const struct bench_options *options)
     if (bench->failure[0] == 0) {
         make_steps(bench);
         make_observers(bench);
+        make_watch(bench);
         warm_up(bench);
     }
     return bench;
@@ -257,6 +279,14 @@ static uint32_t run_many_ports(struct bench *bench, uint32_t pairs)
 /* Empties the ring. A record less than one for each send and one for each receive is a failure. */
 static uint32_t drain(struct bench *bench, uint32_t pairs)
 {
+    uint64_t lost;
+
+    if (bench->watch) {
+        int64_t seen = pm_watch_drain(bench->kernel, bench->watch, bench->records, bench->receivers,
+                                      RING_RECORDS, &lost);
+        bench->drained += seen;
+        return seen < 2 * (int64_t)pairs;
+    }
     int64_t records = pm_audit_drain(bench->kernel, bench->records, RING_RECORDS);
 
     bench->drained += records;
@@ -281,7 +311,8 @@ int64_t bench_run(struct bench *bench, uint32_t pairs)
     uint32_t (*run)(struct bench *, uint32_t) = options->whole       ? run_whole
                                                 : options->ports > 1 ? run_many_ports
                                                                      : run_one_port;
-    int drains = options->audit == AUDIT_DRAINED || options->audit == AUDIT_DRAIN_NOT_TIMED;
+    int drains = options->audit == AUDIT_DRAINED || options->audit == AUDIT_DRAIN_NOT_TIMED ||
+                 options->watch == WATCH_READ;
     uint32_t batch = drains ? DRAIN_EVERY : pairs, wrong = 0;
     int64_t elapsed = 0;
 
@@ -291,7 +322,7 @@ int64_t bench_run(struct bench *bench, uint32_t pairs)
         wrong += run(bench, now);
         end = cpu_ns();
         wrong += drains && drain(bench, now);
-        elapsed += (options->audit == AUDIT_DRAINED ? cpu_ns() : end) - start;
+        elapsed += (options->audit == AUDIT_DRAINED || options->watch == WATCH_READ ? cpu_ns() : end) - start;
     }
     if (wrong == 0)
         return elapsed;

@@ -2,7 +2,11 @@
 """The Python rows: the public API beside the queues that Python has."""
 
 import itertools
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from time import thread_time_ns
 from typing import Any
 
@@ -43,7 +47,11 @@ def bound() -> Timed:
 
 def methods() -> Timed:
     """Return the methods everybody uses: send, and receive which gives a Message."""
-    destination, inbox = rights()
+    return calls(*rights())
+
+
+def calls(destination: Any, inbox: Any) -> Timed:
+    """Return the same, of these rights."""
 
     def run(pairs: int) -> float:
         send, receive = destination.send, inbox.receive
@@ -56,9 +64,27 @@ def methods() -> Timed:
     return run
 
 
+def attached() -> Pair:
+    """Pair a kernel that another process watches for what nobody does there, with another."""
+    destination, inbox = rights()
+    directory = tempfile.TemporaryDirectory()
+    control = inbox.task.kernel.inspect_at(Path(directory.name) / "run" / "control")
+    command = [sys.executable, "-m", "benchmarks.cases.onlooker", str(control.path)]
+    onlooker = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    assert onlooker.stdout is not None
+    onlooker.stdout.readline()
+
+    def run(pairs: int) -> float:
+        _ = directory, onlooker  # go with this function
+        return calls(destination, inbox)(pairs)
+
+    return Pair(run, methods())
+
+
 CASES: dict[str, Callable[[], Pair]] = {
     "bound_deque": lambda: Pair(bound(), containers.deque()),
     "methods_deque": lambda: Pair(methods(), containers.deque()),
+    "watch_attached": attached,
     "bound_zeromq": lambda: Pair(bound(), zeromq.inproc()),
     "bound_queue": lambda: Pair(bound(), containers.queue_queue()),
     "bound_simpy": lambda: Pair(bound(), simulation.store()),

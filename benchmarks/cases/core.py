@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import build
 from benchmarks.harness import TIMEOUT, Pair, Skip, Timed
 
+WATCH_NONE, WATCH_LEFT_OUT, WATCH_READ, WATCH_LOST = range(4)
 AUDIT_OFF, AUDIT_DRAINED, AUDIT_DRAIN_NOT_TIMED, AUDIT_DROPPED = range(4)
 COUNTED_PAIRS = 10_000
 COUNTS = ("records", "avc", "misses")
@@ -32,6 +33,7 @@ class Options(ctypes.Structure):
             "trace",
             "no_fast_path",
             "whole",
+            "watch",
         )
     ]
 
@@ -172,6 +174,10 @@ CASES: dict[str, Callable[[], Pair]] = {
     "audit_drained": lambda: compare(AUDITED["drained"], CHECKED),
     "audit_recording": lambda: compare(AUDITED["recording"], CHECKED),
     "audit_dropped": lambda: compare(AUDITED["dropped"], CHECKED),
+    "watch": lambda: compare({**CHECKED, "watch": WATCH_LEFT_OUT}, CHECKED),
+    "watch_unchecked": lambda: compare({**ONE_PAIR, "watch": WATCH_LEFT_OUT}, ONE_PAIR),
+    "watch_everything": lambda: compare({**CHECKED, "watch": WATCH_READ}, CHECKED),
+    "watch_lost": lambda: compare({**CHECKED, "watch": WATCH_LOST}, CHECKED),
     "trace": lambda: compare({**CHECKED, "trace": 1}, CHECKED),
     "trace_unchecked": lambda: compare({**ONE_PAIR, "trace": 1}, ONE_PAIR),
     "floor": lambda: Pair(Bench(ONE_PAIR), floor(sized=False)),

@@ -4,13 +4,13 @@
 #include <string.h>
 
 #define ALL UINT32_MAX
-#define UNRECORDED 0x80000000u          /* flag of a record that is made to be counted alone, and goes into no trail */
 static const struct avc_vector everything_allowed = {.allowed = ALL, .auditdeny = ALL};
 
 bool mac_init(struct mac *mac, struct heap *heap, const struct pm_config *config) {
     memset(mac, 0, sizeof *mac);
     mac->heap = heap;
     mac->epoch = mac->stamp = 1;
+    watches_init(&mac->watches, heap);
     if (!avc_init(&mac->avc, heap, config->avc_entries ? config->avc_entries : 8192, config->seed)) return false;
     if (audit_init(&mac->audit, heap, config->audit_records ? config->audit_records : 16384)) return true;
     avc_destroy(&mac->avc);
@@ -21,10 +21,11 @@ void mac_destroy(struct mac *mac) {
     avc_destroy(&mac->avc);
     audit_destroy(&mac->audit);
     reports_stop(&mac->reports);
+    watches_destroy(&mac->watches);
 }
 
 void mac_move_stamp(struct mac *mac) {
-    mac->active = (mac->policy & PM_POLICY_LOADED) || mac->audit.any_granted;
+    mac->active = (mac->policy & PM_POLICY_LOADED) || mac->audit.any_granted || mac->watches.any_granted;
     if (++mac->stamp) return;
     mac->stamp = 1;
     mac->stamps_began_anew = true;
@@ -230,7 +231,7 @@ void mac_enforced(const struct mac *mac, struct avc_vector *vector) {
 
 /* ---- records ---- */
 
-static struct pm_audit_record *record_new(struct mac_op *op) {
+static struct mac_record *record_new(struct mac_op *op) {
     if (op->records_used == op->records_room) {
         void *grown = array_grow(op, op->records, op->inline_records, &op->records_room, sizeof *op->records);
         if (!grown) return NULL;
@@ -248,17 +249,23 @@ static void record_fill(struct pm_audit_record *record, const struct mac_op *op,
         .result = 0};
 }
 
-static void record_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,
-                         uint32_t report, const struct mac_site *site, uint32_t flags) {
-    struct pm_audit_record *record = record_new(op);
-    if (!record) return;
-    record_fill(record, op, site);
-    record->object_sid = tsid;
-    record->tclass = tclass;
-    record->asked = asked;
-    record->denied = denied;
-    record->report = report;
-    record->flags |= flags;
+static struct watch_event event_of(const struct pm_audit_record *record) {
+    return (struct watch_event){.task = record->task, .ssid = record->effective_sid, .tsid = record->object_sid,
+                                .tclass = record->tclass, .asked = record->asked, .denied = record->denied,
+                                .report = record->report};
+}
+
+/* Keeps a record until the operation ends. Without memory for one that the trail is to have, there is no operation. */
+static void record_keep(struct mac_op *op, const struct pm_audit_record *record, uint32_t receiver, bool trail) {
+    bool short_of_memory = op->short_of_memory;
+    struct mac_record *kept = record_new(op);
+    if (kept) {
+        *kept = (struct mac_record){*record, receiver, trail};
+        return;
+    }
+    op->short_of_memory = short_of_memory || trail;
+    struct watch_event event = event_of(record);
+    watches_lose(&op->mac->watches, &event);
 }
 
 /* Of what is refused, or would be: what is worth a word. */
@@ -287,10 +294,19 @@ static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass,
     uint32_t denied = permissions & ~vector->allowed, worth = worth_telling(mac, vector);
     bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
     uint32_t report = permissions & vector->report & worth, told = permissive ? denied & worth : denied;
-    uint32_t flags = (permissive && told ? PM_AUDIT_PERMISSIVE : 0) | (report ? PM_AUDIT_REPORTED : 0);
-    bool recorded = selected(mac, tclass, permissions, denied, vector);
-    if (pm_unlikely(recorded || (report && reports_on(&mac->reports))))
-        record_check(op, tsid, tclass, permissions, told, report, site, flags | (recorded ? 0 : UNRECORDED));
+    bool trail = selected(mac, tclass, permissions, denied, vector);
+    struct watch_event event = {op->task, op->sid, tsid, tclass, permissions, told, report};
+    if (pm_unlikely(trail || (report && reports_on(&mac->reports)) || watches_want(&mac->watches, &event))) {
+        struct pm_audit_record record;
+        record_fill(&record, op, site);
+        record.object_sid = tsid;
+        record.tclass = tclass;
+        record.asked = permissions;
+        record.denied = told;
+        record.report = report;
+        record.flags |= (permissive && told ? PM_AUDIT_PERMISSIVE : 0) | (report ? PM_AUDIT_REPORTED : 0);
+        record_keep(op, &record, site->receiver, trail);
+    }
     if (!denied || permissive) return MAC_ALLOWED;
     note_denial(op, tsid, tclass, permissions, denied, site);
     return MAC_DENIED;
@@ -329,8 +345,8 @@ enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, u
 }
 
 void mac_join(struct mac_op *op) {
-    if (op->records_used < 2) return;
-    struct pm_audit_record *before = &op->records[op->records_used - 2], *last = before + 1;
+    if (op->records_used < 2 || op->records[op->records_used - 2].trail != op->records[op->records_used - 1].trail) return;
+    struct pm_audit_record *before = &op->records[op->records_used - 2].record, *last = &op->records[op->records_used - 1].record;
     if (before->denied || last->denied || before->port != last->port) return;
     if ((before->report || last->report) && before->object_sid != last->object_sid) return;    /* of whom is it said? */
     before->asked |= last->asked;
@@ -339,34 +355,54 @@ void mac_join(struct mac_op *op) {
     op->records_used--;
 }
 
-void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result) {
+void mac_show(struct mac *mac, const struct pm_audit_record *record, uint32_t receiver) {
+    if (pm_likely(!mac->watches.count)) return;
+    struct watch_event event = event_of(record);
+    struct pm_audit_record shown = *record;
+    shown.time = mac->exact_clock(mac->clock_context);
+    watches_offer(&mac->watches, &event, &shown, receiver);
+}
+
+static void note(struct mac_op *op, const struct mac_site *site, int32_t result, bool trail) {
     struct pm_audit_record record;
     record_fill(&record, op, site);
     record.time = op->mac->clock(op->mac->clock_context);
     record.result = result;
-    audit_append(&op->mac->audit, &record);
+    if (trail) audit_append(&op->mac->audit, &record);
+    mac_show(op->mac, &record, site->receiver);
 }
 
-bool mac_reserve(struct mac_op *op) { return !op->records_used || audit_reserve(&op->mac->audit, op->records_used); }
+void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result) { note(op, site, result, true); }
+
+uint32_t mac_trail_records(const struct mac_op *op) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < op->records_used; i++) count += op->records[i].trail;
+    return count;
+}
+
+bool mac_reserve(struct mac_op *op) {
+    uint32_t records = op->records_used ? mac_trail_records(op) : 0;
+    return !records || audit_reserve(&op->mac->audit, records);
+}
 
 /* Waits that ran out and rings that were full are outcomes, not faults. */
 static bool worth_an_error_record(const struct mac_op *op, int32_t result) {
-    return op->mac->audit.errors && op->denial.operation == PM_OP_NONE && result != MACH_SEND_TIMED_OUT &&
-           result != MACH_RCV_TIMED_OUT && result != MACH_SEND_INTERRUPTED && result != MACH_RCV_INTERRUPTED &&
-           result != PM_AUDIT_FULL;
+    return (op->mac->audit.errors || op->mac->watches.any_errors) && op->denial.operation == PM_OP_NONE &&
+           result != MACH_SEND_TIMED_OUT && result != MACH_RCV_TIMED_OUT && result != MACH_SEND_INTERRUPTED &&
+           result != MACH_RCV_INTERRUPTED && result != PM_AUDIT_FULL;
 }
 
 static void commit_records(struct mac_op *op, int32_t result, bool done, uint64_t transfer) {
     uint64_t now = op->mac->clock(op->mac->clock_context);
     for (uint32_t i = 0; i < op->records_used; i++) {
-        struct pm_audit_record *record = &op->records[i];
+        struct pm_audit_record *record = &op->records[i].record;
         if (!done && !record->denied) continue;
         if (record->report && reports_on(&op->mac->reports)) reports_count(&op->mac->reports, record);
-        if (record->flags & UNRECORDED) continue;
         record->time = now;
         record->transfer = transfer;
         record->result = result;
-        audit_append(&op->mac->audit, record);
+        if (op->records[i].trail) audit_append(&op->mac->audit, record);
+        mac_show(op->mac, record, op->records[i].receiver);
     }
 }
 
@@ -376,10 +412,10 @@ void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer,
     if (pm_likely(done) || !worth_an_error_record(op, result)) return;
     struct mac_site error = *site;
     error.flags |= PM_AUDIT_ERROR;
-    mac_note(op, &error, result);
+    note(op, &error, result, op->mac->audit.errors);
 }
 
-static void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid) {
+static void hint_fill(struct mac *mac, struct hint *hint, uint32_t task, uint32_t ssid, uint32_t tsid) {
     struct avc_vector vector = everything_allowed;
     hint->stamp = 0;
     if (mac->policy & PM_POLICY_LOADED) {
@@ -388,12 +424,14 @@ static void hint_fill(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_
         vector = entry->vector;
     }
     uint32_t recorded = vector.auditallow | mac->audit.granted[PM_CLASS_MACH_PORT];
-    uint32_t plain = vector.allowed & ~(vector.report & worth_telling(mac, &vector));
+    uint32_t watched = watches_granted(&mac->watches, task, ssid, tsid, PM_CLASS_MACH_PORT);
+    uint32_t plain = vector.allowed & ~(vector.report & worth_telling(mac, &vector)) & ~watched;
     *hint = (struct hint){mac->stamp, ssid, tsid, plain & ~recorded, plain & recorded, vector.allowed};
 }
 
-enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid, uint32_t permissions) {
-    if (!hint_fresh(mac, hint, ssid, tsid)) hint_fill(mac, hint, ssid, tsid);
+enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t task, uint32_t ssid, uint32_t tsid,
+                           uint32_t permissions) {
+    if (!hint_fresh(mac, hint, ssid, tsid)) hint_fill(mac, hint, task, ssid, tsid);
     if (!hint_fresh(mac, hint, ssid, tsid) || permissions & ~(hint->quiet | hint->loud)) return HINT_UNKNOWN;
     return permissions & hint->loud ? HINT_LOUD : HINT_QUIET;
 }

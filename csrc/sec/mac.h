@@ -9,7 +9,7 @@
  *
  * A hint is a vector remembered beside a right. `quiet` holds the permissions that are allowed and that nobody wants recorded, so
  * one comparison and one mask settle the common case; `loud` those that are allowed and recorded, with nothing else to report of
- * them. Whatever makes a hint out of date moves `stamp`. Labels that meet in no right (who receives from whom) have their hints
+ * them. What is watched is in neither. Whatever makes a hint out of date moves `stamp`. Labels that meet in no right (who receives from whom) have their hints
  * in the table `recent`, each pair in one place.
  */
 #ifndef PM_MAC_H
@@ -18,6 +18,7 @@
 #include "sec/audit.h"
 #include "sec/avc.h"
 #include "sec/report.h"
+#include "sec/watch.h"
 
 #define MAC_ATTEMPTS 8
 #define MAC_DECIDER_DEPTH 16
@@ -41,19 +42,27 @@ struct mac {
     bool active;                        /* false: no policy and nothing selected, hooks are skipped */
     bool stamps_began_anew;             /* hints of 2^32 stamps ago could match: forget them all */
     uint64_t hits, misses, calls, failures, denials, exhausted;
-    uint64_t (*clock)(void *context);
+    uint64_t (*clock)(void *context), (*exact_clock)(void *context);
     void *clock_context;
     struct hint recent[MAC_RECENT];
     struct reports reports;
+    struct watches watches;
 };
 
 /* What a check is about, for its record. */
 struct mac_site {
     uint32_t operation, name;
     uint64_t port, provenance;
+    uint32_t receiver;                  /* the task that has the receive right; for who watches */
     uint32_t peer_sid, size;
     int32_t msgh_id;
     uint32_t flags;
+};
+
+struct mac_record {
+    struct pm_audit_record record;
+    uint32_t receiver;
+    bool trail;                         /* it goes into the audit trail; else it is for reports or who watches alone */
 };
 
 struct mac_op {
@@ -66,10 +75,10 @@ struct mac_op {
     pm_decider decider;                 /* as it was when the first question went without an answer */
     void *decider_context;
     struct pm_query *queries;
-    struct pm_audit_record *records;
+    struct mac_record *records;
     uint32_t *index, index_room;        /* of many queries, by hash; place + 1, 0 empty. A message can carry 16383 rights */
     struct pm_query inline_queries[MAC_INLINE_QUERIES];
-    struct pm_audit_record inline_records[MAC_INLINE_RECORDS];
+    struct mac_record inline_records[MAC_INLINE_RECORDS];
 };
 
 enum mac_verdict { MAC_ALLOWED, MAC_DENIED, MAC_MISS };
@@ -118,12 +127,16 @@ void mac_resolve(struct mac_op *op);
 /* With the lock: caches the answers, unless the epoch moved on; then they are void. */
 void mac_absorb(struct mac_op *op);
 
+/* How many records of this pass go into the audit trail. */
+uint32_t mac_trail_records(const struct mac_op *op);
 /* Room for the records of this pass, made before the point of no return. False: the operation must not be done. */
 bool mac_reserve(struct mac_op *op) pm_must_check;
 /* Closes the bracket: granted records where the operation was done, denials always, an error record for other failures. */
 void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer, const struct mac_site *site);
 /* Appends a record beside any check: guard violations, dropped references, circular messages. */
 void mac_note(struct mac_op *op, const struct mac_site *site, int32_t result);
+/* A record that was made elsewhere, for who watches. */
+void mac_show(struct mac *mac, const struct pm_audit_record *record, uint32_t receiver);
 
 /* No module decides: everything is allowed. */
 static inline bool mac_unchecked(const struct mac *mac) { return !(mac->policy & PM_POLICY_LOADED); }
@@ -137,12 +150,14 @@ static inline bool hint_good(const struct mac *mac, const struct hint *hint, uin
 }
 enum hint_answer { HINT_UNKNOWN, HINT_QUIET, HINT_LOUD };
 /* As hint_ask, where the hint is not good: fills it with what the cache knows of (ssid, tsid, mach_port). */
-enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid, uint32_t permissions);
-/* Allowed and unrecorded, allowed and recorded, or none of these as far as is known here. */
-static inline enum hint_answer hint_ask(struct mac *mac, struct hint *hint, uint32_t ssid, uint32_t tsid,
+enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t task, uint32_t ssid, uint32_t tsid,
+                           uint32_t permissions);
+/* Allowed and unrecorded, allowed and recorded, or none of these as far as is known here. task: whose right remembers it; of a
+ * hint that all tasks share, 0, and then nothing that is asked of it may be watched. */
+static inline enum hint_answer hint_ask(struct mac *mac, struct hint *hint, uint32_t task, uint32_t ssid, uint32_t tsid,
                                         uint32_t permissions) {
     if (pm_likely(hint_good(mac, hint, ssid, tsid, permissions))) return HINT_QUIET;
-    return hint_look(mac, hint, ssid, tsid, permissions);
+    return hint_look(mac, hint, task, ssid, tsid, permissions);
 }
 static inline struct hint *mac_recent(struct mac *mac, uint32_t ssid, uint32_t tsid) {
     return &mac->recent[(ssid * 31 + tsid) & (MAC_RECENT - 1)];

@@ -59,7 +59,7 @@ static _Thread_local struct { const struct pm_task *task; struct pm_denial denia
  */
 static void room_for_refusal(struct call *call) {
     const struct audit *audit = &call->kernel->mac.audit;
-    uint32_t records = call->mac.records_used + 2;      /* one for an error, one for what was lost before */
+    uint32_t records = mac_trail_records(&call->mac) + 2;      /* one for an error, one for what was lost before */
     if (audit->full != PM_AUDIT_BLOCK || audit_has_room(audit, records)) return;
     kernel_leave(call->kernel, &call->after);
     after_init(&call->after);
@@ -119,7 +119,7 @@ int call_check(struct call *call, uint32_t tsid, uint32_t tclass, uint32_t permi
 }
 
 int call_check_port(struct call *call, const struct port *port, uint32_t permissions, int refusal) {
-    call->site.port = port->id;
+    site_port(&call->site, port);
     return call_check(call, port->sid, PM_CLASS_MACH_PORT, permissions, refusal);
 }
 
@@ -153,18 +153,23 @@ int call_ready(struct call *call) {
 }
 
 int call_violation(struct call *call, struct space *space, uint32_t name, uint32_t flavor, uint64_t payload, int code) {
-    struct mac_site site = {.operation = PM_OP_GUARD, .name = name, .port = call->site.port, .flags = PM_AUDIT_GUARD,
-                            .size = flavor};
+    struct mac_site site = {.operation = PM_OP_GUARD, .name = name, .port = call->site.port,
+                            .receiver = call->site.receiver, .flags = PM_AUDIT_GUARD, .size = flavor};
     space->violation = (struct pm_violation){name, flavor, payload};
     call->kernel->ipc.guard_violations++;
     mac_note(&call->mac, &site, code);
     return code;
 }
 
+void site_port(struct mac_site *site, const struct port *port) {
+    site->port = port->id;
+    site->receiver = port_received(port) ? port->receiver->id : 0;
+}
+
 void site_of(struct mac_site *site, uint32_t operation, const struct entry *entry, uint32_t name) {
     site->operation = operation;
     site->name = name;
-    site->port = ((struct port *)entry->object)->id;
+    site_port(site, entry->object);
     site->provenance = entry->provenance;
 }
 
@@ -172,7 +177,7 @@ struct entry *call_receive_entry(struct call *call, uint32_t name, int *code) {
     struct entry *entry = space_lookup(&call->kernel->ipc, &call->task->space, name);
     *code = !entry ? KERN_INVALID_NAME : entry_type(entry) & MACH_PORT_TYPE_RECEIVE ? 0 : KERN_INVALID_RIGHT;
     if (*code) return NULL;
-    call->site.port = ((struct port *)entry->object)->id;
+    site_port(&call->site, entry->object);
     call->site.provenance = entry->provenance;
     return entry;
 }

@@ -66,6 +66,8 @@ int call_ready(struct call *call);
 /* A guard violation: recorded and remembered. Returns code. */
 int call_violation(struct call *call, struct space *space, uint32_t name, uint32_t flavor, uint64_t payload, int code);
 
+/* Which port it is about. */
+void site_port(struct mac_site *site, const struct port *port);
 /* What is done to a name is recorded as that. */
 void site_of(struct mac_site *site, uint32_t operation, const struct entry *entry, uint32_t name);
 

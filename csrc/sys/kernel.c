@@ -32,6 +32,11 @@ static uint64_t time_of(void *context) {
     return clock_ns(kernel->clock == PM_CLOCK_EXACT ? CLOCK_REALTIME : CLOCK_CHEAP);
 }
 
+static uint64_t exact_time_of(void *context) {
+    const struct pm_kernel *kernel = context;
+    return kernel->clock == PM_CLOCK_COARSE ? clock_ns(CLOCK_REALTIME) : time_of(context);
+}
+
 uint64_t pm_kernel_time(struct pm_kernel *kernel) { return time_of(kernel); }
 
 int pm_kernel_set_time(struct pm_kernel *kernel, uint64_t now) {
@@ -108,6 +113,7 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
         return KERN_RESOURCE_SHORTAGE;
     }
     kernel->mac.clock = time_of;
+    kernel->mac.exact_clock = exact_time_of;
     kernel->mac.clock_context = kernel;
     kernel->fork_generation = kernel_fork_generation;
     kernel->refs = 1;
@@ -215,6 +221,11 @@ void kernel_move_epoch(struct pm_kernel *kernel) {
     mac_move_epoch(&kernel->mac);
     kernel->ipc.outdated = kernel->ipc.transfers;
     if (kernel->mac.stamps_began_anew) forget_hints(kernel);
+}
+
+void kernel_collect_sids(struct pm_kernel *kernel) {
+    const struct mac *mac = &kernel->mac;
+    sids_collect(&kernel->sids, watches_drained(&mac->watches, mac->audit.drained));
 }
 
 void kernel_release_sid(struct pm_kernel *kernel, uint32_t sid) {

@@ -60,6 +60,8 @@ bool kernel_unref_unlock(struct pm_kernel *kernel);
 void kernel_leave(struct pm_kernel *kernel, struct after *after);
 void kernel_move_epoch(struct pm_kernel *kernel);
 void kernel_move_stamp(struct pm_kernel *kernel);
+/* Labels that nobody uses, and that no record needs which was not put into words yet, are gone. */
+void kernel_collect_sids(struct pm_kernel *kernel);
 void kernel_release_sid(struct pm_kernel *kernel, uint32_t sid);
 
 /* Everything a task has goes; its memory stays until nobody refers to it. With the lock. */

@@ -69,8 +69,9 @@ static int check_sender(struct receive *receive, const struct kmsg *kmsg) {
 static bool may_take(struct receive *receive, const struct port *port, uint8_t type, uint64_t transfer) {
     struct call *call = &receive->call;
     if (!port_valid(port) || !port_active(port)) return true;
-    struct mac_site site = {.operation = PM_OP_TAKE, .port = port->id, .provenance = transfer, .peer_sid = call->site.peer_sid,
+    struct mac_site site = {.operation = PM_OP_TAKE, .provenance = transfer, .peer_sid = call->site.peer_sid,
                             .flags = PM_AUDIT_RECEIVE, .msgh_id = call->site.msgh_id};
+    site_port(&site, port);
     return mac_check(&call->mac, port->sid, PM_CLASS_MACH_PORT, taking_of(type)->take, &site) != MAC_DENIED;
 }
 

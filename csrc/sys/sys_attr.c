@@ -296,7 +296,7 @@ static int attempt_relabel(struct call *call) {
     if (entry_type(entry) & (MACH_PORT_TYPE_PORT_SET | MACH_PORT_TYPE_DEAD_NAME)) return code ? code : KERN_INVALID_RIGHT;
     if (!sids_alive(&call->kernel->sids, args->a)) return KERN_INVALID_ARGUMENT;
     struct port *port = entry->object;
-    call->site.port = port->id;
+    site_port(&call->site, port);
     int relabel = call_check_relabel(call, &port_relabelling, port->sid, args->a);
     if (relabel) return relabel;
     code = code ? code : call_ready(call);

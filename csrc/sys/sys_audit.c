@@ -30,7 +30,7 @@ int64_t pm_audit_drain(struct pm_kernel *kernel, struct pm_audit_record *records
     if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
     kernel_lock(kernel);
     size_t count = audit_drain(&kernel->mac.audit, records, capacity);
-    sids_collect(&kernel->sids, kernel->mac.audit.drained);
+    kernel_collect_sids(kernel);
     kernel_unlock(kernel);
     return (int64_t)count;
 }
@@ -52,6 +52,7 @@ int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *recor
     filled.epoch = kernel->mac.epoch;
     bool room = audit_has_room(&kernel->mac.audit, 1);
     audit_append(&kernel->mac.audit, &filled);
+    mac_show(&kernel->mac, &filled, 0);
     kernel_unlock(kernel);
     return room ? 0 : PM_AUDIT_FULL;
 }

@@ -120,7 +120,7 @@ static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *bo
     if (pm_unlikely(space->quota.queued_bytes)) return false;
     uint32_t access = UINT32_MAX;
     if (kernel->mac.active) {
-        enum hint_answer answer = hint_ask(&kernel->mac, &entry->hint, space->sid, port->sid, SEND_NEEDS);
+        enum hint_answer answer = hint_ask(&kernel->mac, &entry->hint, space->id, space->sid, port->sid, SEND_NEEDS);
         if (pm_unlikely(answer != HINT_QUIET))
             return answer == HINT_LOUD && audit_ready(&kernel->mac.audit) &&
                    fast_post_recorded(task, entry, body, size, msgh_id);
@@ -150,10 +150,11 @@ int pm_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size
 }
 
 /* Both questions of a receive, where they have one answer. */
-static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *entry, uint32_t ssid, uint32_t tsid,
+static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *entry, const struct space *space, uint32_t tsid,
                                                 uint32_t sender) {
-    enum hint_answer use = hint_ask(mac, &entry->hint, ssid, tsid, PM_MACH_PORT__use_recv);
-    enum hint_answer from = hint_ask(mac, mac_recent(mac, ssid, sender), ssid, sender, PM_MACH_PORT__recv);
+    uint32_t ssid = space->sid;
+    enum hint_answer use = hint_ask(mac, &entry->hint, space->id, ssid, tsid, PM_MACH_PORT__use_recv);
+    enum hint_answer from = hint_ask(mac, mac_recent(mac, ssid, sender), 0, ssid, sender, PM_MACH_PORT__recv);
     return use == from ? use : HINT_UNKNOWN;
 }
 
@@ -176,7 +177,7 @@ static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint6
     if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return NULL;
     if (!fast_message(kmsg, port) || kmsg->size > capacity || method_outdated(&kernel->ipc, port, kmsg)) return NULL;
     if (!kernel->mac.active) return entry;
-    enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space->sid, port->sid, kmsg->sid);
+    enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space, port->sid, kmsg->sid);
     if (pm_likely(answer == HINT_QUIET)) return entry;
     if (answer != HINT_LOUD || !audit_ready(&kernel->mac.audit)) return NULL;
     fast_record(kernel, space, entry, kmsg, true);

@@ -25,8 +25,11 @@ int64_t pm_sid_intern(struct pm_kernel *kernel, struct pm_task *payer, const cha
     if (!text || !length || length > PM_LABEL_MAX || memchr(text, 0, length)) return -(int64_t)KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
     uint64_t wraps = kernel->sids.wraps;
-    sids_collect(&kernel->sids, kernel->mac.audit.drained);
-    if (kernel->sids.wraps != wraps) kernel_move_epoch(kernel);         /* numbers are used again from here on */
+    kernel_collect_sids(kernel);
+    if (kernel->sids.wraps != wraps) {                                  /* numbers are used again from here on */
+        watches_forget_labels(&kernel->mac.watches);
+        kernel_move_epoch(kernel);
+    }
     uint32_t sid = sids_intern(&kernel->sids, text, (uint32_t)length, &fresh);
     if (sid && fresh && !may_mint(kernel, payer)) {
         kernel_release_sid(kernel, sid);

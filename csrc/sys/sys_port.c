@@ -281,7 +281,7 @@ int64_t pm_port_get_refs(struct pm_task *caller, struct pm_task *task, uint32_t 
 static int guarded(struct call *call, const struct entry *entry, uint32_t name, uint32_t flavor) {
     const struct port *port = entry->object;
     if (!(entry_type(entry) & MACH_PORT_TYPE_RECEIVE) || !(port->flags & PORT_GUARDED)) return 0;
-    call->site.port = port->id;
+    site_port(&call->site, port);
     return call_violation(call, call_space(call), name, flavor, port->context, KERN_INVALID_RIGHT);
 }
 

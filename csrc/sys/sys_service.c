@@ -44,6 +44,7 @@ int64_t pm_check_sender(struct pm_task *task, const struct pm_sender_question *q
     if (!code && question->tclass >= PM_CLASSES_MAX) code = KERN_INVALID_ARGUMENT;
     if (code) return -(int64_t)code;
     args.call.site.port = question->port;
+    args.call.site.receiver = task->space.id;
     args.call.site.msgh_id = question->msgh_id;
     args.call.site.size = question->size;
     code = run_for_sender(&args);

@@ -6,8 +6,10 @@ from .control import Audit
 from .reader import AuditError, Reader, read
 from .record import RECORD, AuditRecord, Batch
 from .sinks import File, Memory
+from .watch import FILTERS, Watch, WatchRecord
 
 __all__ = [
+    "FILTERS",
     "RECORD",
     "AVCFile",
     "Audit",
@@ -17,6 +19,8 @@ __all__ = [
     "File",
     "Memory",
     "Reader",
+    "Watch",
+    "WatchRecord",
     "avc_line",
     "avc_lines",
     "read",

@@ -186,7 +186,8 @@ class Audit:
         """
         sids = np.unique(np.concatenate([records[field] for field in _SIDS]))
         numbers = np.unique(records["task"]).tolist()
-        tasks = {n: self._kernel.tasks[n].name for n in numbers if n in self._kernel.tasks}
+        known = {n: self._kernel.tasks.get(n) for n in numbers}
+        tasks = {n: task.name for n, task in known.items() if task is not None}
         classes = {
             n: self._kernel.object_class(n) for n in np.unique(records["tclass"]).tolist() if n
         }

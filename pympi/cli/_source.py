@@ -88,10 +88,15 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-attach_option = click.option(
-    "--attach", "socket", type=PATH, metavar="SOCKET",
-    help="Ask the live system whose control socket this is.",
-)  # fmt: skip
+def _attach(required: bool) -> Callable[[Any], Any]:
+    return click.option(
+        "--attach", "socket", type=PATH, metavar="SOCKET", required=required,
+        help="Ask the live system whose control socket this is.",
+    )  # fmt: skip
+
+
+attach_option = _attach(required=False)
+live_option = _attach(required=True)
 
 
 def source_arguments(*more: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

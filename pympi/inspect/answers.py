@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -40,6 +40,7 @@ from .protocol import (
 from .snapshot import Snapshot
 from .take import policy_of, take
 from .view import Subject
+from .watching import Onlooker
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "error_line"]
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+NOTHING = "nothing"
+"""The table of no rows: there is nothing to say now."""
 
 # Under these names avcstat shows counters of the kernel.
 _AVCSTAT = {
@@ -83,23 +87,37 @@ class Answers:
         subject: the bearer of the label that the peer was given.
         read_only: nothing may be changed.
         walks: bounds how many answers hold tables of all there is.
+        watches: bounds how many watch.
     """
 
     def __init__(
-        self, kernel: Kernel, subject: Subject, read_only: bool, walks: threading.Semaphore
-    ) -> None:
+        self, kernel: Kernel, subject: Subject, read_only: bool, walks: threading.Semaphore,
+        watches: threading.Semaphore,
+    ) -> None:  # fmt: skip
         self.kernel = kernel
         self.subject = subject
         self.read_only = read_only
         self.walks = walks
+        self.watches = watches
+        self.ended: Callable[[], bool] = lambda: False
 
-    def to(self, identity: int, request: Any) -> Iterator[bytes]:
-        """Yield the lines that answer a request."""
+    def to(self, identity: int, request: Any, ended: Callable[[], bool]) -> Iterator[bytes]:
+        """Yield the lines that answer a request; an empty one: there is nothing to say now.
+
+        Args:
+            identity: of the request, for the lines.
+            request: as `decode_request` has it.
+            ended: tells a watch that it is to end.
+        """
+        self.ended = ended
         try:
             if isinstance(request, AnswerError):
                 raise request
             operation = self._OPERATIONS[type(request)]
             for table, rows in operation(self, request):
+                if table == NOTHING:
+                    yield b""
+                    continue
                 yield line(
                     identity, **({"table": table, "rows": rows} if table else {"result": rows})
                 )
@@ -184,8 +202,23 @@ class Answers:
             raise AnswerError("failed", f"the policy is as it was: {error}") from error
         yield "", policy_of(self.kernel)
 
-    def _watch(self, _: Watch) -> NoReturn:
-        raise AnswerError("not supported", "this server has no watch yet")
+    def _watch(self, request: Watch) -> Iterator[tuple[str, Any]]:
+        self._inspect()
+        with self._bounded(self.watches, "others watch; try later"):
+            onlooker = Onlooker(self.kernel, self.subject.anew, _allow)
+            try:
+                watch = onlooker.watch(request.filter)
+            except ValueError as error:
+                raise AnswerError("bad request", str(error)) from error
+            with watch:
+                yield "records", []  # from here on nothing is missed
+                count = 0
+                while not self.ended():
+                    onlooker.renew()
+                    records = watch.take()
+                    count += len(records)
+                    yield from _rows("records", records) if records else [(NOTHING, None)]
+                yield "", {"records": count, "lost": watch.lost}
 
     _OPERATIONS: dict[type, Callable[[Answers, Any], Iterator[tuple[str, Any]]]] = {
         Hello: _hello,
@@ -204,8 +237,7 @@ class Answers:
     # ---- who may ----
 
     def _inspect(self) -> None:
-        if not self.subject.may_kernel("inspect"):
-            raise AnswerError("denied", "no inspect on kernel")
+        _allow(self.subject)
 
     def _change(self, what: str) -> None:
         if self.read_only:
@@ -215,12 +247,23 @@ class Answers:
     def _seen(self, consistent: bool = False) -> Iterator[Snapshot]:
         """What the subject sees of all there is, for as long as that is in the works."""
         self._inspect()
-        if not self.walks.acquire(blocking=False):
-            raise AnswerError("busy", "others are being told of all there is; try later")
-        try:
+        with self._bounded(self.walks, "others are being told of all there is; try later"):
             yield self.subject.sees(take(self.kernel, consistent=consistent))
+
+    @staticmethod
+    @contextmanager
+    def _bounded(places: threading.Semaphore, why: str) -> Iterator[None]:
+        if not places.acquire(blocking=False):
+            raise AnswerError("busy", why)
+        try:
+            yield
         finally:
-            self.walks.release()
+            places.release()
+
+
+def _allow(subject: Subject) -> None:
+    if not subject.may_kernel("inspect"):
+        raise AnswerError("denied", "no inspect on kernel")
 
 
 def _rows(name: str, table: Iterable[Any]) -> Iterator[tuple[str, Any]]:

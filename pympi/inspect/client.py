@@ -9,10 +9,12 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
+from ..audit import WatchRecord
 from ..errors import InspectError
 from .place import checked_path
 from .protocol import (
@@ -29,6 +31,7 @@ from .protocol import (
     Stats,
     TakeSnapshot,
     Tasks,
+    Watch,
     Welcome,
 )
 from .snapshot import Context, Policy, Port, Right, Snapshot, Task
@@ -124,6 +127,11 @@ class Connection:
         """Close the connection. A second time does nothing."""
         self._socket.close()
 
+    def interrupt(self) -> None:
+        """Have whoever waits for an answer, in another thread, wait no more: InspectError."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def __enter__(self) -> Connection:
         return self
 
@@ -194,6 +202,51 @@ class Connection:
         """Have a module, or all, read anew where its answers come from; return what is in force."""
         return self._ask(Reload(module=module), Policy)
 
+    def watch(self, *words: str) -> Iterator[WatchRecord]:
+        """Yield what happens, as it happens; as much of it as may be seen.
+
+        It ends when the server does. Close the iterator, or leave it, to ask for something else;
+        whatever interrupts it closes the connection.
+
+        Args:
+            words: what is wanted, as for `Kernel.watch`.
+
+        Raises:
+            InspectError: "bad request" for words that are none; they name what there is.
+        """
+        for records in self.watch_batches(*words):
+            yield from records
+
+    def watch_batches(self, *words: str) -> Iterator[list[WatchRecord]]:
+        """As `watch`, in lists as they come; from the first on, an empty one, nothing is missed."""
+        number = self._request(Watch(filter=words))
+        try:
+            for line in self._answer(number):
+                if line.table != "records":
+                    return
+                rows = self._typed(line.rows, list[WatchRecord])
+                self._socket.settimeout(None)  # there need not be anything for long
+                yield rows
+        except GeneratorExit:
+            if self._socket.fileno() >= 0:
+                self._socket.settimeout(self.timeout)
+                self._end(number)
+            raise
+        except InspectError:
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def _end(self, watching: int) -> None:
+        """Have a watch end, by asking for something else."""
+        number = self._request(Ping())
+        for line in self._lines():
+            if line.id == number:
+                return
+            if line.id != watching:
+                self._break("protocol", f"an answer to request {line.id}")
+
     # ---- how ----
 
     def _fail(self, code: str, why: str) -> NoReturn:
@@ -220,21 +273,30 @@ class Connection:
 
     def _ask(self, request: Any, kind: type[T], rows: _Takers | None = None) -> T:
         """Send a request, hand rows to who takes them, and return the result."""
-        self._number += 1
-        request.id = self._number
-        self._send(_encode(request) + b"\n")
-        for line in self._lines():
-            if line.error is not None:
-                # The server's own: it may be about the connection, not about this request.
-                fail = self._fail if line.id == self._number else self._break
-                fail(line.error.code, line.error.message)
-            if line.id != self._number:
-                self._break("protocol", f"an answer to request {line.id}")
+        for line in self._answer(self._request(request)):
             if line.result:
                 return self._typed(line.result, kind)
             if rows is not None and line.table in rows:
                 rows[line.table](self._typed(line.rows, _ROWS[line.table]))
         raise AssertionError("lines end with an exception")
+
+    def _request(self, request: Any) -> int:
+        """Send a request; return its number."""
+        self._number += 1
+        request.id = self._number
+        self._send(_encode(request) + b"\n")
+        return self._number
+
+    def _answer(self, number: int) -> Iterator[_Line]:
+        """Yield the lines of an answer; whoever takes them knows which is the last."""
+        for line in self._lines():
+            if line.error is not None:
+                # The server's own: it may be about the connection, not about this request.
+                fail = self._fail if line.id == number else self._break
+                fail(line.error.code, line.error.message)
+            if line.id != number:
+                self._break("protocol", f"an answer to request {line.id}")
+            yield line
 
     def _typed(self, raw: msgspec.Raw, kind: type[T]) -> T:
         try:

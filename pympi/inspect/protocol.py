@@ -29,6 +29,7 @@ LINE_LARGEST = 4096
 ROWS_A_LINE = 256
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
+Word = Annotated[str, msgspec.Meta(max_length=300)]
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True, tag_field="op", kw_only=True):
@@ -88,7 +89,12 @@ class Reload(_Request, tag="reload"):
 
 
 class Watch(_Request, tag="watch"):
-    """Reserved: a line for each message or decision."""
+    """What happens, as it happens, until the next request comes.
+
+    filter: words, as for `Kernel.watch`.
+    """
+
+    filter: Annotated[tuple[Word, ...], msgspec.Meta(max_length=16)] = ()
 
 
 _REQUESTS = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 import os
 import selectors
 import socket
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ..label import EMPTY
 from .answers import Answers, error_line
 from .place import Place, peer_uid
-from .protocol import LINE_LARGEST, AnswerError, Hello, decode_request
+from .protocol import LINE_LARGEST, AnswerError, Hello, Watch, decode_request
 from .view import Subject
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ Labels = str | Mapping[int, str] | Callable[[int], "str | None"] | None
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PATIENCE = 5.0  # seconds that close() waits for an answer in the works
 _TICK = 0.25  # seconds between looks at deadlines
+_LOOK = 0.05  # seconds between looks at what is watched
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,17 @@ class Limits:
     Attributes:
         connections: peers at one time.
         walks: answers at one time that hold tables of all there is.
+        watches: peers that watch at one time.
         request: seconds for a request to arrive, once begun, and for the first one.
         idle: seconds between requests.
         stall: seconds without a byte of an answer being read.
-        answer: seconds for all of an answer.
+        answer: seconds for all of an answer; a watch may last, and be left unread for `idle`.
         requests: in the life of a connection.
     """
 
     connections: int = 32
     walks: int = 4
+    watches: int = 8
     request: float = 5.0
     idle: float = 300.0
     stall: float = 10.0
@@ -93,6 +97,8 @@ class _Peer:
         self.received = bytearray()
         self.pending = b""
         self.answer: Iterator[bytes] = iter(())
+        self.watching = False
+        self.resting = False  # it watches, and there is nothing to say now
         self.greeted = False
         self.last = False  # cut off when what is pending is written
         self.requests = 0
@@ -111,7 +117,10 @@ class _Peer:
         if not data:
             raise ConnectionError("it is done")
         self.received += data
-        self.next_request()
+        if self.resting:
+            self.next_line()
+        else:
+            self.next_request()
 
     def next_request(self) -> None:
         """Begin to answer the next request, if all of it came."""
@@ -133,7 +142,9 @@ class _Peer:
             self.refuse("busy", f"{self.limits.requests} requests were answered", identity)
         else:
             self.greeted = True
-            self.answer_deadline = time.monotonic() + self.limits.answer
+            self.watching = isinstance(asked, Watch)
+            patience = math.inf if self.watching else self.limits.answer
+            self.answer_deadline = time.monotonic() + patience
             self.answer = self.answer_to(identity, asked)
             self.next_line()
 
@@ -143,18 +154,24 @@ class _Peer:
         except AnswerError as error:
             yield error_line(identity, error)
         else:
-            yield from answers.to(identity, asked)
+            yield from answers.to(identity, asked, lambda: bool(self.received))
 
     def next_line(self) -> None:
-        self.pending = next(self.answer, b"")
-        if self.pending:
+        line = next(self.answer, None)
+        self.pending = line or b""
+        self.resting = line == b""
+        if self.resting:
+            self.deadline = math.inf
+        elif self.pending:
             self.read_on()
         else:
+            self.watching = False
             self.deadline = time.monotonic() + self.limits.idle
 
     def read_on(self) -> None:
         """Give the peer time to read, unless the answer as a whole takes too long."""
-        self.deadline = min(time.monotonic() + self.limits.stall, self.answer_deadline)
+        patience = self.limits.idle if self.watching else self.limits.stall
+        self.deadline = min(time.monotonic() + patience, self.answer_deadline)
 
     def refuse(self, code: str, message: str, identity: int = 0) -> None:
         """Say why, and be done with it."""
@@ -176,7 +193,7 @@ class _Peer:
         self.next_line()
         if self.last and not self.pending:
             raise ConnectionError("it was refused")
-        if not self.pending:
+        if not self.pending and not self.resting:
             self.next_request()
 
 
@@ -209,6 +226,7 @@ class ControlSocket:
         self._read_only = read_only
         self._limits = limits
         self._walks = threading.Semaphore(limits.walks)
+        self._watches = threading.Semaphore(limits.watches)
         self._peers: set[_Peer] = set()
         self._closing = False
         self._accepting = True
@@ -274,13 +292,16 @@ class ControlSocket:
 
     def _turn(self) -> None:
         waits = bool(self._peers) or not self._accepting
-        ready = self._selector.select(_TICK if waits else None)
+        watched = any(peer.resting for peer in self._peers)
+        ready = self._selector.select(_LOOK if watched else _TICK if waits else None)
         now = time.monotonic()  # what comes while we are busy comes in time
         for key, events in ready:
             if key.data is not None:
                 self._tend(key.data, events)
             elif key.fileobj is self._place.socket:
                 self._accept()
+        for peer in [peer for peer in self._peers if peer.resting]:
+            self._tend(peer, 0)
         self._look_at_deadlines(now)
 
     def _look_at_deadlines(self, now: float) -> None:
@@ -340,7 +361,7 @@ class ControlSocket:
             _log.warning("user %d has no label", uid)
             raise AnswerError("denied", f"user {uid} has no label here")
         subject = Subject(kernel, label, self._kernel_label)
-        return Answers(kernel, subject, self._read_only, self._walks)
+        return Answers(kernel, subject, self._read_only, self._walks, self._watches)
 
     def _label_of(self, uid: int) -> str | None:
         labels = self._label
@@ -358,6 +379,8 @@ class ControlSocket:
                 peer.writable()
             if events & selectors.EVENT_READ and not peer.answering:
                 peer.readable()
+            if not events and peer.resting:
+                peer.next_line()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

@@ -46,11 +46,16 @@ class Subject:
         self._known: dict[tuple[str, str, str], bool] = {}  # for as long as one request
         self.kernel_label = label if kernel_label is None else kernel_label
 
+    def anew(self) -> Subject:
+        """Return the same subject, who was told nothing yet: for when the policy is another."""
+        return Subject(self.kernel, self.label, self.kernel_label)
+
     def may_kernel(self, permission: str) -> bool:
         """Return whether the subject may do something to the kernel as a whole."""
         return bool(self.kernel.access(self.label, self.kernel_label, "kernel", permission))
 
-    def _may(self, label: str, tclass: str, permission: str) -> bool:
+    def may(self, label: str, tclass: str, permission: str) -> bool:
+        """Return whether the subject may do something to what has a label; "": it is not known."""
         question = (label, tclass, permission)
         if question not in self._known:
             # A label that went before it could be read: only where nothing is decided by labels.
@@ -67,7 +72,7 @@ class Subject:
     def _seen(self, table: Table[Any], tclass: str, permission: str) -> Array:
         """Return a truth value for each row; each label is asked for once."""
         places, rows = np.unique(table.columns["label"], return_inverse=True)
-        asked = [self._may(table.texts[at], tclass, permission) for at in places.tolist()]
+        asked = [self.may(table.texts[at], tclass, permission) for at in places.tolist()]
         return np.array(asked, bool)[rows] if asked else np.zeros(0, bool)
 
     def sees(self, snapshot: Snapshot) -> Snapshot:
@@ -85,7 +90,7 @@ class Subject:
         )
 
     def _contexts(self, contexts: tuple[Context, ...], known: _Known) -> tuple[Context, ...]:
-        seen = [c for c in contexts if self._may(c.label or "-", "mach_port", "get_attributes")]
+        seen = [c for c in contexts if self.may(c.label or "-", "mach_port", "get_attributes")]
         numbers = {context.id for context in seen}
         return tuple(
             msgspec.structs.replace(
@@ -95,7 +100,7 @@ class Subject:
                 services=tuple(
                     known.service(service)
                     for service in context.services
-                    if self._may(service.label or "-", "service", "list")
+                    if self.may(service.label or "-", "service", "list")
                 ),
             )
             for context in seen

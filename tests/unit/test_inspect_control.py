@@ -96,7 +96,7 @@ def test_lines_as_they_are_documented(kernel: Kernel, path: Path) -> None:
         rows = peer.ask('{"op":"tasks","id":8}')
         assert (rows["id"], rows["table"], rows["rows"][0]["name"]) == (8, "tasks", "a\nb")
         assert peer.next() == {"id": 8, "result": {"rows": 1}}
-        assert peer.ask('{"op":"watch","id":9}')["error"]["code"] == "not supported"
+        assert peer.ask('{"op":"watch","id":9}') == {"id": 9, "table": "records", "rows": []}
 
 
 def test_requests_one_after_the_other(kernel: Kernel, path: Path) -> None:

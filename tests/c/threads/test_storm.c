@@ -174,6 +174,22 @@ static void drain(struct dice *dice) {
     while (pm_audit_drain(kernel, records, array_count(records)) == (int64_t)array_count(records)) continue;
 }
 
+/* Watches come, are read and go; whoever was faster may have closed them. */
+static void watch(struct dice *dice) {
+    static uint64_t watching;
+    struct pm_audit_record records[16];
+    uint32_t receivers[16], some = roll(dice, TASKS + 1);
+    uint64_t lost, number = __atomic_load_n(&watching, __ATOMIC_RELAXED);
+    pm_watch_drain(kernel, number, records, receivers, array_count(records), &lost);
+    pm_watch_select(kernel, number, 0, roll(dice, 2) ? UINT32_MAX : 0, UINT32_MAX);
+    pm_watch_leave_out(kernel, number, roll(dice, PM_WATCH_KINDS), &some, 1);
+    if (roll(dice, 4)) return;
+    pm_watch_close(kernel, number);
+    int64_t opened = pm_watch_open(kernel, 32);
+    if (opened > 0) __atomic_store_n(&watching, (uint64_t)opened, __ATOMIC_RELAXED);
+    if (opened > 0) pm_watch_errors(kernel, (uint64_t)opened, 1);
+}
+
 static void look(struct dice *dice) {
     struct pm_stats stats;
     struct pm_trace_record records[8];
@@ -205,7 +221,7 @@ static const struct deed { uint32_t weight; void (*act)(struct dice *dice); } de
     {30, send_something}, {30, receive_something}, {12, send_rights}, {15, receive_message_whole}, {5, move_port},
     {3, destroy_port},    {3, drop_right},         {4, use_set},      {4, ask_to_be_told},         {2, short_life},
     {3, relabel},         {1, reload},             {2, drain},        {1, look},                   {4, make_port},
-    {1, walk},
+    {1, walk},            {2, watch},
 };
 
 static void act(struct dice *dice) {
