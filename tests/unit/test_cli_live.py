@@ -196,6 +196,8 @@ def test_policy_reload_where_it_is_not_allowed(pympi: Run, tmp_path: Path) -> No
         kernel.inspect_at(control)
         done = pympi("policy", "reload", "--attach", control)
         assert (done.code, "read-only" in done.err) == (1, True)
+        done = pympi("snapshot", "--attach", control, tmp_path / "x.snap", "--consistent")
+        assert (done.code, "read-only" in done.err) == (2, True)
     assert pympi("policy", "reload").code == 2
 
 

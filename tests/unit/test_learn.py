@@ -818,7 +818,7 @@ def test_a_file_that_is_no_recording(tmp_path: Path, capsys) -> None:
 
 def test_a_policy_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     out, other = tmp_path / "out.cil", tmp_path / "absent" / "certificate"
-    assert main(["policy", "learn", str(DEMO), "--out", str(out), "--certificate", str(other)]) == 1
+    assert main(["policy", "learn", str(DEMO), "--out", str(out), "--certificate", str(other)]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
