@@ -186,6 +186,8 @@ def test_policy_reload(pympi: Run, tmp_path: Path) -> None:
         file.write_text("(nonsense")
         done = pympi("policy", "reload", "--attach", control)
         assert (done.code, "the policy is as it was" in done.err) == (1, True)
+        told = pympi("policy", "reload", "--attach", control, "--json").json
+        assert (told["file"], told["line"], told["column"]) == (str(file), 1, 1)
         assert kernel.access(LABEL, LABEL, "mach_port", "send")
         assert pympi("policy", "reload", "other", "--attach", control).code == 1
 
