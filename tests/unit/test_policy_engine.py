@@ -258,14 +258,21 @@ def test_a_value_that_could_not_be_read_once_is_read_again(error: BaseException)
         assert task.allocate_port().label == "labels/port"
 
 
-def test_a_value_that_is_none_is_read_once() -> None:
+def test_a_value_that_is_none_is_read_once(caplog: pytest.LogCaptureFixture) -> None:
     module = Labels()
     with Kernel(policies=[module]) as kernel:
         task = kernel.create_task("task", "labels/a")
         module.failing["parse"], module.error = 1, ValueError("no value")
         for _ in range(3):
             assert not kernel.access(task, task, "mach_port", "send")
+            lines = kernel.explain(task, task, "mach_port", "send").splitlines()
+            assert lines[1:] == [
+                "  labels: refuses everything: there is a value its module cannot read"
+            ]
         assert kernel.policies.failures == {"labels": 1}
+        (logged,) = caplog.records
+        assert "labels cannot read 'a', denied: ValueError('no value')" in logged.getMessage()
+        assert logged.exc_info is None
 
 
 def test_a_shadow_reads_again_what_it_could_not_read_once() -> None:
