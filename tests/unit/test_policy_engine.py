@@ -430,6 +430,25 @@ def test_who_refused_a_relabelling_and_why() -> None:
         assert "refused by count (KERN_DENIED)" in told("mls/6", "mach_port")
 
 
+def test_an_explanation_of_a_birth_has_what_was_asked() -> None:
+    count = Count()
+    count.refuse("mach_task", "create")
+    with Kernel(policies=[count]) as kernel:
+        parent = kernel.create_task("parent", label="count/a")
+        with pytest.raises(AccessDenied):
+            kernel.create_task("child", label="count/b", parent=parent)
+        (record,) = kernel.audit.batch(kernel.audit.drain())
+        assert record.denied == ("create",)
+        told = functools.partial(kernel.explain_relabel, parent, parent, record.object)
+        heads = [line for line in told("mach_task", birth=True).splitlines() if line[0] != " "]
+        assert heads == [
+            "count/a to count/b, mach_task create: refused by count",
+            "count/a from count/a to count/b, mach_task relabel: allowed",
+        ]
+        assert "mach_task create" not in told("mach_task")
+        assert told("mach_port", birth=True) == told("mach_port")
+
+
 def test_an_explanation_of_a_relabelling_has_its_permissions() -> None:
     count = Count(uncached=True)
     count.refuse("mach_task", "relabelfrom")
