@@ -168,11 +168,16 @@ class InspectError(PympiError, ConnectionError):
     Attributes:
         code (str): "no server", "timeout", "closed", "protocol"; or the server's: "bad request",
             "denied", "read only", "busy", "failed", "not supported", "closing".
+        file (str), line (int), column (int): of a policy that failed, where; "" and 0 if that is
+            not known.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(
+        self, code: str, message: str, file: str = "", line: int = 0, column: int = 0
+    ) -> None:
         super().__init__(code, message)
         self.code = code
+        self.file, self.line, self.column = file, line, column
 
     def __str__(self) -> str:
         return f"{self.args[1]} ({self.code})"

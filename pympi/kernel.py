@@ -514,24 +514,26 @@ class Kernel:
 
     def explain_relabel(
         self, subject: Task | str | int, old: Task | Right | str | int, new: str | int,
-        tclass: str,
+        tclass: str, *, birth: bool = False,
     ) -> str:  # fmt: skip
         """Return, in words, why `subject` may or may not give something of a class another label.
 
-        That is the permissions relabelfrom and relabelto, and what the modules' `check_relabel`
-        says of the change.
+        That is the permissions that are asked, relabelfrom and relabelto, and what the modules'
+        `check_relabel` says of the change.
 
         Args:
             subject: as of `explain`.
             old: a port or task, whose label is meant; or a label, or a SID.
             new: the label that it would have, or its SID.
             tclass: "mach_port" or "mach_task".
+            birth: it is new, and `old` what it would get unasked, a task's parent. Of a task
+                `create` is asked then, with the new label, in place of both permissions.
         """
         kind = self.object_class(tclass)
-        permissions = [
-            self.explain(subject, old, tclass, "relabelfrom"),
-            self.explain(subject, new, tclass, "relabelto"),
-        ]
+        asked = [(old, "relabelfrom"), (new, "relabelto")]
+        if birth and kind.name == "mach_task":
+            asked = [(new, "create")]
+        permissions = [self.explain(subject, label, tclass, word) for label, word in asked]
         with self._sid(subject) as ssid, self._sid(old) as before, self._sid(new) as after:
             who, was, will = map(self.label, (ssid, before, after))
             change, lines = self.policies.relabel_explanations(ssid, before, after, kind)

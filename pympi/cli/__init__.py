@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The `pympi` command: one module per verb; each builds an object and prints its result.
 
-Exit codes: 0 done or yes, 1 the run failed or no, 2 wrong usage or unreadable input; as of a
-shell's commands, 130 interrupted and 141 nobody reads what is printed, both without a word. What
-went wrong is said on stderr; where --json was asked for, on stdout, as one object.
+Exit codes: 0 done or yes, 1 the run failed or no, 2 wrong usage, or what cannot be read or written;
+as of a shell's commands, 130 interrupted and 141 nobody reads what is printed, both without a word.
+What went wrong is said on stderr; where --json was asked for, on stdout, as one object.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PympiError as error:  # those that are ValueErrors are about what was given
         return _failed(tell, error, BAD_INPUT if isinstance(error, ValueError) else FAILED)
     except OSError as error:
-        return _failed(tell, error, FAILED)
+        return _failed(tell, error, BAD_INPUT)
 
 
 def _failed(tell: Callable[[Exception], None], error: Exception, code: int) -> int:

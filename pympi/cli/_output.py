@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -50,6 +51,17 @@ class ExistingFile(click.Path):
 
 
 FILE = ExistingFile()
+
+
+class NumberRange(click.FloatRange):
+    """A number in a range, in which click finds nan, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is no number.", param, ctx)
+        return number
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ._output import bad_input, busy, json_option, shown
+from ._output import NumberRange, bad_input, busy, json_option, shown
 
 if TYPE_CHECKING:
     from ..inspect import Connection, Context, Snapshot, Task
@@ -73,19 +72,13 @@ def load(path: Path) -> Snapshot:
             return Snapshot.load(path)
 
 
-class Seconds(click.FloatRange):
+class Seconds(NumberRange):
     """A time to wait: more than nothing, a day at most."""
 
     name = "seconds"
 
     def __init__(self) -> None:
         super().__init__(0.0, 86400.0, min_open=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):  # is in every range
-            self.fail(f"{value} is no time.", param, ctx)
-        return seconds
 
 
 def _attach(required: bool) -> Callable[[Any], Any]:

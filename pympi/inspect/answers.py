@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .._version import __version__
-from ..errors import MachError, PympiError
+from ..errors import MachError, PolicyError, PympiError
 from .protocol import (
     OPERATIONS,
     PROTOCOL,
@@ -76,7 +76,11 @@ def line(identity: int, **fields: Any) -> bytes:
 
 def error_line(identity: int, error: AnswerError) -> bytes:
     """Return the line that ends an answer without a result."""
-    return line(identity, error={"code": error.code, "message": error.message})
+    told: dict[str, str | int] = {"code": error.code, "message": error.message}
+    cause = error.__cause__
+    if isinstance(cause, PolicyError) and cause.line:
+        told |= {"file": cause.file, "line": cause.line, "column": cause.column}
+    return line(identity, error=told)
 
 
 class Answers:

@@ -69,6 +69,9 @@ _Takers = dict[str, Callable[[list[Any]], None]]
 class _Failure(msgspec.Struct):
     code: str
     message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
 
 
 class _Line(msgspec.Struct, kw_only=True):
@@ -249,13 +252,13 @@ class Connection:
 
     # ---- how ----
 
-    def _fail(self, code: str, why: str) -> NoReturn:
-        raise InspectError(code, f"{self.path}: {why}")
+    def _fail(self, code: str, why: str, *place: Any) -> NoReturn:
+        raise InspectError(code, f"{self.path}: {why}", *place)
 
-    def _break(self, code: str, why: str) -> NoReturn:
+    def _break(self, code: str, why: str, *place: Any) -> NoReturn:
         """Fail, and be done: what would come next belongs to no question."""
         self.close()
-        self._fail(code, why)
+        self._fail(code, why, *place)
 
     def _connect(self) -> None:
         deadline = time.monotonic() + self.timeout
@@ -293,7 +296,7 @@ class Connection:
             if line.error is not None:
                 # The server's own: it may be about the connection, not about this request.
                 fail = self._fail if line.id == number else self._break
-                fail(line.error.code, line.error.message)
+                fail(*msgspec.structs.astuple(line.error))
             if line.id != number:
                 self._break("protocol", f"an answer to request {line.id}")
             yield line

@@ -260,9 +260,13 @@ class Composition:
     def _value(self, module: PolicyModule, text: str | None) -> Any:
         try:
             return None if text is None else module.parse(text)
+        except ValueError as error:  # an answer: there is nothing to trace
+            self.failures[module.name] += 1
+            _log.warning("policy module %s cannot read %r, denied: %r", module.name, text, error)
+            return _BROKEN
         except BaseException as error:
             self._failed(module, error)
-            return _BROKEN if isinstance(error, ValueError) else _FAILED
+            return _FAILED
 
     def _trial_value(self, shadow: Shadow, text: str | None) -> Any:
         try:
@@ -403,6 +407,9 @@ class Composition:
         ]
 
     def _reason(self, module: PolicyModule, method: str, *arguments: Any) -> str:
+        unread = next((value for value in arguments if isinstance(value, _Unread)), None)
+        if unread:
+            return f"refuses everything: there is a value {unread.why}"
         try:
             return str(getattr(module, method)(*arguments))
         except Exception as error:

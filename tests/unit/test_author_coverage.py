@@ -206,10 +206,31 @@ def test_coverage_of_all_of_it(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.endswith(": 100.0 %\n")
 
 
-@pytest.mark.parametrize("under", ["101", "-1", "many"])
+@pytest.mark.parametrize("under", ["101", "-1", "many", "nan"])
 def test_coverage_under_what_is_no_percentage(wide: Path, capsys, under: str) -> None:
     assert main(["policy", "coverage", str(wide), str(DEMO), "--fail-under", under]) == 2
     assert "'--fail-under'" in capsys.readouterr().err
+
+
+def test_a_recording_of_another_policy_is_named(tmp_path: Path, capsys) -> None:
+    (policy := tmp_path / "small.cil").write_text(POLICY)
+    text = re.sub(r"\b([abc])\b", r"\1_t", POLICY) + (
+        "(role r) (roletype r a_t) (user u) (userrole u r)"
+        "(allow a_t a_t (mach_port (make_send hold_send)))"
+        "(allow unlabeled_t unlabeled_t (mach_port (make_send hold_send)))"
+    )
+    with Kernel(policies=[TypeEnforcement.from_text(text)]) as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(tmp_path / "run.audit"))
+        for label in ("te/u:r:a_t", "te/system_u:object_r:unlabeled_t"):
+            task = kernel.create_task("t", label)
+            task.allocate_port().make_send(task)
+    for verb in ("coverage", "unused"):
+        assert main(["policy", verb, str(policy), str(tmp_path / "run.audit")]) == 0
+        assert "run.audit used no type of" in capsys.readouterr().err
+        (own := tmp_path / "own.cil").write_text(text)
+        assert main(["policy", verb, str(own), str(tmp_path / "run.audit")]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_levels_are_no_matter(tmp_path: Path, capsys) -> None:

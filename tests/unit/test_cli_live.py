@@ -186,6 +186,8 @@ def test_policy_reload(pympi: Run, tmp_path: Path) -> None:
         file.write_text("(nonsense")
         done = pympi("policy", "reload", "--attach", control)
         assert (done.code, "the policy is as it was" in done.err) == (1, True)
+        told = pympi("policy", "reload", "--attach", control, "--json").json
+        assert (told["file"], told["line"], told["column"]) == (str(file), 1, 1)
         assert kernel.access(LABEL, LABEL, "mach_port", "send")
         assert pympi("policy", "reload", "other", "--attach", control).code == 1
 
@@ -196,6 +198,8 @@ def test_policy_reload_where_it_is_not_allowed(pympi: Run, tmp_path: Path) -> No
         kernel.inspect_at(control)
         done = pympi("policy", "reload", "--attach", control)
         assert (done.code, "read-only" in done.err) == (1, True)
+        done = pympi("snapshot", "--attach", control, tmp_path / "x.snap", "--consistent")
+        assert (done.code, "read-only" in done.err) == (2, True)
     assert pympi("policy", "reload").code == 2
 
 

@@ -402,6 +402,7 @@ def test_check_of_what_is_well(run: Callable[..., Result], tmp_path: Path) -> No
     rules = written(tmp_path / "a.rules", "allow a b mach_port { send };")
     done = run("check", "--strict", rules)
     assert (done.code, done.out) == (0, "0 types, 1 rule: nothing to look at\n")
+    assert "error" not in run("check", rules, "--json").json
 
 
 def test_check_says_what_was_expected_where(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -409,8 +410,11 @@ def test_check_says_what_was_expected_where(run: Callable[..., Result], tmp_path
     done = run("check", path)
     assert done.code == 2
     assert done.out.startswith(f"{path}:2:12: error: expected a type or an attribute, found 'b_t'")
-    (error,) = run("check", path, "--json").json["errors"]
-    assert (error["file"], error["line"], error["column"]) == (str(path), 2, 12)
+    told = run("check", path, "--json").json
+    (error,) = told["errors"]
+    assert told["error"] == f"{path}:2:12: {error['message']}"
+    for each in (told, error):
+        assert (each["file"], each["line"], each["column"]) == (str(path), 2, 12)
 
 
 def test_check_tells_the_errors_of_every_module(run: Callable[..., Result], tmp_path: Path) -> None:

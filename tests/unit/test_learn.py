@@ -532,6 +532,64 @@ def test_an_audit_file_gives_what_was_done(tmp_path: Path) -> None:
     assert again.text == learned.text
 
 
+BORN = """
+(type a_t) (type b_t) (type p_t) (type q_t) (user system_u) (role system_r)
+(userrole system_u system_r) (roletype system_r a_t) (roletype system_r b_t)
+(typetransition a_t a_t mach_port p_t)
+(allow a_t p_t (mach_port (make_send use_recv relabelfrom)))
+(allow a_t q_t (mach_port (make_send use_recv relabelto)))
+(allow b_t p_t (mach_port (hold_send copy_send send)))
+(allow b_t q_t (mach_port (hold_send copy_send send)))
+(allow a_t b_t (mach_port (recv)))
+"""
+
+
+def born(text: str, path: Path, label: str | None = None) -> None:
+    """Give a message through a new port, under a policy, and record it."""
+    with Kernel(policies=[te(text)]) as kernel:
+        a, b = (kernel.create_task(n, f"te/system_u:system_r:{n}_t") for n in "ab")
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File(path))
+        port = a.allocate_port(label)
+        port.make_send(b).send(b"page")
+        port.receive()
+
+
+def test_births_that_records_do_not_show_are_said(tmp_path: Path, capsys) -> None:
+    asked, out = tmp_path / "born.audit", tmp_path / "born.cil"
+    born(BORN, asked)
+    line = "(typetransition a_t a_t mach_port p_t)"
+    assert main(["policy", "learn", str(asked), "--out", str(out)]) == 0
+    assert f"do not show births: the policy may need {line}" in capsys.readouterr().err
+    assert f";   {line}\n" in out.read_text()
+    assert main(["policy", "learn", str(asked), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["births"] == [line]
+    check(out.read_bytes(), learn([asked]).certificate.encode(), [asked])
+    with pytest.raises(AccessDenied):
+        born(out.read_text(), tmp_path / "without.audit")
+    born(out.read_text() + line, tmp_path / "again.audit")
+
+
+def test_a_label_that_was_asked_for_is_no_unseen_birth(tmp_path: Path, capsys) -> None:
+    asked, label = tmp_path / "asked.audit", "te/system_u:object_r:q_t"
+    born(
+        BORN.replace(
+            "(typetransition a_t a_t mach_port p_t)", "(allow a_t a_t (mach_port (relabelfrom)))"
+        ),
+        asked,
+        label,
+    )
+    learned = learn([asked])
+    assert learned.births == []
+    born(BORN.replace("mach_port p_t", "mach_port q_t"), tmp_path / "ruled.audit")
+    for both in ([asked, tmp_path / "ruled.audit"], [tmp_path / "ruled.audit", asked]):
+        assert learn(both).births == ["(typetransition a_t a_t mach_port q_t)"]
+    born(learned.text, tmp_path / "again.audit", label)
+    assert main(["policy", "learn", str(asked)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_what_was_refused_and_happened_all_the_same_was_used(tmp_path: Path) -> None:
     nothing = OFFICE[: OFFICE.index("(allow")]
     allowed = learn([office(tmp_path, OFFICE)])

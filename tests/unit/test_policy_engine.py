@@ -258,14 +258,21 @@ def test_a_value_that_could_not_be_read_once_is_read_again(error: BaseException)
         assert task.allocate_port().label == "labels/port"
 
 
-def test_a_value_that_is_none_is_read_once() -> None:
+def test_a_value_that_is_none_is_read_once(caplog: pytest.LogCaptureFixture) -> None:
     module = Labels()
     with Kernel(policies=[module]) as kernel:
         task = kernel.create_task("task", "labels/a")
         module.failing["parse"], module.error = 1, ValueError("no value")
         for _ in range(3):
             assert not kernel.access(task, task, "mach_port", "send")
+            lines = kernel.explain(task, task, "mach_port", "send").splitlines()
+            assert lines[1:] == [
+                "  labels: refuses everything: there is a value its module cannot read"
+            ]
         assert kernel.policies.failures == {"labels": 1}
+        (logged,) = caplog.records
+        assert "labels cannot read 'a', denied: ValueError('no value')" in logged.getMessage()
+        assert logged.exc_info is None
 
 
 def test_a_shadow_reads_again_what_it_could_not_read_once() -> None:
@@ -421,6 +428,25 @@ def test_who_refused_a_relabelling_and_why() -> None:
         assert "refused by count, mls (KERN_INVALID_ARGUMENT)" in told("-", "mach_port")
         assert "low(low-high), which is what no value stands for" in told("-", "mach_port")
         assert "refused by count (KERN_DENIED)" in told("mls/6", "mach_port")
+
+
+def test_an_explanation_of_a_birth_has_what_was_asked() -> None:
+    count = Count()
+    count.refuse("mach_task", "create")
+    with Kernel(policies=[count]) as kernel:
+        parent = kernel.create_task("parent", label="count/a")
+        with pytest.raises(AccessDenied):
+            kernel.create_task("child", label="count/b", parent=parent)
+        (record,) = kernel.audit.batch(kernel.audit.drain())
+        assert record.denied == ("create",)
+        told = functools.partial(kernel.explain_relabel, parent, parent, record.object)
+        heads = [line for line in told("mach_task", birth=True).splitlines() if line[0] != " "]
+        assert heads == [
+            "count/a to count/b, mach_task create: refused by count",
+            "count/a from count/a to count/b, mach_task relabel: allowed",
+        ]
+        assert "mach_task create" not in told("mach_task")
+        assert told("mach_port", birth=True) == told("mach_port")
 
 
 def test_an_explanation_of_a_relabelling_has_its_permissions() -> None:

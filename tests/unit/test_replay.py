@@ -459,8 +459,8 @@ def test_a_recording_that_sedarwin_cannot_say_is_replayed_and_refused_in_writing
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_cannot_be_made_fails_the_run(recording) -> None:
-    assert main(["replay", str(recording), "--out", str(recording / "out")]) == 1
+def test_an_output_that_cannot_be_made_is_an_error(recording) -> None:
+    assert main(["replay", str(recording), "--out", str(recording / "out")]) == 2
 
 
 def test_help_is_no_failure(capsys) -> None:

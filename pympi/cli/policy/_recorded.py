@@ -14,6 +14,7 @@ from . import _policy as ui
 if TYPE_CHECKING:
     from ...policy.author.coverage import Coverage, RuleUse
     from ...policy.author.recording import Recording
+    from ...policy.cil.policydb import PolicyDatabase
 
 RECORDINGS = "TRACE-OR-AUDIT..."
 
@@ -44,8 +45,27 @@ def covered(policy: Path, paths: Sequence[Path], *, hidden: bool) -> Coverage:
     with reading(paths, hidden=hidden) as advance:
         read = [read_recording(path, advance) for path in paths]
     warn_of_losses(read)
+    _warn_of_strangers(policy, database, read)
     with ui.asking():
         return coverage(database, {grant for r in read for grant in (*r.used, *r.closure)})
+
+
+def _warn_of_strangers(
+    policy: Path, database: PolicyDatabase, recordings: Iterable[Recording]
+) -> None:
+    """Say on stderr of which recordings the policy has no type: they can have used nothing.
+
+    Types of initial SIDs are in every policy, and tell nothing.
+    """
+    anywhere = {database.types[sid.type].name for sid in database.initial_sids.values()}
+    known = {each.name for each in database.types[: database.type_count]}
+    for each in recordings:
+        types = {context.type for context in each.contexts} - anywhere
+        if types and not types & known:
+            found = f"{min(types)}{' and others' * (len(types) > 1)}"
+            ui.complain(
+                f"{each.name} used no type of {policy}, but {found}: is it another policy's?"
+            )
 
 
 def place(each: RuleUse) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def check(files: tuple[Path, ...], strict: bool, as_json: bool) -> int:
     with ui.asking():
         errors, findings, counts = _checked(files)
     if as_json:
-        ui.print_json({
+        first = {"error": str(errors[0]), **_place(errors[0])} if errors else {}
+        ui.print_json(first | {
             "files": [str(path) for path in files], "counts": counts,
             "errors": [_as_dict(error) for error in errors],
             "findings": [finding._asdict() for finding in findings],
@@ -69,6 +70,10 @@ def _checked(files: Sequence[Path]) -> tuple[list[PolicyError], list[Finding], d
             except PolicyError as error:
                 errors.append(error)
     return errors, findings, counts
+
+
+def _place(error: PolicyError) -> dict[str, Any]:
+    return {"file": error.file, "line": error.line or None, "column": error.column or None}
 
 
 def _as_dict(error: PolicyError) -> dict[str, Any]:

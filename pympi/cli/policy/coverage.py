@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .._output import NumberRange
 from . import _policy as ui
 from . import _recorded as recorded
 
@@ -15,7 +16,7 @@ from . import _recorded as recorded
 @click.argument("policy", type=ui.FILE)
 @click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
 @click.option(
-    "--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT", help="Exit code 1 below that."
+    "--fail-under", type=NumberRange(0, 100), metavar="PERCENT", help="Exit code 1 below that."
 )
 @ui.json_option
 def coverage(

@@ -50,6 +50,11 @@ def learn(
     recorded.warn_of_losses(learned.recordings)
     if learned.from_traces and not as_json:
         ui.complain(f"traces do not show {UNSEEN}: the policy may lack what was done of these")
+    if learned.births and not as_json:
+        which = f"{learned.births[0]}{' and more' * (len(learned.births) > 1)}"
+        ui.complain(
+            f"audit files do not show births: the policy may need {which}, which it has as comments"
+        )
     result = _summary(learned) | {name: str(path) for name, path in _paths(out, certificate)}
     if as_json:
         ui.print_json(result | ({} if out else {"text": learned.text}))
@@ -83,4 +88,5 @@ def _summary(learned: Learned) -> dict[str, Any]:
         "generalised": len(learned.generalised),
         "neverallows": len(learned.neverallows),
         "unseen": UNSEEN if learned.from_traces else None,
+        "births": learned.births,
     }

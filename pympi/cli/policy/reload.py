@@ -33,8 +33,9 @@ def reload(socket: Path | None, module: str | None, as_json: bool) -> int:
     try:
         policy = Source(socket, None).ask(lambda connection: connection.reload(module))
     except BadInput as error:
-        if isinstance(error.__cause__, InspectError) and error.__cause__.code in REFUSED:
-            raise click.ClickException(error.message) from error
+        said = error.__cause__
+        if isinstance(said, InspectError) and said.code in REFUSED:
+            raise click.ClickException(error.message) from said
         raise
     print_policy(policy, as_json)
     return 0

@@ -32,6 +32,12 @@ __all__ = ["FAMILIES", "GENERALISATIONS", "UNSEEN", "Forbidden", "Learned", "Nev
 UNSEEN = "methods (mi_ classes), services, attributes, notifications, proxies and acts on tasks"
 """What a trace does not show, so that of these a policy allows no more than a replay needs."""
 
+_BIRTHS = "births; these may be needed, of each task one at most, where its ports are born so"
+"""What audit files do not show, and what the lines are that follow."""
+
+#: What is done with a port of one's own, whoever else has rights to it.
+_OWNERS = frozenset({"make_send", "make_send_once", "use_recv"})
+
 #: What "families" widens: who has one permission of a family gets all of it.
 FAMILIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "mach_port": (
@@ -119,6 +125,11 @@ class Learned:
     def from_traces(self) -> bool:
         """Whether a recording was a trace, so that the policy may lack what is UNSEEN."""
         return _from_traces(self.recordings)
+
+    @property
+    def births(self) -> list[str]:
+        """Type transitions, as CIL, that the run of audit files may need: see docs/learn.md."""
+        return _births(self.recordings)
 
     @property
     def grants(self) -> set[Grant]:
@@ -212,6 +223,22 @@ def learn(
 
 def _from_traces(recordings: Iterable[Recording]) -> bool:
     return any(each.kind != "audit" for each in recordings)
+
+
+def _births(recordings: Sequence[Recording]) -> list[str]:
+    """Type transitions for ports in audit files that have another type than their tasks.
+
+    No record says which type a port was born with, so the policy does not have them. What a task
+    relabels to is not here: it asked for that label itself.
+    """
+    pairs: set[tuple[str, str]] = set()
+    for each in recordings:
+        if each.kind == "audit":
+            ports = [grant for grant in each.used if grant.tclass == "mach_port"]
+            had = {(g.source, g.target) for g in ports if g.permission in _OWNERS}
+            pairs |= had - {(g.source, g.target) for g in ports if g.permission == "relabelto"}
+    known = {pair for each in recordings for pair in each.new_ports}
+    return [_born(*pair) for pair in sorted(pairs - known) if pair[0] != pair[1]]
 
 
 def _widened(grants: set[Grant]) -> set[Grant]:
@@ -343,6 +370,7 @@ class _Writer:
         self._contexts = {context for each in recordings for context in each.contexts}
         self._new_ports = {pair for each in recordings for pair in each.new_ports}
         self._unseen = _from_traces(recordings)
+        self._births = _births(recordings)
         self._classes: dict[str, tuple[str, ...]] = {}
         for each in recordings:
             for name, permissions in each.classes.items():
@@ -363,6 +391,8 @@ class _Writer:
         lines = [
             "; What was recorded, and no more. Written by pympi policy learn; certified.",
             *[f"; Traces do not show {UNSEEN}."] * self._unseen,
+            *[f"; Audit files do not show {_BIRTHS}:"] * bool(self._births),
+            *(f";   {line}" for line in self._births),
             *self._declarations(),
             *self._limits.declared,
             *sets,
@@ -383,7 +413,7 @@ class _Writer:
         yield from _types(self._limits.types)
         yield from (f"(roletype {role} {type_})" for role, type_ in sorted(typed))
         for task, port in sorted(self._new_ports):
-            yield f"(typetransition {task} {task} mach_port {port})"
+            yield _born(task, port)
 
     def _share(self, rules: _Rules, side: int, kind: str) -> tuple[_Rules, list[str]]:
         """Rules in which names with equal rules share an attribute, and the attributes."""
@@ -434,6 +464,10 @@ def _types(names: Iterable[str]) -> Iterator[str]:
 def _declared(what: str, name: str, blocks: list[str]) -> str:
     statement = f"({what} {name})"
     return f"(in {'.'.join(blocks)} {statement})" if blocks else statement
+
+
+def _born(task: str, port: str) -> str:
+    return f"(typetransition {task} {task} mach_port {port})"
 
 
 def _allow(key: tuple[str, str, str], permissions: Iterable[str]) -> str:
