@@ -131,7 +131,17 @@ def validated(answer: object) -> Decision:
     if not isinstance(answer, Decision):
         raise TypeError(f"decide() must return a Decision, not {answer!r}")
     fields = (answer.allowed, answer.auditallow, answer.auditdeny, answer.report)
+    if type(answer) is Decision and _plain(fields):
+        return answer
     return Decision(*map(_vector, fields))
+
+
+def _plain(fields: tuple[object, ...]) -> bool:
+    """Tell what nearly all answers are: numbers, not of a kind of their own, that are vectors."""
+    a, b, c, d = fields
+    if not type(a) is type(b) is type(c) is type(d) is int:
+        return False
+    return 0 <= a | b | c | d <= ALL  # type: ignore[operator]
 
 
 def _vector(number: object) -> int:
@@ -354,6 +364,8 @@ class Composition:
         answers: Mapping[int, Decision],
     ) -> list[Trial]:  # fmt: skip
         """Return what the shadows answer, before anything permissive, as their modules do."""
+        if not self.shadows:
+            return []
         places = {name: index for index, name in enumerate(self.modules)}
         first = len(places)
         return [
