@@ -141,7 +141,7 @@ def _plain(fields: tuple[object, ...]) -> bool:
     a, b, c, d = fields
     if not type(a) is type(b) is type(c) is type(d) is int:
         return False
-    return 0 <= a | b | c | d <= ALL  # type: ignore[operator]
+    return 0 <= a | b | c | d <= ALL
 
 
 def _vector(number: object) -> int:
