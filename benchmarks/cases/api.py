@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from time import thread_time_ns
+from time import monotonic, thread_time_ns
 from typing import Any
 
 from benchmarks.harness import Pair, Skip, Timed
@@ -73,11 +73,15 @@ def attached() -> Pair:
     onlooker = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     assert onlooker.stdout is not None
     onlooker.stdout.readline()
+    loop = calls(destination, inbox)
 
     def run(pairs: int) -> float:
         _ = directory, onlooker  # go with this function
-        return calls(destination, inbox)(pairs)
+        return loop(pairs)
 
+    seen = monotonic() + 1  # whom the watch does not know yet it is shown, once
+    while monotonic() < seen:
+        loop(1000)
     return Pair(run, methods())
 
 
