@@ -50,7 +50,11 @@ class Hammer:
         self.task = self.born()
 
     def step(self) -> None:
-        place = self.rng.choice([self.task.bootstrap, *self.places])
+        try:
+            place = self.rng.choice([self.task.bootstrap, *self.places])
+        except MachError:  # policies that are reloaded without end refuse what they do not settle
+            self.reborn()
+            return
         name = self.rng.choice(NAMES)
         acts: list[Callable[[], object]] = [
             lambda: place.register(name, self.task.allocate_port()),
