@@ -9,8 +9,9 @@ int64_t pm_watch_open(struct pm_kernel *kernel, uint32_t records) {
     struct watches *watches = &kernel->mac.watches;
     int failure = watches->count == PM_WATCHES_MAX ? KERN_NO_SPACE : KERN_RESOURCE_SHORTAGE;
     const struct watch *watch = watch_open(watches, records, kernel->mac.audit.sequence);
+    int64_t number = watch ? (int64_t)watch->number : -(int64_t)failure;    /* others may close it as soon as they can */
     kernel_unlock(kernel);
-    return watch ? (int64_t)watch->number : -(int64_t)failure;
+    return number;
 }
 
 /* The watch of a number, with the lock taken; NULL without it where there is none. */
