@@ -25,7 +25,7 @@ FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 VERBS = (
     "demo", "replay", "policy",
     "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
-    "watch", "top",
+    "watch", "top", "trace",
     "completion",
 )  # fmt: skip
 
