@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -104,3 +105,31 @@ def _beside(target: Path, contents: bytes) -> Path:
     if target.exists():
         shutil.copymode(target, written)
     return written
+
+
+@contextmanager
+def writing(path: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """Yield a file for what is too large to be made in memory first; as `publish_files` otherwise.
+
+    What `path` held before stays until all is written.
+
+    Raises:
+        ValueError: it is an input.
+        OSError: nothing has changed then.
+    """
+    _check_apart([path], inputs)
+    target = path.resolve()
+    if path.exists() and not path.is_file():
+        with _about(path), path.open("wb") as file:
+            yield file
+        return
+    written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with _about(path):
+            with written.open("wb") as file:
+                yield file
+            if target.exists():
+                shutil.copymode(target, written)
+            written.replace(target)
+    finally:
+        written.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import click
 
 from .._verbs import Verbs
 
-VERBS = ("summary", "graph", "dump", "convert", "merge", "diff")
+VERBS = ("summary", "graph", "timeline", "sequence", "dump", "convert", "merge", "diff")
 
 
 @click.group(
