@@ -23,7 +23,7 @@ from ._verbs import Verbs
 
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 VERBS = (
-    "demo", "replay", "policy",
+    "demo", "replay", "report", "policy",
     "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
     "watch", "top", "trace",
     "completion",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +20,11 @@ def _about(path: Path) -> Iterator[None]:
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
-def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
+#: What is to be in a file, or what writes it, called with where to.
+Contents = bytes | Callable[[Path], object]
+
+
+def publish(directory: Path, files: Mapping[str, Contents]) -> list[Path]:
     """Put `files` (name to contents) into `directory`, made with its parents where absent.
 
     They are written beside it first. A new directory appears by one rename; in one that has other
@@ -43,10 +47,13 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [directory / name for name in files]
 
 
-def _fill(staging: Path, directory: Path, files: Mapping[str, bytes]) -> None:
+def _fill(staging: Path, directory: Path, files: Mapping[str, Contents]) -> None:
     for name, contents in files.items():
         with _about(directory / name):
-            (staging / name).write_bytes(contents)
+            if callable(contents):
+                contents(staging / name)
+            else:
+                (staging / name).write_bytes(contents)
     if directory.is_dir() and any(directory.iterdir()):
         for name in files:
             with _about(directory / name):

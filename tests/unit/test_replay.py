@@ -381,7 +381,9 @@ def test_replay_prints_json_and_writes_both_forms(recording, tmp_path, capsys) -
     assert result["seconds"] > 0
     assert sorted(read_trace(out / "replayed.trace")) == sorted(EVERYTHING)
     assert sedarwin_records(read_trace(out / "full.trace")) == read_trace(out / "replayed.trace")
-    assert sorted(path.name for path in out.iterdir()) == ["full.trace", "replayed.trace"]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["full.trace", "replayed.trace", "run.json"]
+    assert json.loads((out / "run.json").read_bytes())["messages"] == result["messages"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
@@ -491,7 +493,9 @@ def test_demo_shows_denials_and_the_cost_of_checks(tmp_path, capsys) -> None:
         f"rules/{task_label(name)}" for name in (demo.UPDATER, demo.LOGIN)
     }
     assert result["check_cost"] > 0
-    assert len(result["artefacts"]) == 2
+    names = [Path(path).name for path in result["artefacts"]]
+    assert names[-2:] == ["run.audit", "report.html"]
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "demo").iterdir())
 
 
 @pytest.mark.real_data
