@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from contextlib import suppress
+from html.parser import HTMLParser
 from importlib.util import find_spec
+from pathlib import Path as FilePath
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from pympi import Kernel, MachError
+from pympi.audit import File
+from pympi.cli import main
+from pympi.report import Findings, ReportError, gather, page
+from pympi.report.gather import Denied, Source
 from pympi.trace import Labels, TraceRecord
 from pympi.trace.graph import Denial, Graph, from_trace
 from pympi.trace.graph.dot import printable, to_dot, tooltips
@@ -225,3 +234,179 @@ class TestFileNames:
         ]  # fmt: skip
         parts = {name: len(part.edges) for name, part in neighbourhoods(from_trace(records))}
         assert parts == {"sh": 1, "sshd": 1, "a b": 3, "-rf": 1}
+
+
+# ---- pages, JSON, listings ----
+
+ESCAPES = ["\x1b[31mred", "\x9b1m", "\x1b]0;title\x07", "\r\x08\x7f", "\u202e\u2066", "a\tb"]
+FORGED = ["a\nforged (task 1)", "a\r\nforged", "\u2028forged", "\x85forged", "\x0bforged"]
+ODD = [
+    "-rf",
+    "--help",
+    "../../etc/passwd",
+    "..",
+    "-",
+    "*",
+    "~",
+    "$(x)",
+    "%s {0}",
+    "[bold]x",
+    "\udcff",
+]
+
+
+class Tags(HTMLParser):
+    """The elements of a page, and what each text is in."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.data = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self.found[-1] if self.found else ("", {})
+        if tag == "script" and attributes.get("id") == "data":
+            self.data += data
+
+
+def possible(name: str) -> bool:
+    """Whether a task may be called so."""
+    return 0 < len(name) <= 1000 and not {"\0", "\ud800"} & {*name}
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    """What a system of hostile names left: run.audit, run.snap, full.trace."""
+    directory = tmp_path_factory.mktemp("hostile")
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(File(directory / "run.audit"))
+        kernel.trace.start()
+        names = kernel.start_bootstrap()
+        server = kernel.create_task("server")
+        inbox = server.allocate_port(qlimit=1000)
+        for name in [*filter(possible, NAMES), *ESCAPES, *FORGED, *ODD]:
+            task = kernel.create_task(name)
+            names.give(task, names.root)
+            with suppress(MachError, ValueError):
+                task.bootstrap.register(name, task.allocate_port())
+            inbox.make_send(task).send(b"x", msgh_id=3)
+            inbox.receive()
+        kernel.trace.save(directory / "full.trace")
+        kernel.snapshot(directory / "run.snap")
+    return directory
+
+
+def listings(run: FilePath) -> list[list[str]]:
+    """Return all verbs that list what others have named."""
+    snapshot, audit, trace = (str(run / name) for name in ("run.snap", "run.audit", "full.trace"))
+    return [
+        ["tasks", snapshot], ["ports", snapshot], ["labels", snapshot], ["leaks", snapshot],
+        ["bootstrap", "dump", snapshot], ["bootstrap", "dump", "--tree", snapshot],
+        ["policy", "status", snapshot], ["diff", "--all", snapshot, snapshot],
+        ["trace", "summary", trace], ["trace", "summary", audit], ["trace", "sequence", audit],
+    ]  # fmt: skip
+
+
+def printed_by(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
+    """Run a verb, and return all that it printed."""
+    assert main(words) in (0, 1), words
+    printed = capsys.readouterr()
+    return printed.out + printed.err
+
+
+class TestReports:
+    """L4, L5, L7, L8, L9: what stands in pages, JSON, and listings of the command."""
+
+    def test_l4_a_page_has_no_element_of_others(self) -> None:
+        graph = hostile_graph(NAMES)
+        for number, edge in enumerate(graph.edges):
+            name = NAMES[number % len(NAMES)]
+            edge.methods = edge.events = {name: 1}
+            edge.denied = [Denial(name, name, 1)]
+        for node, name in zip(graph.nodes, NAMES, strict=False):
+            node.label = name
+        denied = [Denied(1, n, n, n, n, n, n, n, enforced=True) for n in NAMES]
+        sources = [Source(name, name, 1) for name in NAMES]
+        found = Findings(NAMES[0], graph, sources, denied=denied, policy=NAMES[1], other=NAMES[2])
+        found.notes = [*NAMES]
+        tags = Tags(page(found).decode())
+        assert {tag for tag, _ in tags.found} <= {
+            "html", "head", "meta", "title", "style", "body", "header", "main", "section", "aside",
+            "footer", "div", "span", "p", "b", "i", "small", "h1", "h2", "table", "thead", "tbody",
+            "tr", "th", "td", "label", "input", "select", "option", "output", "button", "script",
+            "svg", "defs", "marker", "g", "path", "rect", "line", "text",
+        }  # fmt: skip
+        for tag, attributes in tags.found:
+            bad = [n for n in attributes if n.startswith("on") or n in ("href", "src", "style")]
+            assert not bad, (tag, attributes)
+        assert sum(tag == "script" for tag, _ in tags.found) == 2
+        names = {node["name"] for node in json.loads(tags.data)["nodes"]}
+        assert {printable(name) for name in NAMES} <= names | {printable("")}
+
+    def test_l5_json_of_surrogates_is_json(
+        self, hostile_run: FilePath, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for words in listings(hostile_run):
+            printed = printed_by(capsys, [*words, "--json"])
+            assert printed.isascii(), words
+            json.loads(printed, parse_constant=pytest.fail)
+        out = hostile_run / "out.json"
+        assert main(["trace", "timeline", str(hostile_run / "run.audit"), "--out", str(out)]) == 0
+        json.loads(out.read_bytes().decode(), parse_constant=pytest.fail)
+
+    @pytest.mark.parametrize("figures", ['{"check_cost": NaN}', '{"seconds": Infinity}'])
+    def test_l5_nan_is_no_figure(
+        self, hostile_run: FilePath, tmp_path: FilePath, figures: str
+    ) -> None:
+        (tmp_path / "run.audit").write_bytes((hostile_run / "run.audit").read_bytes())
+        (tmp_path / "run.json").write_text(figures)
+        with pytest.raises(ReportError, match="expected the figures of a run"):
+            gather(tmp_path)
+
+    def test_l7_nothing_reaches_the_terminal_but_text(
+        self, hostile_run: FilePath, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for words in listings(hostile_run):
+            for line in printed_by(capsys, words).splitlines():
+                assert line.isprintable(), (words, line)
+
+    def test_l8_no_name_begins_a_line(
+        self, hostile_run: FilePath, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for words in listings(hostile_run):
+            printed = printed_by(capsys, words)
+            assert not re.search(r"^\s*forged", printed, re.MULTILINE), words
+            assert "\u2028" not in printed
+            assert "\x85" not in printed
+
+    def test_l8_no_directory_begins_a_line(
+        self, hostile_run: FilePath, tmp_path: FilePath, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        directory = tmp_path / "a\nforged\x1b[31m"
+        directory.mkdir()
+        assert main(["report", str(directory)]) == 2  # there is nothing in it
+        (directory / "run.audit").write_bytes((hostile_run / "run.audit").read_bytes())
+        assert main(["report", str(directory)]) == 0
+        assert "\x1b" not in "".join(capsys.readouterr())
+        made = (directory / "report.html").read_bytes()
+        assert b"\x1b" not in made
+
+    @pytest.mark.parametrize("name", ["-rf", "--help", "../../etc/passwd", ".."])
+    def test_l9_a_name_is_no_option_and_no_path(
+        self, hostile_run: FilePath, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        snapshot, audit = str(hostile_run / "run.snap"), str(hostile_run / "run.audit")
+        before = sorted(hostile_run.rglob("*"))
+        words = ["bootstrap", "look-up", "--json", "--", name, snapshot]
+        told = json.loads(printed_by(capsys, words))
+        assert [service["name"] for service in told["services"]] == [name]
+        assert name in printed_by(capsys, ["tasks", snapshot, "--json"])
+        diagram = printed_by(capsys, ["trace", "sequence", audit, f"--between={name}"])
+        assert f" as {name}" in re.sub(r"#(\d+);", lambda m: chr(int(m[1])), diagram)
+        assert sorted(hostile_run.rglob("*")) == before
