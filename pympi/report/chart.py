@@ -37,7 +37,8 @@ def rates_chart(rates: Rates) -> Markup:
     used = max(rates.used, 1)
     step = (WIDTH - LEFT) / used
     sent, refused = rates.sent[:used], rates.refused[:used]
-    below = MESSAGES + GAP
+    any_refused = bool(refused.any())
+    bottom = MESSAGES + (GAP + REFUSED if any_refused else 0.0)
     title = (
         f"{int(sent.sum()):,} messages and {int(refused.sum()):,} refusals "
         f"in {duration(rates.duration)}"
@@ -45,13 +46,13 @@ def rates_chart(rates: Rates) -> Markup:
     return element(
         "svg",
         _row(sent, 0.0, MESSAGES, step, "sent", "messages"),
-        _row(refused, below, REFUSED, step, "refused", "refused"),
-        *_ticks(rates, step, used, below + REFUSED),
+        _row(refused, MESSAGES + GAP, REFUSED, step, "refused", "refused") if any_refused else "",
+        *_ticks(rates, step, used, bottom),
         element(
             "rect", id="cursor", class_="cursor", x="0", y="0", width=f"{step:.2f}",
-            height=f"{below + REFUSED:.1f}", visibility="hidden",
+            height=f"{bottom:.1f}", visibility="hidden",
         ),
-        id="rates", viewBox=f"0 0 {WIDTH:.0f} {below + REFUSED + AXIS:.0f}", role="img",
+        id="rates", viewBox=f"0 0 {WIDTH:.0f} {bottom + AXIS:.0f}", role="img",
         aria_label=title, tabindex=0, data_left=LEFT, data_step=f"{step:.6f}", data_used=used,
         data_width=rates.width,
     )  # fmt: skip

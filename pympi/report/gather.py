@@ -13,9 +13,9 @@ import msgspec
 
 from ..enums import CLASSES, ObjectClass
 from ..errors import PympiError
-from ..label import format_label, parse_label
+from ..label import EMPTY, format_label, parse_label
 from ..trace import Labels
-from ..trace.graph import Graph, from_audit, overlay
+from ..trace.graph import Ask, Graph, from_audit, overlay
 from ..trace.recordings import graph_of, read_recording
 from .tally import Tally
 
@@ -99,6 +99,7 @@ class Findings:
         tally: of the audit trail; None without one.
         figures: of the run; None without them.
         denied: what was refused, most frequent first; `more_denied` how many more kinds there are.
+        would_deny: likewise, what the other policy would refuse of what was done.
         policy: the run's; "" where there is none.
         other: the policy that the run is judged by; "" where there is none.
         snapshot: the state at one moment.
@@ -112,6 +113,7 @@ class Findings:
     figures: Figures | None = None
     denied: list[Denied] = field(default_factory=list)
     more_denied: int = 0
+    would_deny: list[Denied] = field(default_factory=list)
     policy: str = ""
     other: str = ""
     snapshot: Snapshot | None = None
@@ -242,8 +244,11 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
             result.notes.append("Nothing is labelled, so that no policy can judge the run.")
         return
     if other:
-        laid = overlay(*_readable(graph, [_module(other)]))
+        others = [_module(other)]
+        laid = overlay(*_readable(graph, others))
         result.graph = replace(graph, edges=laid.edges)
+        rows = sorted(_would_be_refused(laid, _Explainer(others, result)), key=lambda r: -r.times)
+        result.would_deny = rows[:MAX_DENIED]
     if modules:
         try:
             laid = overlay(*_readable(graph, modules), unused=True)
@@ -254,10 +259,32 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
         result.graph = replace(result.graph, edges=result.graph.edges + unused)
 
 
+def _would_be_refused(laid: Graph, explainer: _Explainer) -> Iterator[Denied]:
+    """What the policy that was laid over a graph refuses of what was done, edge by edge."""
+    tasks = {node.id: node.name for node in laid.nodes if node.kind in ("task", "kernel")}
+    for edge in laid.edges:
+        refused = {(each.permission, each.reason) for each in edge.denied if not each.enforced}
+        for ask in edge.asks:
+            if edge.outcome == "would_deny" and (ask.permission, _pair(ask)) in refused:
+                about = ask.subject, ask.object, ask.tclass, ask.permission
+                why = explainer.why(*about) or "refused"
+                task = tasks.get(edge.source, "")
+                yield Denied(ask.count, task, *about, "", why, enforced=True)
+
+
+def _pair(ask: Ask) -> str:
+    """Return what `overlay` gives as the reason of a refusal."""
+    return f"{ask.subject} to {ask.object}"
+
+
 def _readable(
     graph: Graph, modules: Sequence[PolicyModule]
 ) -> tuple[Graph, Sequence[PolicyModule]]:
-    """Return a graph whose labels have no values but of these modules, and the modules."""
+    """Return a graph whose labels have no values but of these modules, and the modules.
+
+    Raises:
+        ReportError: then nothing is left of any label.
+    """
     names = {module.name for module in modules}
     nodes = [replace(n, label=_part(n.label, names) if n.label else "") for n in graph.nodes]
     edges = [
@@ -269,6 +296,8 @@ def _readable(
         )
         for edge in graph.edges
     ]  # fmt: skip
+    if all(ask.subject == EMPTY for edge in edges for ask in edge.asks):
+        raise ReportError(f"no label in the run has a value of {', '.join(sorted(names))}")
     return replace(graph, nodes=nodes, edges=edges), modules
 
 

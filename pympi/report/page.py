@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -41,8 +42,8 @@ def page(found: Findings) -> bytes:
     if note:
         found.notes.append(note)
     sections = [
-        _graph(found, picture), _rates(found), _denials(found), _edges(found), _trail(found),
-        _snapshot(found), _sources(found),
+        _graph(found, picture), _rates(found), _denials(found), _would_deny(found), _edges(found),
+        _trail(found), _snapshot(found), _sources(found),
     ]  # fmt: skip
     style, script = (_own(f"report.{kind}") for kind in ("css", "js"))
     return _document(found, style, script, joined(filter(None, sections)))
@@ -110,7 +111,7 @@ def _tiles(found: Findings) -> Iterable[tuple[str, ...]]:
     yield f"{refused:,}", "refused", "denied" if refused else ""
     if found.other:
         judged = sum(edge.outcome == "would_deny" for edge in graph.edges)
-        yield f"{judged:,}", "arrows it would refuse", "would_deny" if judged else ""
+        yield f"{judged:,}", f"arrows {found.other} would refuse", "would_deny" if judged else ""
     lost = tally.lost + tally.missing if tally else graph.lost
     yield f"{lost:,}", "records lost", "denied" if lost else ""
     if figures and figures.check_cost is not None:
@@ -226,15 +227,24 @@ def _rates(found: Findings) -> Markup | None:
 def _denials(found: Findings) -> Markup:
     if not found.denied:
         return _section("Refused", element("p", "Nothing was refused.", class_="calm"))
-    rows = [_denied(row) for row in found.denied]
-    columns = ["#Times", "Who", "May not", "To", "Why"]
     source = f"as {found.policy} has it" if found.policy else "as the record says: no policy here"
     more = found.more_denied + (found.tally.more_refusals if found.tally else 0)
     words = f"Most frequent first; why, {source}."
     words += f" {more:,} more are not listed." if more else ""
-    return _section(
-        "Refused", _table("denials", columns, rows), element("p", words, class_="note")
-    )  # fmt: skip
+    table = _table("denials", _REFUSED, [_denied(row) for row in found.denied])
+    return _section("Refused", table, element("p", words, class_="note"))
+
+
+def _would_deny(found: Findings) -> Markup | None:
+    if not found.other:
+        return None
+    title = f"What {found.other} would refuse"
+    if not found.would_deny:
+        return _section(title, element("p", "Nothing of what was done.", class_="calm"))
+    return _section(title, _table("judged", _REFUSED, [_denied(row) for row in found.would_deny]))
+
+
+_REFUSED = ["#Times", "Who", "May not", "To", "Why"]
 
 
 def _denied(row: Denied) -> Markup:
@@ -326,7 +336,7 @@ def _sources(found: Findings) -> Markup:
 
 
 def _section(title: str, *children: object) -> Markup:
-    key = f"about-{title.lower().replace(' ', '-')}"
+    key = f"about-{re.sub(r'[^a-z]+', '-', title.lower())}"
     return element("section", element("h2", title, id=key), *children, aria_labelledby=key)
 
 

@@ -23,6 +23,7 @@ _POINTS = 72.0  # to the inch
 _HEIGHT, _LETTER, _PADDING = 28.0, 6.9, 22.0
 _MARGIN = 14.0
 _WIDER = 1.5
+_DENSE = 250  # arrows beyond which they are thinner
 _SPRINGS = 150  # nodes up to which every distance is looked at
 _TAB_STOPS = 600
 """With more boxes and arrows than these, the keyboard stops at boxes alone."""
@@ -54,7 +55,15 @@ def draw_graph(graph: Graph) -> tuple[Markup, str]:
     stops = len(graph.edges) + len(graph.nodes) <= _TAB_STOPS
     ids = graph.by_id()
     edges = [
-        _arrow(n, edge, curves[n], texts, kernel=ids[edge.target].kind == "kernel", stop=stops)
+        _arrow(
+            n,
+            edge,
+            curves[n],
+            texts,
+            kernel=ids[edge.target].kind == "kernel",
+            stop=stops,
+            thin=0.55 if len(graph.edges) > _DENSE else 1.0,
+        )
         for n, edge in enumerate(graph.edges)
     ]
     nodes = [_node(n, each, texts[each.id], boxes[each.id]) for n, each in enumerate(graph.nodes)]
@@ -100,7 +109,7 @@ def _by_graphviz(graph: Graph, sizes: Mapping[str, float]) -> _Boxes:
 def _dot(graph: Graph, sizes: Mapping[str, float]) -> Iterator[str]:
     names = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
     yield "digraph {"
-    yield 'graph [mode=KK, overlap=prism, splines=false, sep="+18", K=1.5, start=7];'
+    yield 'graph [mode=KK, overlap=prism, pack=22, splines=false, sep="+18", K=1.5, start=7];'
     yield 'node [shape=box, fixedsize=true, label=""]; edge [len=1.9];'
     for key, name in names.items():
         width, height = sizes[key] / _POINTS / _WIDER, _HEIGHT / _POINTS
@@ -173,13 +182,13 @@ def _markers() -> Markup:
 
 def _arrow(
     number: int, edge: Edge, curve: Sequence[Point], texts: Mapping[str, str], *, kernel: bool,
-    stop: bool,
+    stop: bool, thin: float,
 ) -> Markup:  # fmt: skip
     begin, *rest = (f"{x:.1f} {y:.1f}" for x, y in curve)
     path = f"M{begin}C{' '.join(rest)}"
     tip = "kernel" if kernel and edge.outcome == "allowed" else edge.outcome
     words = described(edge, texts)
-    width = f"{0.9 + 0.75 * math.log10(1 + edge.weight):.2f}"
+    width = f"{(0.9 + 0.75 * math.log10(1 + edge.weight)) * thin:.2f}"
     line = element(
         "path", class_="line", d=path, stroke_width=width, marker_end=f"url(#tip-{tip})"
     )  # fmt: skip

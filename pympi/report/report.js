@@ -58,10 +58,12 @@ function showNode(node) {
   );
 }
 
+const leave = () => all(".near").forEach((each) => each.classList.remove("near"));
+
 function show(target) {
   const item = target.closest(".edge, .node, tr[data-e]");
   if (!item) return;
-  all(".near").forEach((each) => each.classList.remove("near"));
+  leave();
   if (item.dataset.n) {
     const at = Number(item.dataset.n);
     edges.forEach((each, i) => each.classList.toggle("near", data.edges[i].from === at || data.edges[i].to === at));
@@ -79,6 +81,8 @@ for (const part of [graph, byId("edges")]) {
   part.addEventListener("pointerover", (event) => show(event.target));
   part.addEventListener("focusin", (event) => show(event.target));
   part.addEventListener("click", (event) => show(event.target));
+  part.addEventListener("pointerleave", leave);
+  part.addEventListener("focusout", leave);
 }
 
 // --- filters ---

@@ -24,6 +24,7 @@ from pympi.report.markup import data, element
 from pympi.report.tally import BINS, Rates, Tally
 from pympi.trace.graph.layout import LayoutError
 
+ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "input"}
 
 
@@ -178,6 +179,19 @@ def test_another_policy_judges_the_run(run: Path, tmp_path: Path) -> None:
     parsed = Page(page(found))
     assert parsed.with_class("edge", "would_deny")
     assert any("strict.rules" in text for text in parsed.text("p"))
+    assert "What strict.rules would refuse" in parsed.text("h2")
+    rows = {(row.task, row.permission) for row in found.would_deny}
+    assert (HOSTILE, "send") in rows
+    assert all(task != "/sbin/printd" for task, _ in rows)
+    assert all("would allow it" in row.why for row in found.would_deny)
+
+
+def test_a_policy_of_another_kind_cannot_judge(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ROOT / "pympi" / "data" / "desktop.cil"
+    assert main(["report", str(run), "--policy", str(other), "--out", str(tmp_path / "x")]) == 2
+    assert "no label in the run has a value of te" in capsys.readouterr().err
 
 
 def test_a_trace_will_do(tmp_path: Path) -> None:
