@@ -164,7 +164,8 @@ def gather(
 
         result.snapshot = Snapshot.load(found["snapshot"])
     _judge(result, modules, other)
-    result.denied, result.more_denied = _denied(result, modules)
+    explainer = _Explainer(modules, result)
+    result.denied, result.more_denied = _most_frequent(_refused(result), explainer)
     return result
 
 
@@ -247,8 +248,8 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
         others = [_module(other)]
         laid = overlay(*_readable(graph, others))
         result.graph = replace(graph, edges=laid.edges)
-        rows = sorted(_would_be_refused(laid, _Explainer(others, result)), key=lambda r: -r.times)
-        result.would_deny = rows[:MAX_DENIED]
+        rows = _would_be_refused(laid)
+        result.would_deny, _ = _most_frequent(rows, _Explainer(others, result))
     if modules:
         try:
             laid = overlay(*_readable(graph, modules), unused=True)
@@ -259,7 +260,7 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
         result.graph = replace(result.graph, edges=result.graph.edges + unused)
 
 
-def _would_be_refused(laid: Graph, explainer: _Explainer) -> Iterator[Denied]:
+def _would_be_refused(laid: Graph) -> Iterator[Denied]:
     """What the policy that was laid over a graph refuses of what was done, edge by edge."""
     tasks = {node.id: node.name for node in laid.nodes if node.kind in ("task", "kernel")}
     for edge in laid.edges:
@@ -267,9 +268,7 @@ def _would_be_refused(laid: Graph, explainer: _Explainer) -> Iterator[Denied]:
         for ask in edge.asks:
             if edge.outcome == "would_deny" and (ask.permission, _pair(ask)) in refused:
                 about = ask.subject, ask.object, ask.tclass, ask.permission
-                why = explainer.why(*about) or "refused"
-                task = tasks.get(edge.source, "")
-                yield Denied(ask.count, task, *about, "", why, enforced=True)
+                yield Denied(ask.count, tasks.get(edge.source, ""), *about, "", "refused", True)
 
 
 def _pair(ask: Ask) -> str:
@@ -310,30 +309,25 @@ def _part(label: str, names: Collection[str]) -> str:
 # --- refusals -------------------------------------------------------------------------------------
 
 
-def _denied(result: Findings, modules: Sequence[PolicyModule]) -> tuple[list[Denied], int]:
-    """Return the rows, and how many were left out."""
-    rows = list(_refused(result, _Explainer(modules, result)))
-    rows.sort(key=lambda row: -row.times)
-    return rows[:MAX_DENIED], len(rows) - len(rows[:MAX_DENIED])
-
-
-def _refused(result: Findings, explainer: _Explainer) -> Iterator[Denied]:
+def _refused(result: Findings) -> Iterator[Denied]:
     """Of the audit trail, else of what the run says of itself."""
     if result.tally is not None:
-        for refusal, times in result.tally.refusals.most_common(MAX_DENIED * 4):
-            pair = refusal.subject, refusal.object
-            why = explainer.why(*pair, refusal.tclass, refusal.permissions[0]) or refusal.result
-            words = " ".join(refusal.permissions)
+        for refusal, times in result.tally.refusals.items():
             yield Denied(
-                times, refusal.task, *pair, refusal.tclass, words, refusal.what, why,
-                refusal.enforced,
+                times, refusal.task, refusal.subject, refusal.object, refusal.tclass,
+                " ".join(refusal.permissions), refusal.what, refusal.result, refusal.enforced,
             )  # fmt: skip
         return
     for each in result.figures.denied if result.figures else ():
-        yield Denied(
-            each.times, "", each.subject, each.object, each.tclass, each.permission, "",
-            each.reason, enforced=True,
-        )  # fmt: skip
+        pair = each.subject, each.object
+        yield Denied(each.times, "", *pair, each.tclass, each.permission, "", each.reason, True)
+
+
+def _most_frequent(rows: Iterable[Denied], explainer: _Explainer) -> tuple[list[Denied], int]:
+    """Return the most frequent rows, explained, and how many more there are."""
+    ordered = sorted(rows, key=lambda row: -row.times)
+    shown = [row._replace(why=explainer.why(row) or row.why) for row in ordered[:MAX_DENIED]]
+    return shown, len(ordered) - len(shown)
 
 
 class _Explainer:
@@ -348,9 +342,9 @@ class _Explainer:
         self._classes = result.tally.classes if result.tally else {}
         self._said: dict[tuple[str, ...], str] = {}
 
-    def why(self, subject: str, target: str, tclass: str, permission: str) -> str:
+    def why(self, row: Denied) -> str:
         """Return what the policy says; "" if there is none, or it knows nothing of this."""
-        key = subject, target, tclass, permission
+        key = row.subject, row.object, row.tclass, row.permission.partition(" ")[0]
         if self._composition is not None and key not in self._said:
             self._said[key] = self._explained(*key)
         return self._said.get(key, "")

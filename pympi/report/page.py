@@ -16,6 +16,8 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from .._version import __version__
 from ..label import parse_label
 from ..trace.graph import Edge, Graph
@@ -305,13 +307,13 @@ def _snapshot(found: Findings) -> Markup | None:
     snapshot = found.snapshot
     if snapshot is None:
         return None
-    names = {task.id: task.name for task in snapshot.tasks}
-    held: dict[int, int] = {}
-    for right in snapshot.rights:
-        held[right.task] = held.get(right.task, 0) + 1
+    numbers, counts = np.unique(snapshot.rights.columns["task"], return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:MAX_ROWS]
+    held = [(int(numbers[at]), int(counts[at])) for at in most]
+    names = {number: task.name for number, _ in held if (task := snapshot.task(number))}
     rows = [
-        element("tr", _cell(names.get(task, f"task {task}")), _number(count))
-        for task, count in sorted(held.items(), key=lambda item: -item[1])[:MAX_ROWS]
+        element("tr", _cell(names.get(number, f"task {number}")), _number(count))
+        for number, count in held
     ]
     words = (
         f"{len(snapshot.tasks):,} tasks, {len(snapshot.ports):,} ports, "

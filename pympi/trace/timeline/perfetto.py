@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SLOT", "Timeline", "write_timeline"]
 
-SLOT = 100
+SLOT = 250
 """Nanoseconds that a record takes in the picture, at least."""
+_PART = SLOT - 50  # of a part: it ends before the whole, also where a viewer rounds
 MAX_OPEN = 1 << 18
 """Messages that wait for their receiver at most; older ones get no arrow, and are counted."""
 
@@ -123,7 +124,8 @@ class _Writer:
         self._slice(_title(act), began, self._now, track, act.head)
         for place, part in enumerate(act.records[1:], 1):
             title = f"{part.operation} {' '.join(part.asked)}".strip()
-            self._slice(title, began + SLOT * place, self._now, track, part)
+            start = began + SLOT * place
+            self._slice(title, start, start + _PART, track, part)
         self._join(act, _Place(track, began))
         for words, what in (("denied", act.refused), ("would be denied", act.tolerated)):
             if what:
