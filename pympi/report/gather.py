@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ..enums import CLASSES, ObjectClass
-from ..errors import PympiError
+from ..errors import LabelError, PympiError
 from ..label import EMPTY, format_label, parse_label
 from ..trace import Labels
 from ..trace.graph import Ask, Graph, from_audit, overlay
@@ -246,13 +246,13 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
         return
     if other:
         others = [_module(other)]
-        laid = overlay(*_readable(graph, others))
+        laid = overlay(_readable(graph, others), others)
         result.graph = replace(graph, edges=laid.edges)
         rows = _would_be_refused(laid)
         result.would_deny, _ = _most_frequent(rows, _Explainer(others, result))
     if modules:
         try:
-            laid = overlay(*_readable(graph, modules), unused=True)
+            laid = overlay(_readable(graph, modules), modules, unused=True)
         except ValueError as error:
             result.notes.append(f"What {result.policy} allows beyond what was used: {error}.")
             return
@@ -276,10 +276,8 @@ def _pair(ask: Ask) -> str:
     return f"{ask.subject} to {ask.object}"
 
 
-def _readable(
-    graph: Graph, modules: Sequence[PolicyModule]
-) -> tuple[Graph, Sequence[PolicyModule]]:
-    """Return a graph whose labels have no values but of these modules, and the modules.
+def _readable(graph: Graph, modules: Sequence[PolicyModule]) -> Graph:
+    """Return a graph whose labels have no values but of these modules.
 
     Raises:
         ReportError: then nothing is left of any label.
@@ -297,13 +295,16 @@ def _readable(
     ]  # fmt: skip
     if all(ask.subject == EMPTY for edge in edges for ask in edge.asks):
         raise ReportError(f"no label in the run has a value of {', '.join(sorted(names))}")
-    return replace(graph, nodes=nodes, edges=edges), modules
+    return replace(graph, nodes=nodes, edges=edges)
 
 
 def _part(label: str, names: Collection[str]) -> str:
-    """Return a label without the values of other modules."""
-    kept = {name: value for name, value in parse_label(label).items() if name in names}
-    return format_label(kept)
+    """Return a label without the values of other modules; of what is no label, nothing is left."""
+    try:
+        values = parse_label(label)
+    except LabelError:  # a number without a text, in a trail that lacks something
+        return EMPTY
+    return format_label({name: value for name, value in values.items() if name in names})
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pympi import Kernel
+from pympi import Kernel, audit
 from pympi.cli import main
 from pympi.cli._artefacts import publish
 from pympi.enums import CLASSES
@@ -385,6 +385,16 @@ def test_replay_prints_json_and_writes_both_forms(recording, tmp_path, capsys) -
     assert names == ["full.trace", "replayed.trace", "run.json"]
     assert json.loads((out / "run.json").read_bytes())["messages"] == result["messages"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_replay_records_a_further_run(recording, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    assert main(["replay", str(recording), "--audit"]) == 2
+    assert "--audit needs --out" in capsys.readouterr().err
+    assert main(["replay", str(recording), "--out", str(out), "--audit", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    sent = [record for record in audit.read(out / "run.audit") if record.operation == "send"]
+    assert len(sent) == result["messages"]
 
 
 def test_replay_of_its_own_full_trace(recording, tmp_path, capsys) -> None:

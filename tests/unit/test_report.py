@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from reported import HOSTILE, HOSTILE_LABEL, STRICT, write_run
 
-from pympi.audit import RECORD, Batch
+from pympi.audit import RECORD, Batch, File, Reader
 from pympi.cli import main
 from pympi.report import Findings, ReportError, gather, page
 from pympi.report import picture as picture_module
@@ -194,6 +194,19 @@ def test_a_policy_of_another_kind_cannot_judge(
     assert "no label in the run has a value of te" in capsys.readouterr().err
 
 
+def test_labels_that_are_not_there_are_no_obstacle(run: Path, tmp_path: Path) -> None:
+    with (run / "run.audit").open("rb") as file:
+        sink = File(tmp_path / "run.audit")
+        for batch in Reader(file):
+            labels = {n: text for n, text in batch.labels.items() if "remarks" not in text}
+            sink(Batch(batch.records, labels, batch.tasks, batch.classes, batch.services))
+        sink.close()
+    (tmp_path / "policy.rules").write_text(STRICT)
+    found = gather(tmp_path, other=tmp_path / "policy.rules")
+    assert any(edge.outcome == "would_deny" for edge in found.graph.edges)
+    assert b"sid:" in page(found)
+
+
 def test_a_trace_will_do(tmp_path: Path) -> None:
     (tmp_path / "any.trace").write_text(
         "pympi trace 1: 1 records, 3 lost\nevent\ttask\towner\tkind\tnumber\tcount\n"
@@ -233,8 +246,6 @@ def test_it_is_drawn_without_graphviz(found: Findings, monkeypatch: pytest.Monke
 
 
 def test_an_empty_trail_is_a_page(tmp_path: Path) -> None:
-    from pympi.audit import File
-
     File(tmp_path / "run.audit").close()
     parsed = Page(page(gather(tmp_path)))
     assert "Nothing was refused." in parsed.text("p")
