@@ -383,3 +383,17 @@ def test_every_check_is_in_the_page() -> None:
     table = page[page.index("| id | what it means |") :]
     rows = [f"| `{name}` | {meaning} |" for name, meaning in CHECKS.items()]
     assert re.findall(r"^\| `[a-z-]+` \| .* \|$", table, re.MULTILINE) == rows
+
+
+def test_rules_that_several_others_say_together() -> None:
+    text = "allow a b mach_port { send };\nallow * b mach_port { recv };\n"
+    rule = "allow a b mach_port { recv send };"
+    findings = lint_rules(Rules.from_text(text + rule), "x.rules")
+    expected = f"x.rules:3:1: dominated-rule: lines 1, 2 say what {rule} does; remove it"
+    assert [str(each) for each in findings] == [expected]
+
+
+def test_very_many_rules_are_looked_at_once_each() -> None:
+    rules = (f"allow a{n} b mach_port {{ send }};" for n in range(50_000))
+    findings = lint_rules(Rules.from_text("\n".join([*rules, "allow a7 b * { send };"])), "x.rules")
+    assert findings == []

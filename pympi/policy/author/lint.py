@@ -31,6 +31,7 @@ from ..cil.policydb import (
     Rule,
     RuleKind,
 )
+from ..rules import Rule as RulesRule
 from ..rules import Rules
 from .query import boolean_names, rule_text
 
@@ -601,25 +602,40 @@ def lint_rules(rules: Rules, file: str) -> list[Finding]:
         ['grants-everything']
     """
     found = []
-    for number, rule in enumerate(rules.rules):
+    earlier: dict[tuple[str, str, str], dict[str, int]] = {}
+    for rule in rules.rules:
         if rule.source == rule.target == "*" and "*" in (rule.tclass, *rule.permissions):
             found.append(Finding(
                 "grants-everything", file, rule.line, 1,
-                    f"{rule} lets everybody do it to everything",
+                f"{rule} lets everybody do it to everything",
                 "name who needs what",
             ))  # fmt: skip
-        for other in rules.rules[:number]:
-            if all(_within(*pair) for pair in zip(rule[:3], other[:3], strict=True)) and (
-                "*" in other.permissions or set(rule.permissions) <= set(other.permissions)
-            ):
-                found.append(Finding(
-                    "dominated-rule", file, rule.line, 1,
-                    f"line {other.line} says what {rule} does",
-                    "remove it",
-                ))  # fmt: skip
-                break
+        lines = _said_before(rule, earlier)
+        if lines:
+            which = f"line {lines[0]} says" if len(lines) == 1 else f"lines {_listed(lines)} say"
+            found.append(Finding(
+                "dominated-rule", file, rule.line, 1, f"{which} what {rule} does", "remove it",
+            ))  # fmt: skip
+        given = earlier.setdefault(rule[:3], {})
+        for permission in rule.permissions:
+            given.setdefault(permission, rule.line)
     return found
 
 
-def _within(narrow: str, wide: str) -> bool:
-    return wide in ("*", narrow)
+def _said_before(
+    rule: RulesRule, earlier: Mapping[tuple[str, str, str], Mapping[str, int]]
+) -> list[int]:
+    """Return the lines that give all that a rule gives; none if they do not."""
+    keys = product({rule.source, "*"}, {rule.target, "*"}, {rule.tclass, "*"})
+    given = [earlier[key] for key in keys if key in earlier]
+    lines = set()
+    for permission in rule.permissions:
+        line = next((g[p] for g in given for p in (permission, "*") if p in g), None)
+        if line is None:
+            return []
+        lines.add(line)
+    return sorted(lines)
+
+
+def _listed(lines: list[int]) -> str:
+    return ", ".join(map(str, lines[:4])) + (", ..." if lines[4:] else "")
