@@ -499,6 +499,46 @@ class Kernel:
             kind.names(permissive), found.allowed, found.epoch, refusers,
         )  # fmt: skip
 
+    def check_peer(
+        self, peer: str, label: str | int, target: Task | Right | str | int, tclass: str,
+        permissions: str | int | Iterable[str],
+    ) -> bool:  # fmt: skip
+        """Return whether somebody who is no task may do something to `target`, and record it.
+
+        For servers that let others in from outside, as control sockets do. It is to them what
+        `Task.sender_checker` is to servers whose clients are tasks: the record has the operation
+        `service`, no task, the label, and in the place of a name who it is.
+
+        Args:
+            peer: who asks, for the record.
+            label: that the server gave him, or its SID.
+            target, tclass, permissions: as of `access`.
+
+        Raises:
+            AuditFull: it cannot be recorded and must be.
+
+        Example:
+            >>> from pympi.policy import Partition
+            >>> with Kernel(policies=[Partition()]) as kernel:
+            ...     red, blue = "partition/red", "partition/blue"
+            ...     kernel.check_peer("user 7", red, blue, "mach_port", "send")
+            ...     [record] = kernel.audit.batch(kernel.audit.drain())
+            ...     (record.service, record.subject, record.denied)
+            False
+            ('user 7', 'partition/red', ('send',))
+        """
+        kind = self.object_class(tclass)
+        question = ffi.new("struct pm_sender_question *")
+        question.tclass, question.permissions = kind.number, kind.mask(permissions)
+        question.name = self.audit.note(peer)
+        with self._sid(label) as ssid, self._sid(target) as tsid:
+            question.real_sid = question.sender_sid = ssid
+            question.tsid = tsid
+            verdict = lib.pm_check_peer(self.pointer, question)
+        if verdict < 0:
+            raise exception(verdict, "check_peer()")
+        return bool(verdict)
+
     def explain(
         self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
         permission: str,

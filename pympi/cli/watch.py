@@ -78,7 +78,7 @@ def _print(happening: Happening) -> None:
 def line_of(happening: Happening) -> str:
     """Return a happening in one line, in which nothing does anything to a terminal."""
     record = happening.record
-    who = f"{_who(record.task, record.task_name)} -> {_whom(record)}"
+    who = f"{_from(record)} -> {_whom(record)}"
     size = f"{record.size:,} B" if happening.kind != "decision" else ""
     parts = (_time(record.time), f"{who:<32}", f"{_what(happening):<30}", f"{size:>9}")
     return "  ".join([*parts, _outcome(happening)]).rstrip()
@@ -94,6 +94,12 @@ def _who(number: int, name: str) -> str:
     return f"{escape(name)} ({number})" if name else f"task {number}"
 
 
+def _from(record: WatchRecord) -> str:
+    """Return who did it; somebody from outside, at a control socket, is no task."""
+    outside = record.operation == "service" and not record.task
+    return escape(record.service) if outside else _who(record.task, record.task_name)
+
+
 def _whom(record: WatchRecord) -> str:
     if record.receiver:
         return _who(record.receiver, record.receiver_name)
@@ -102,7 +108,7 @@ def _whom(record: WatchRecord) -> str:
 
 def _what(happening: Happening) -> str:
     record = happening.record
-    about = f' "{escape(record.service)}"' if record.operation == "service" else ""
+    about = f' "{escape(record.service)}"' if record.operation == "service" and record.task else ""
     said = f"reply to {happening.what}" if happening.kind == "reply" else happening.what
     return f"{escape(said)}{about}"
 

@@ -14,13 +14,16 @@ import stat
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["BACKLOG", "Place", "checked_path", "peer_uid"]
+__all__ = ["BACKLOG", "Peer", "Place", "checked_path", "peer_of"]
 
 BACKLOG = 16
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-LONGEST = 103 if os.uname().sysname == "Darwin" else 107  # of sun_path, without its NUL
+_IS_DARWIN = os.uname().sysname == "Darwin"
+LONGEST = 103 if _IS_DARWIN else 107  # of sun_path, without its NUL
 _LOCAL_PEERCRED = 1  # of macOS and FreeBSD: struct xucred begins with a version and the uid
+_LOCAL_PEERPID = 2  # of macOS
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
@@ -41,14 +44,31 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     return absolute
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """Return the user number of the process at the other end, as of when it connected."""
+class Peer(NamedTuple):
+    """The process at the other end of a socket, as of when it connected.
+
+    Attributes:
+        uid: of its user.
+        pid: its number; 0 where the system does not say.
+    """
+
+    uid: int
+    pid: int
+
+    def __str__(self) -> str:
+        return f"user {self.uid}, process {self.pid}" if self.pid else f"user {self.uid}"
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return who is at the other end, as the system says it."""
     if hasattr(socket, "SO_PEERCRED"):
         size = struct.calcsize("3i")
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        return int(struct.unpack("3i", raw)[1])
+        pid, uid, _ = struct.unpack("iII", raw)
+        return Peer(uid, pid)
     raw = connection.getsockopt(0, _LOCAL_PEERCRED, 76)
-    return int(struct.unpack_from("II", raw)[1])
+    pid = connection.getsockopt(0, _LOCAL_PEERPID) if _IS_DARWIN else 0
+    return Peer(int(struct.unpack_from("II", raw)[1]), pid)
 
 
 class Place:

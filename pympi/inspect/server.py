@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..label import EMPTY
 from .answers import Answers, error_line
-from .place import Place, peer_uid
+from .place import Peer, Place, peer_of
 from .protocol import LINE_LARGEST, AnswerError, Hello, Watch, decode_request
 from .view import Subject
 
@@ -335,11 +335,11 @@ class ControlSocket:
     def _receive(self, connection: socket.socket) -> None:
         try:
             connection.setblocking(False)
-            uid = peer_uid(connection)
-            self._answers(uid)
+            who = peer_of(connection)
+            self._answers(who)
             if len(self._peers) >= self._limits.connections:
                 raise AnswerError("busy", f"{len(self._peers)} others are connected; try later")
-            peer = _Peer(connection, self._limits, functools.partial(self._answers, uid))
+            peer = _Peer(connection, self._limits, functools.partial(self._answers, who))
         except AnswerError as error:
             _turn_away(connection, error)
         except Exception as error:
@@ -349,8 +349,8 @@ class ControlSocket:
             self._peers.add(peer)
             self._selector.register(connection, selectors.EVENT_READ, peer)
 
-    def _answers(self, uid: int) -> Answers:
-        kernel = self._kernel()
+    def _answers(self, who: Peer) -> Answers:
+        kernel, uid = self._kernel(), who.uid
         if kernel is None or kernel.closed:
             raise AnswerError("closing", "the kernel is closed")
         if uid not in self._allow:
@@ -360,7 +360,7 @@ class ControlSocket:
         if label is None:
             _log.warning("user %d has no label", uid)
             raise AnswerError("denied", f"user {uid} has no label here")
-        subject = Subject(kernel, label, self._kernel_label)
+        subject = Subject(kernel, label, self._kernel_label, str(who))
         return Answers(kernel, subject, self._read_only, self._walks, self._watches)
 
     def _label_of(self, uid: int) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pympi import InspectError, Kernel, LabelError, PolicyError
+from pympi.bootstrap import sentence
 from pympi.enums import ALL
 from pympi.inspect import Connection, Context, Limits, Service
 from pympi.inspect.protocol import LINE_LARGEST, OPERATIONS
@@ -232,6 +233,39 @@ def test_labels_by_user(path: Path) -> None:
         with pytest.raises(LabelError):
             kernel.inspect_at(path.with_name("d"), label="nonsense/x")
         assert not path.with_name("d").exists()
+
+
+# ---- what is recorded ----
+
+
+def trail(kernel: Kernel) -> list[str]:
+    """What the audit trail says, without times."""
+    records = kernel.audit.batch(kernel.audit.drain())
+    return [sentence(record, kernel).partition(" ")[2] for record in records]
+
+
+def test_refusals_are_recorded_with_who_it_was(path: Path) -> None:
+    me = f"user {UID}, process {os.getpid()} (eyes/guest)"
+    module = eyes(*(("guest", "kernel", name) for name in ("inspect", "reload_policy")))
+    with Kernel(policies=[module]) as kernel:
+        kernel.inspect_at(path, label="eyes/guest", kernel_label="eyes/system")
+        with Connection(path) as connection:
+            for ask in (connection.tasks, connection.reload, lambda: next(connection.watch())):
+                with pytest.raises(InspectError):
+                    ask()
+        assert trail(kernel) == [
+            f"{me} {asked} on the kernel (eyes/system): refused by eyes"
+            for asked in ("inspect", "reload_policy", "inspect")
+        ]
+
+
+def test_what_is_granted_is_recorded_where_it_is_selected(kernel: Kernel, path: Path) -> None:
+    kernel.audit.select("all", classes="kernel")
+    kernel.inspect_at(path)
+    with Connection(path) as connection:
+        connection.stats()
+    me = f"user {UID}, process {os.getpid()} (-)"
+    assert trail(kernel) == [f"{me} inspect on the kernel: granted"]
 
 
 # ---- what may be changed ----
