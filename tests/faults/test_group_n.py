@@ -450,4 +450,4 @@ def test_n10_the_trail_shows_who_asked(unseen: Unseen) -> None:
     with pytest.raises(UnknownService):
         unseen.thief.bootstrap.look_up("closed.there")
     [line] = [sentence(record) for record in unseen.kernel.audit.batch(unseen.kernel.audit.drain())]
-    assert 'thief (rules/thief) look_up "closed.there": refused look_up' in line
+    assert 'thief (rules/thief) look_up "closed.there" (rules/closed): refused' in line
