@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..label import EMPTY
-from .answers import Answers, error_line
+from .answers import Answers, Places, error_line
 from .place import Peer, Place, peer_of
 from .protocol import LINE_LARGEST, AnswerError, Hello, Watch, decode_request
 from .view import Subject
@@ -55,9 +55,10 @@ class Limits:
         connections: peers at one time.
         walks: answers at one time that hold tables of all there is.
         watches: peers that watch at one time.
+        texts: peers at one time that send a policy, as long as the module's budget lets them.
         request: seconds for a request to arrive, once begun, and for the first one.
         idle: seconds between requests.
-        stall: seconds without a byte of an answer being read.
+        stall: seconds without a byte of an answer being read; and for all of a policy's text.
         answer: seconds for all of an answer; a watch may last, and be left unread for `idle`.
         requests: in the life of a connection.
     """
@@ -65,6 +66,7 @@ class Limits:
     connections: int = 32
     walks: int = 4
     watches: int = 8
+    texts: int = 1
     request: float = 5.0
     idle: float = 300.0
     stall: float = 10.0
@@ -98,7 +100,7 @@ class _Peer:
         self.pending = b""
         self.answer: Iterator[bytes] = iter(())
         self.watching = False
-        self.resting = False  # it watches, and there is nothing to say now
+        self.resting = False  # there is nothing to say now: it watches, or sends a text
         self.greeted = False
         self.last = False  # cut off when what is pending is written
         self.requests = 0
@@ -154,14 +156,15 @@ class _Peer:
         except AnswerError as error:
             yield error_line(identity, error)
         else:
-            yield from answers.to(identity, asked, lambda: bool(self.received))
+            yield from answers.to(identity, asked, lambda: self.received)
 
     def next_line(self) -> None:
         line = next(self.answer, None)
         self.pending = line or b""
         self.resting = line == b""
         if self.resting:
-            self.deadline = math.inf
+            # A text has to come as fast as what was said last has to be read.
+            self.deadline = math.inf if self.watching else self.deadline
         elif self.pending:
             self.read_on()
         else:
@@ -225,8 +228,8 @@ class ControlSocket:
         self._allow = frozenset((0, os.geteuid()) if allow is None else allow)
         self._read_only = read_only
         self._limits = limits
-        self._walks = threading.Semaphore(limits.walks)
-        self._watches = threading.Semaphore(limits.watches)
+        counts = (limits.walks, limits.watches, limits.texts)
+        self._places = Places(*map(threading.Semaphore, counts))
         self._peers: set[_Peer] = set()
         self._closing = False
         self._accepting = True
@@ -361,7 +364,7 @@ class ControlSocket:
             _log.warning("user %d has no label", uid)
             raise AnswerError("denied", f"user {uid} has no label here")
         subject = Subject(kernel, label, self._kernel_label, str(who))
-        return Answers(kernel, subject, self._read_only, self._walks, self._watches)
+        return Answers(kernel, subject, self._read_only, self._places)
 
     def _label_of(self, uid: int) -> str | None:
         labels = self._label
