@@ -810,7 +810,8 @@ class Kernel:
             label: what label a peer has: one for all, or by user number, as a mapping or function;
                 whoever has none is refused. Not given: "-", the label without any value.
             kernel_label: what class `kernel` is asked of; by default the peer's own label.
-            allow: user numbers that may connect; by default our own and root.
+            allow: user numbers that may connect; by default our own and root. With others in it,
+                the file lets everybody knock, and who is none of them is turned away.
             read_only: refuse what would change anything, or stop the kernel.
             limits: what peers may take.
 

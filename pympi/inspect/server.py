@@ -243,7 +243,7 @@ class ControlSocket:
         _living.add(self)
 
     def _open(self, path: str | os.PathLike[str]) -> None:
-        self._place = Place(path)
+        self._place = Place(path, others=bool(self._allow - {0, os.geteuid()}))
         self._opened.callback(self._place.close)
         self._wake, self._woken = socket.socketpair()
         self._opened.callback(self._wake.close)

@@ -269,6 +269,16 @@ def test_no_server(pympi: Run, tmp_path: Path, socket: Path) -> None:
 # ---- the example ----
 
 
+PRINT, VAULT, CLIPBOARD, DIARY = (
+    f"com.example.{name}" for name in ("print", "vault", "clipboard", "diary")
+)
+
+
+def names_seen(pympi: Run, socket: Path) -> set[str]:
+    contexts = pympi("bootstrap", "dump", "--attach", socket, "--json").json["contexts"]
+    return {service["name"] for context in contexts for service in context["services"]}
+
+
 def test_the_example_lives_until_it_is_told(pympi: Run, tmp_path: Path) -> None:
     control = tmp_path / "run" / "control"
     with subprocess.Popen(
@@ -280,6 +290,10 @@ def test_the_example_lives_until_it_is_told(pympi: Run, tmp_path: Path) -> None:
             assert system.stdout.readline() == f"Ask at {control}, for 60 seconds.\n"
             names = {line[1] for line in pympi("tasks", "--attach", control).lines[1:]}
             assert names == {"bootstrap", "init", "printd", "vaultd", "user", "secret", "leaky"}
+            public, secret = {PRINT, CLIPBOARD}, {PRINT, VAULT, CLIPBOARD, DIARY}
+            assert names_seen(pympi, control.with_name("as-user")) == public
+            assert names_seen(pympi, control.with_name("as-secret")) == secret
+            assert names_seen(pympi, control.with_name("as-root")) == {PRINT, VAULT}
             assert pympi("policy", "reload", "--module", "te", "--attach", control).code == 0
         finally:
             system.send_signal(signal.SIGINT)

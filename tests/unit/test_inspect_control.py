@@ -5,12 +5,14 @@ import gc
 import json
 import os
 import socket
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from background import output, program
 
 from pympi import InspectError, Kernel, LabelError, PolicyError
 from pympi.bootstrap import sentence
@@ -233,6 +235,37 @@ def test_labels_by_user(path: Path) -> None:
         with pytest.raises(LabelError):
             kernel.inspect_at(path.with_name("d"), label="nonsense/x")
         assert not path.with_name("d").exists()
+
+
+LOOK_AS = """
+    import os, sys
+    from pympi.inspect import Connection
+    os.setgroups([])
+    os.setresgid(int(sys.argv[1]), int(sys.argv[1]), int(sys.argv[1]))
+    os.setresuid(int(sys.argv[1]), int(sys.argv[1]), int(sys.argv[1]))
+    with Connection(sys.argv[2]) as connection:
+        print(connection.welcome.label, *[task.name for task in connection.tasks()])
+"""
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can be another user")
+def test_users_are_told_apart() -> None:
+    labels = {1000: "rules/user", 1001: "rules/secret", 0: "rules/root"}
+    rules = "allow * * kernel { inspect }; allow root * mach_task { observe };"
+    for who, whom in (("user", "user"), ("secret", "user"), ("secret", "secret")):
+        rules += f"allow {who} {whom} mach_task {{ observe }};"
+    with tempfile.TemporaryDirectory() as directory, Kernel(policies=[Rules.from_text(rules)]) as k:
+        Path(directory).chmod(0o711)
+        for name in ("user", "secret", "root"):
+            k.create_task(name, f"rules/{name}")
+        path = k.inspect_at(f"{directory}/run/c", label=labels, allow={*labels, 1002}).path
+        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o666, 0o711)
+        seen = [output(LOOK_AS, str(uid), str(path)) for uid in labels]
+        told = [program(LOOK_AS, uid, str(path)).stderr for uid in ("1002", "1003")]
+    assert seen == [["rules/user user"], ["rules/secret user secret"],
+                    ["rules/root user secret root"]]  # fmt: skip
+    assert "user 1002 has no label here" in told[0]
+    assert "user 1003 may not look at this kernel" in told[1]
 
 
 # ---- what is recorded ----
