@@ -138,10 +138,14 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
         yield advance
 
 
+ENDLESS = 1 << 20
+"""The width of a line that nobody looks at."""
+
+
 def width(stream: TextIO | None = None) -> int:
     """Return how wide a line of stdout may be, or of a stream; unlimited where nobody looks."""
     looked_at = (stream or sys.stdout).isatty()
-    return shutil.get_terminal_size().columns if looked_at else 1 << 20
+    return shutil.get_terminal_size().columns if looked_at else ENDLESS
 
 
 def wrapped(

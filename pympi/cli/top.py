@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..inspect.meter import Meter
-from ._output import bad_input
+from ._output import BadInput, bad_input
 from ._source import Seconds, live_option
 
 
@@ -26,9 +26,7 @@ def top(socket: Path, interval: float) -> int:
     try:
         from ._top import Top
     except ImportError as error:
-        raise click.ClickException(
-            f"top needs textual ({error}): pip install 'pympi-mach[top]'"
-        ) from error
+        raise BadInput(f"top needs textual ({error}): pip install 'pympi-mach[top]'") from error
     with bad_input():
         meter = Meter(socket)
         try:

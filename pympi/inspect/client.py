@@ -304,6 +304,8 @@ class Connection:
             if time.monotonic() > deadline:
                 self._fail("timeout", f"no connection within {self.timeout} s")
             time.sleep(_PAUSE)
+        if code == errno.ECONNREFUSED and not self.path.is_socket():
+            code = errno.ENOTSOCK  # which no system says
         if code:
             self._fail("no server", _REASONS.get(code, os.strerror(code)))
 

@@ -67,12 +67,19 @@ _PLAIN = [name for name in Snapshot.__struct_fields__ if name != "version" and n
 
 
 def save(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
-    """Write a snapshot beside `path`, under a name that nobody can foresee, and move it there."""
+    """Write a snapshot beside `path`, under a name that nobody can foresee, and move it there.
+
+    What is there and no regular file, such as /dev/stdout, is written to: nothing takes its place.
+    """
     body = msgspec.msgpack.encode(_form(snapshot))
     if HEADER.size + len(body) > LARGEST:
         raise SnapshotError(f"a snapshot of {len(body)} bytes; a file holds {LARGEST}")
     header = HEADER.pack(MAGIC, VERSION, zlib.crc32(body), len(body))
-    _replace(Path(path), header, body)
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        target.write_bytes(header + body)
+    else:
+        _replace(target, header, body)
 
 
 def _replace(path: Path, *parts: bytes) -> None:

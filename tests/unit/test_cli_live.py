@@ -262,6 +262,8 @@ def test_policy_status_without_a_policy(pympi: Run, socket: Path) -> None:
 def test_no_server(pympi: Run, tmp_path: Path, socket: Path) -> None:
     done = pympi("tasks", "--attach", tmp_path / "none")
     assert (done.code, "no such socket" in done.err) == (2, True)
+    for no_socket in (tmp_path, Path(__file__)):
+        assert "it is no socket" in pympi("tasks", "--attach", no_socket).err
     done = pympi("tasks", socket)
     assert (done.code, f"is a socket, no file: --attach {socket}" in done.err) == (2, True)
 
