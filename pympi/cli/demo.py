@@ -19,7 +19,7 @@ from .replay import PAIRS
 ROUNDS = 3
 
 
-@click.command(short_help="Replay a small boot, refused in part.")
+@click.command()
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

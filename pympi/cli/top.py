@@ -12,7 +12,7 @@ from ._output import BadInput, bad_input
 from ._source import Seconds, live_option
 
 
-@click.command(short_help="Show a live system's busiest ports, full screen.")
+@click.command()
 @live_option
 @click.option(
     "--interval", type=Seconds(), default=1.0, show_default=True,

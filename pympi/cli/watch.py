@@ -35,7 +35,6 @@ def _check(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tup
 
 
 @click.command(
-    short_help="Show what a live system does.",
     epilog="Filters: " + "; ".join(f"{key}=, {what}" for key, what in FILTERS.items()) + ".",
 )
 @live_option
