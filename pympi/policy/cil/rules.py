@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count, repeat
 
+from ...errors import PolicyError
 from .bits import runs
 from .classes import ClassPermissions
 from .constraints import condition, constraint
 from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeDatum, TypeRule
-from .reader import Node
+from .reader import Node, Run
 from .scope import Draft, Pending, Scope, Symbol
 from .sets import SetReader
 
@@ -18,7 +21,7 @@ __all__ = ["RuleReader"]
 
 Ranges = tuple[tuple[int, int], ...]
 
-_TYPES = ("type", "attribute")
+_TYPES, _SELF = ("type", "attribute"), "self"
 _NUMBER = re.compile(r"0x[0-9A-Fa-f]{1,8}|0|[1-9][0-9]{0,8}")
 _XPERM, _LARGEST = "ioctl", 0xFFFF
 VECTOR_KINDS = (RuleKind.ALLOW, RuleKind.AUDITALLOW, RuleKind.DONTAUDIT, RuleKind.NEVERALLOW)
@@ -45,6 +48,13 @@ class RuleReader:
         self.extended_rules: list[ExtendedRule] = []
         self.constraints: list[Constraint] = []
         self._numbers_of: dict[Symbol, tuple[int, Ranges]] = {}
+        self._single: dict[str, tuple[int, int]] = {}  # class and permissions, by their text
+        symbols = draft.symbols["type"] + draft.symbols["attribute"]
+        numbers = {symbol.name: symbol.number for symbol in symbols}
+        # Numbers by name, of what may be a source and of what may be a target.
+        self._known: defaultdict[Scope, tuple[dict[str, int], dict[str, int]]]
+        self._known = defaultdict(lambda: ({}, {_SELF: SELF}))
+        self._known[draft.root] = numbers, {**numbers, _SELF: SELF}
 
     def read(self, mls: bool) -> None:
         """Read everything that is pending."""
@@ -87,26 +97,66 @@ class RuleReader:
     def _vectors(
         self, kind: RuleKind, pending: list[Pending], rules: list[Rule], places: list[int]
     ) -> None:
-        find, read = self._draft.find, self._permissions.read
-        line, spend = self._draft.sources.line, self._draft.spend
-        numbers: defaultdict[Scope, dict[str, int]] = defaultdict(dict)  # of types, by their names
         for scope, node, conditional in pending:
-            known = numbers[scope]
-            source, target = known.get(node[2]), known.get(node[3])
-            if source is None:
-                source = known[node[2]] = find(_TYPES, scope, node, 2).number
-            if target is None and node[3] == "self":
-                target = SELF
-            elif target is None:
-                target = known[node[3]] = find(_TYPES, scope, node, 3).number
-            vectors, where = read(scope, node, 4), line(node[0])
-            spend("rules", len(vectors), node[0])
-            for tclass, bits in vectors:
-                rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
-                places.append(node[0])
+            if not isinstance(node, Run):
+                self._vector(kind, scope, node, conditional, rules, places)
+            elif (several := self._by_columns(kind, node)) is not None:
+                rules += several
+                places += node.positions
+            else:
+                for each in node.nodes():
+                    self._vector(kind, scope, each, 0, rules, places)
+
+    def _vector(
+        self, kind: RuleKind, scope: Scope, node: Node, conditional: int,
+        rules: list[Rule], places: list[int],
+    ) -> None:  # fmt: skip
+        sources, targets = self._known[scope]
+        source, target = sources.get(node[2]), targets.get(node[3])
+        if source is None:
+            source = sources[node[2]] = self._draft.find(_TYPES, scope, node, 2).number
+        if target is None:
+            target = targets[node[3]] = self._draft.find(_TYPES, scope, node, 3).number
+        vectors, where = self._permissions.read(scope, node, 4), self._draft.sources.line(node[0])
+        self._draft.spend("rules", len(vectors), node[0])
+        for tclass, bits in vectors:
+            rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
+            places.append(node[0])
+
+    def _by_columns(self, kind: RuleKind, run: Run) -> Iterable[Rule] | None:
+        """Return what `_vector` makes of the rules of a run, all at once.
+
+        Returns:
+            None: something in it is wrong, or not as it mostly is. Rule by rule will tell.
+        """
+        sources, targets = self._known[self._draft.root]
+        if not self._draft.affords("rules", len(run.sources)):
+            return None
+        try:
+            self._see(run)
+            pairs = (
+                [*map(sources.__getitem__, run.sources)],
+                [*map(targets.__getitem__, run.targets)],
+            )
+            vectors = zip(*map(self._single.__getitem__, run.accesses), strict=True)
+        except (KeyError, PolicyError):
+            return None
+        self._draft.spend("rules", len(run.sources), run.position)
+        file, line = self._draft.sources.line(run.position)
+        columns = repeat(kind), *pairs, *vectors, repeat(file), count(line), repeat(0)
+        return map(Rule._make, zip(*columns, strict=False))
+
+    def _see(self, run: Run) -> None:
+        """Work out what the rules of a run are about, where that is one class."""
+        single, root = self._single, self._draft.root
+        for n, access in enumerate(run.accesses):
+            if access not in single:
+                vectors = self._permissions.read(root, run.node(n), 4)
+                if len(vectors) == 1:
+                    single[access] = vectors[0]
 
     def _target(self, scope: Scope, node: Node) -> int:
-        if node[3] == "self":
+        if node[3] == _SELF:
             return SELF
         return self._draft.find(_TYPES, scope, node, 3).number
 
