@@ -82,6 +82,13 @@ def asking() -> Iterator[None]:
         yield
 
 
+def afterwards(action: Callable[[], None]) -> None:
+    """Have something done when the verb has ended, and what it printed is out."""
+    context = click.get_current_context()
+    context.call_on_close(action)
+    context.call_on_close(sys.stdout.flush)  # the last is called first
+
+
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Where it takes long in here, and stderr is a terminal, say what is done."""
@@ -152,8 +159,11 @@ def wrapped(
     text: str, indent: str = "", later: str | None = None, stream: TextIO | None = None
 ) -> str:
     """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
+    line, columns = shown(text).rstrip(), width(stream)
+    if line and "\n" not in line and len(indent + line) <= columns:  # textwrap takes long to say so
+        return indent + line
     return textwrap.fill(
-        shown(text), width(stream), initial_indent=indent,
+        line, columns, initial_indent=indent,
         subsequent_indent=indent + "    " if later is None else later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip

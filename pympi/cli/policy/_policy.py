@@ -16,6 +16,7 @@ from ...enums import CLASSES, ObjectClass
 from ...label import format_label
 from .._output import (
     FILE,
+    afterwards,
     asking,
     bad_input,
     complain,
@@ -89,7 +90,7 @@ def _compiled(paths: Sequence[Path]) -> PolicyDatabase:
         return compile_policy([(SAMPLE, text)])
     from ...policy.author.cache import compiled
 
-    return compiled(paths)
+    return compiled(paths, afterwards)
 
 
 def database(policies: Sequence[Path]) -> PolicyDatabase:
