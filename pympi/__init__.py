@@ -20,6 +20,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import audit, enums, mach, mig, policy
+    from .clock import SimulatedClock
+    from .decisions import AccessDecision
     from .errors import (
         AccessDenied,
         AuditFull,
@@ -40,16 +42,18 @@ if TYPE_CHECKING:
         TimedOut,
         VerifyError,
     )
-    from .kernel import AccessDecision, Kernel, SimulatedClock
+    from .kernel import Kernel
     from .message import Carried, Memory, Message, Sender
     from .port import DeadName, PortSet, PortStatus, ReceiveRight, Right, SendOnceRight, SendRight
     from .task import Quota, Task, Usage
 else:
     __getattr__, __dir__ = lazily(__name__, {
+        "clock": "SimulatedClock",
+        "decisions": "AccessDecision",
         "errors": "AccessDenied AuditFull ForkedError GuardViolation InspectError InvalidName"
                   " InvalidRight KernelClosed LabelError LimitExceeded MachError PolicyError"
                   " PortDied PympiError QueueFull SnapshotError TimedOut VerifyError",
-        "kernel": "AccessDecision Kernel SimulatedClock",
+        "kernel": "Kernel",
         "message": "Carried Memory Message Sender",
         "port": "DeadName PortSet PortStatus ReceiveRight Right SendOnceRight SendRight",
         "task": "Quota Task Usage",

@@ -49,7 +49,10 @@ PYTHON_LAYERS = {
     "message": MESSAGES,
     "port": MESSAGES | {"task"},
     "task": MESSAGES | {"port"},
-    "kernel": OBJECTS | {"mach"},
+    "clock": set(),
+    "decisions": VALUES,
+    "interfaces": VALUES,
+    "kernel": OBJECTS | {"mach", "clock", "decisions", "interfaces"},
     "labelh": OBJECTS | {"kernel"},
     "mach": OBJECTS | {"kernel", "labelh"},
 }
