@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import decisions
 from ._binding import adopt, borrow
+from ._closing import Closing
 from ._ffi import ffi, lib
 from .clock import NS, SimulatedClock
 from .decisions import AccessDecision
@@ -38,7 +39,6 @@ from .task import Quota, Task
 
 if TYPE_CHECKING:
     import os
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
@@ -75,7 +75,7 @@ class _Borrowed:
             lib.pm_sid_release(self._kernel._pointer, self._sid)
 
 
-class Kernel:
+class Kernel(Closing):
     """A secured Mach IPC kernel.
 
     Args:
@@ -191,15 +191,6 @@ class Kernel:
                 task._forget()
             self.tasks.clear()
             lib.pm_kernel_destroy(pointer)
-
-    def __enter__(self) -> Kernel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def __del__(self) -> None:
         if self._pointer is not None:

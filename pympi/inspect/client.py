@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
+from .._closing import Closing
 from ..audit import WatchRecord
 from ..errors import InspectError
 from .place import checked_path
@@ -39,7 +40,7 @@ from .snapshot import Context, Policy, Port, Right, Snapshot, Task
 from .table import Builder, Row, Table
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 __all__ = ["Connection"]
 
@@ -89,7 +90,7 @@ _decode = msgspec.json.Decoder(_Line).decode
 _encode = msgspec.json.encode
 
 
-class Connection:
+class Connection(Closing):
     """A connection to the control socket of a kernel, in this process or another.
 
     Args:
@@ -137,15 +138,6 @@ class Connection:
         """Have whoever waits for an answer, in another thread, wait no more: InspectError."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Connection to {self.path}>"

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ..errors import SnapshotError
-from .snapshot import VERSION, Context, Mark, Policy, Port, Right, Snapshot, Task
+from .snapshot import VERSION, Head, Port, Right, Snapshot, Task
 from .table import Row, Table, columns_of, texts_of
 
 __all__ = ["LARGEST", "MAGIC", "load", "save"]
@@ -44,23 +44,14 @@ class _Column(msgspec.Struct, forbid_unknown_fields=True, array_like=True):
 _Columns = dict[str, _Column]
 
 
-class _Form(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    kernel_time: float
-    wall_time: float
-    begin: Mark
-    end: Mark
-    stopped_seconds: float | None
-    policy: Policy
-    stats: dict[str, int]
-    audit: dict[str, int]
-    bootstrap: tuple[Context, ...] | None
+class _Form(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     texts: list[str]
     tasks: _Columns
     ports: _Columns
     rights: _Columns
 
 
-_PLAIN = [name for name in Snapshot.__struct_fields__ if name != "version" and name not in _TABLES]
+_PLAIN = Head.__struct_fields__
 
 
 # ---- writing ----

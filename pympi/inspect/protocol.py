@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .snapshot import Context, Mark, Policy, Service, Snapshot
+from .snapshot import Head, Service, Snapshot
 from .table import U32, U64
 
 __all__ = [
@@ -159,19 +159,10 @@ class ServiceRow(msgspec.Struct, frozen=True):
     service: Service
 
 
-class SnapshotHead(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotHead(Head, frozen=True, kw_only=True):
     """The result of snapshot: what it has beside tables. Contexts come without their services."""
 
     version: int
-    kernel_time: float
-    wall_time: float
-    begin: Mark
-    end: Mark
-    stopped_seconds: float | None
-    policy: Policy
-    stats: dict[str, int]
-    audit: dict[str, int]
-    bootstrap: tuple[Context, ...] | None
 
 
 def head_of(snapshot: Snapshot) -> SnapshotHead:

@@ -25,7 +25,7 @@ PUBLIC_HEADER = "pympi.h"
 
 # A module or package of pympi, and the ones it may import at run time besides itself. Whatever is
 # not listed is built on the public API: see PRIVATE.
-BOTTOM = {"_version", "_values", "_lazy"}
+BOTTOM = {"_version", "_values", "_lazy", "_closing"}
 FFI = BOTTOM | {"_ffi", "_upcall", "_binding", "_rows"}
 VALUES = FFI | {"errors", "enums", "label"}
 MESSAGES = VALUES | {"_aio", "message"}
@@ -34,6 +34,7 @@ PYTHON_LAYERS = {
     "_version": set(),
     "_values": set(),
     "_lazy": set(),
+    "_closing": set(),
     "_ffi": BOTTOM | {"_core"},
     "_upcall": BOTTOM | {"_ffi"},
     "_binding": BOTTOM | {"_ffi"},
