@@ -119,6 +119,12 @@ int call_refuse(struct call *call, int code) {
     return call_run(call, attempt_refusal);
 }
 
+int call_fail(struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name, int with) {
+    struct call call;
+    int code = call_init(&call, caller, task, operation, name);
+    return code ? code : call_refuse(&call, with);
+}
+
 int call_enter(struct call *call, uint32_t permission) {
     if (!call->kernel->alive || !call->task->space.alive || !call->caller->space.alive) return KERN_INVALID_TASK;
     if (call->task == call->caller) return 0;

@@ -36,6 +36,8 @@ int call_init_from_outside(struct call *call, struct pm_kernel *kernel, uint32_t
 int call_run(struct call *call, call_attempt attempt);
 /* A call whose arguments cannot be right whatever the state: fails with code, and is recorded as an error. */
 int call_refuse(struct call *call, int code);
+/* The same where no call has begun. */
+int call_fail(struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name, int with);
 /* Takes the lock and opens the audit bracket. */
 void call_begin(struct call *call);
 /* Begins an attempt: what the one before it noted is forgotten, but for the answers. */
