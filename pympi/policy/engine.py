@@ -28,8 +28,9 @@ from ..errors import (
     exception,
 )
 from ..label import EMPTY, format_label
+from .answers import Change
 from .base import PolicyModule, announce, enroll
-from .composition import Change, Composition, ModuleFailed
+from .composition import Composition, ModuleFailed
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pympi.policy import Rules
+from pympi.policy.author import covering
 from pympi.policy.author import lint as module
 from pympi.policy.author.diff import diff
 from pympi.policy.author.lint import CHECKS, Finding, lint, lint_rules
@@ -291,7 +292,7 @@ def test_conditions_of_too_many_booleans_are_left_alone() -> None:
 
 
 def test_search_stops_in_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COMPARISONS", 1)
+    monkeypatch.setattr(covering, "COMPARISONS", 1)
     text = "\n".join(f"(allow a c (mach_port ({name})))" for name in ("send", "recv", "use_recv"))
     assert [each for each in found(text) if each[0] == "unfinished"] == [("unfinished", 2)]
     text += "".join(f"\n(dontaudit a c (mach_port ({name})))" for name in ("send", "recv", "send"))
