@@ -98,6 +98,11 @@ def test_everything_at_once() -> None:
     assert "pympi.kernel" in loaded("from pympi import *; Kernel, policy, mach")
 
 
+def test_a_kernel_needs_no_more_than_it_uses() -> None:
+    spared = {"asyncio", "msgspec", "pympi.audit", "pympi.mig", "pympi.mach", "pympi.policy.te"}
+    assert loaded("from pympi import Kernel; Kernel().close()") & spared == set()
+
+
 HEAVY = {"numpy", "asyncio", "rich", "msgspec", "pympi.kernel", "pympi.audit", "pympi.mig"}
 
 
