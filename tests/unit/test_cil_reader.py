@@ -199,8 +199,8 @@ def test_a_rule_in_a_line_of_its_own_is_as_any_other(
 
 def without_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every line read as any other text."""
-    rows = reader._Text.rows
-    monkeypatch.setattr(reader._Text, "rows", lambda self, first, _: rows(self, first, False))
+    rows, never = reader._Text.rows, lambda _: False
+    monkeypatch.setattr(reader._Text, "rows", lambda self, first, _: rows(self, first, never))
 
 
 def test_a_large_policy_is_the_same_without_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,13 +225,14 @@ def test_a_large_policy_is_the_same_without_runs(monkeypatch: pytest.MonkeyPatch
 
 def test_rules_of_a_line_are_columns_and_the_same_as_lists() -> None:
     sources = Sources(Budget())
-    rules = "(allow a b (c (d e)))\n(allow f g (h (i)))\n(dontaudit a b (c (d)))"
-    number = sources.add("a.cil", f"(x)\n{rules}\n(allow a b (c (d))) (y)")
+    rules = "(allow a b (c (d e)))\n; remark\n(dontaudit a b (c (d)))\n(allow f g (h (i)))\n"
+    number = sources.add("a.cil", f"(x)\n{rules}(allow a b (c (d))) (y)\n(z\n{rules})")
     _, allow, dontaudit, *others = sources.statements(number, fold=True)
     assert isinstance(allow, Run)
-    assert allow[1:] == ("allow", ("a", "f"), ("b", "g"), ("(c (d e))", "(h (i))"))
-    assert [strip(node) for node in others] == [("allow", "a", "b", ("c", ("d",))), ("y",)]
+    assert allow[1:] == ("allow", ["a", "f"], ["b", "g"], ["(c (d e))", "(h (i))"])
     assert isinstance(dontaudit, Run)
-    plain = list(sources.statements(number))
-    assert [*allow.nodes(), *dontaudit.nodes()] == plain[1:4]
-    assert [*allow.positions] == [node[0] for node in plain[1:3]]
+    _, first, second, third, *rest = sources.statements(number)
+    assert [*allow.nodes(), *dontaudit.nodes()] == [first, third, second]
+    assert [*allow.positions, *dontaudit.positions] == [first[0], third[0], second[0]]
+    assert others == rest
+    assert [node[1] for node in rest] == ["allow", "y", "z"]

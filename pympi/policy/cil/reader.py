@@ -5,8 +5,8 @@ A list becomes a tuple: its position, then what stands in it, words as `str` and
 position is one number that says file, line and token; it becomes a line and a column only when
 somebody asks, which is when there is an error. That keeps the reading of large policies cheap.
 
-Most of a large policy are access vector rules, each at the top in a line of its own. Where there
-are several, one after the other, they are found by one expression and kept as columns (`Run`).
+Most of a large policy are access vector rules, each at the top in a line of its own. Those with
+nothing else between them but remarks are found by one expression and kept as columns (`Run`).
 `Run.nodes` makes lists of them, as of any other text: these say what a run means.
 """
 
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import compress
 from operator import itemgetter
 from sys import intern
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ _LINE = re.compile(
 )
 _Row = tuple[str, ...]
 # Of such a rule; of tokens there are as many more as there are blanks in the last part.
-_RULE_DEPTH, _RULE_BLANKS, _RULE_TOKENS = 3, 5, 10
+_RULE_DEPTH, _RULE_TOKENS = 3, 10
 _ACCESS_AT, _PERMISSIONS_AT = 4, 6  # which tokens begin the lists in it
 _LINE_MARK = ";;*"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
@@ -73,26 +74,20 @@ def _begins(node: Node) -> bool:
 
 
 class Run(NamedTuple):
-    """Access vector rules in lines of their own, one after the other: a node that has columns.
+    """Access vector rules of a kind, each in a line of its own: a node that has columns.
 
     Attributes:
-        position: of the first.
+        positions: of each.
         keyword: of all.
         sources, targets: names.
         accesses: of each rule the text of `(CLASS (PERMISSION...))`, one blank between words.
     """
 
-    position: int
+    positions: Sequence[int]
     keyword: str
     sources: Sequence[str]
     targets: Sequence[str]
     accesses: Sequence[str]
-
-    @property
-    def positions(self) -> range:
-        """The position of each rule."""
-        end = self.position + (len(self.sources) << _INDEX_BITS)
-        return range(self.position, end, 1 << _INDEX_BITS)
 
     def node(self, n: int) -> Node:
         """Return the nth rule as a list; 0 is the first."""
@@ -104,15 +99,6 @@ class Run(NamedTuple):
     def nodes(self) -> Iterator[Node]:
         """Iterate over the rules as lists."""
         return map(self.node, range(len(self.sources)))
-
-    def longest(self) -> int:
-        """Return how many characters the longest line has at most."""
-        columns = self.sources, self.targets, self.accesses
-        return len(self.keyword) + sum(max(map(len, each)) for each in columns) + _RULE_BLANKS
-
-    def tokens(self) -> int:
-        """Return how many tokens there are."""
-        return len(self.sources) * _RULE_TOKENS + "".join(self.accesses).count(" ")
 
 
 class _Text:
@@ -131,24 +117,21 @@ class _Text:
             self._starts.append(end + 1)
         self._split: tuple[int, list[str]] = -1, []
 
-    def rows(self, first: int, fold: bool) -> Iterator[tuple[int, str, list[_Row]]]:
-        """Iterate over the lines from a number on as `_LINE` divides them, alike ones together.
+    def rows(self, first: int, fold: Callable[[str], bool]) -> Iterator[tuple[int, Sequence[_Row]]]:
+        """Iterate over the lines from a number on, as `_LINE` divides them, in stretches.
 
-        Without `fold`, and where lines are so long that dividing them takes memory, they are whole.
+        Args:
+            first: the number.
+            fold: tells whether to divide the lines of a stretch; else they are whole.
 
         Returns:
-            the number of the first, the rules' keyword or "", and the rows.
+            for each stretch the number of its first line, and the lines.
         """
         for stretch in range(self._stretch_of(first), len(self._starts)):
             text, number = self._stretch(stretch), self._firsts[stretch]
-            short = fold and len(text) < 2 * _STRETCH
-            rows = _LINE.findall(text) if short else [*map(_whole, text.split("\n"))]
+            rows = _LINE.findall(text) if fold(text) else [*map(_whole, text.split("\n"))]
             left_out = max(0, first - number)
-            number += left_out
-            for keyword, group in groupby(rows[left_out:], itemgetter(0)):
-                alike = list(group)
-                yield number, keyword, alike
-                number += len(alike)
+            yield number + left_out, rows[left_out:]
 
     def lines(self, first: int) -> Iterator[tuple[int, str]]:
         """Iterate over the lines from a number on, with their numbers."""
@@ -183,6 +166,13 @@ class _Text:
 def _whole(line: str) -> _Row:
     """Return a line as `_LINE` has one that is no rule."""
     return "", "", "", "", line
+
+
+_keyword = itemgetter(0)
+
+
+def _never(_text: str) -> bool:
+    return False
 
 
 def _line(row: _Row) -> str:
@@ -242,17 +232,24 @@ class Sources:
         stack: list[list[Any] | None] = []
         items: list[Any] | None = None
         longest = min(self._budget.identifier, self._budget.line)
-        fold = fold and self._budget.depth >= _RULE_DEPTH
-        for first, keyword, rows in self._texts[number].rows(skip + 1, fold):
-            start = number << _FILE_SHIFT | first << _INDEX_BITS
-            if keyword and items is None:
-                run = Run(start, keyword, *list(zip(*rows, strict=True))[1:4])
-                if self._affords(run, longest):
-                    yield run
+        within = partial(self._within, longest) if fold else _never
+        for first, rows in self._texts[number].rows(skip + 1, within):
+            begin, step = number << _FILE_SHIFT | first << _INDEX_BITS, 1 << _INDEX_BITS
+            starts = range(begin, begin + len(rows) * step, step)
+            if items is None and rows and all(map(_keyword, rows)):
+                yield from self._runs(starts, rows)
+                continue
+            positions, waiting = [], []  # of rules that will be runs, and these
+            for start, row in zip(starts, rows, strict=True):
+                if row[0] and items is None:
+                    positions.append(start)
+                    waiting.append(row)
                     continue
-            for position, line in enumerate(map(_line, rows)):
-                start = number << _FILE_SHIFT | first + position << _INDEX_BITS
-                for index, word in enumerate(self._tokens_of(line, start, longest)):
+                words = self._tokens_of(_line(row), start, longest)
+                if words and waiting:
+                    yield from self._runs(positions, waiting)
+                    positions, waiting = [], []
+                for index, word in enumerate(words):
                     if word == "(":
                         stack.append(items)
                         items = [start | index]
@@ -268,16 +265,31 @@ class Sources:
                             items.append(node)
                     else:
                         items.append(intern(word))
+            if waiting:
+                yield from self._runs(positions, waiting)
         if items is not None:
             raise self.error("expected ')', found the end of the text: this '(' is open", items[0])
 
-    def _affords(self, run: Run, longest: int) -> bool:
-        """Count what a run costs; what is over budget is not counted, but read line by line."""
-        tokens = run.tokens()
-        if run.longest() > longest or self._tokens + tokens > self._budget.tokens:
-            return False
-        self._tokens += tokens
-        return True
+    def _within(self, longest: int, text: str) -> bool:
+        """Tell whether no line of a text can be over budget, whatever it has as rules."""
+        return (
+            len(text) < 2 * _STRETCH
+            and self._budget.depth >= _RULE_DEPTH
+            and self._tokens + len(text) <= self._budget.tokens
+            and max(map(len, text.split("\n"))) <= longest
+        )
+
+    def _runs(self, positions: Sequence[int], rows: Sequence[_Row]) -> Iterator[Run]:
+        """Count what rules cost, and return them by keyword."""
+        keywords, *columns, _ = zip(*rows, strict=True)
+        self._tokens += len(rows) * _RULE_TOKENS + "".join(columns[2]).count(" ")
+        if len(kinds := dict.fromkeys(keywords)) == 1:
+            yield Run(positions, keywords[0], *columns)
+            return
+        for keyword in kinds:
+            alike = [each == keyword for each in keywords]
+            some = ([*compress(column, alike)] for column in (positions, *columns))
+            yield Run(next(some), keyword, *some)
 
     def _tokens_of(self, line: str, start: int, longest: int) -> list[str]:
         """Return the tokens of a line without its remark; it is looked at if it is not plain."""
@@ -364,6 +376,10 @@ class Sources:
     def line(self, position: int) -> tuple[int, int]:
         """Return the number of the file and the line of a position."""
         return position >> _FILE_SHIFT, position >> _INDEX_BITS & _LINE_MASK
+
+    def lines(self, positions: Iterable[int]) -> list[int]:
+        """Return the lines of positions."""
+        return [position >> _INDEX_BITS & _LINE_MASK for position in positions]
 
     def error(self, message: str, position: int, child: int = 0) -> PolicyError:
         """Return an error about a list, or about its nth item."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from itertools import count, repeat
+from itertools import chain, repeat
 
 from ...errors import PolicyError
 from .bits import runs
-from .classes import ClassPermissions
+from .classes import ClassPermissions, Vectors
 from .constraints import condition, constraint
 from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeDatum, TypeRule
 from .reader import Node, Run
@@ -48,7 +47,7 @@ class RuleReader:
         self.extended_rules: list[ExtendedRule] = []
         self.constraints: list[Constraint] = []
         self._numbers_of: dict[Symbol, tuple[int, Ranges]] = {}
-        self._single: dict[str, tuple[int, int]] = {}  # class and permissions, by their text
+        self._written: dict[str, Vectors] = {}  # what the accesses of runs stand for
         symbols = draft.symbols["type"] + draft.symbols["attribute"]
         numbers = {symbol.name: symbol.number for symbol in symbols}
         # Numbers by name, of what may be a source and of what may be a target.
@@ -100,10 +99,7 @@ class RuleReader:
         for scope, node, conditional in pending:
             if not isinstance(node, Run):
                 self._vector(kind, scope, node, conditional, rules, places)
-            elif (several := self._by_columns(kind, node)) is not None:
-                rules += several
-                places += node.positions
-            else:
+            elif not self._by_columns(kind, node, rules, places):
                 for each in node.nodes():
                     self._vector(kind, scope, each, 0, rules, places)
 
@@ -123,37 +119,44 @@ class RuleReader:
             rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
             places.append(node[0])
 
-    def _by_columns(self, kind: RuleKind, run: Run) -> Iterable[Rule] | None:
-        """Return what `_vector` makes of the rules of a run, all at once.
+    def _by_columns(self, kind: RuleKind, run: Run, rules: list[Rule], places: list[int]) -> bool:
+        """Do what `_vector` does with the rules of a run, all at once.
 
         Returns:
-            None: something in it is wrong, or not as it mostly is. Rule by rule will tell.
+            False: something in it is wrong, or not as it mostly is. Rule by rule will tell.
         """
-        sources, targets = self._known[self._draft.root]
-        if not self._draft.affords("rules", len(run.sources)):
-            return None
+        numbers = self._known[self._draft.root]
         try:
             self._see(run)
-            pairs = (
-                [*map(sources.__getitem__, run.sources)],
-                [*map(targets.__getitem__, run.targets)],
-            )
-            vectors = zip(*map(self._single.__getitem__, run.accesses), strict=True)
+            vectors = [*map(self._written.__getitem__, run.accesses)]
+            columns: list[list[int]] = [
+                [*map(numbers[0].__getitem__, run.sources)],
+                [*map(numbers[1].__getitem__, run.targets)],
+                self._draft.sources.lines(run.positions), [*run.positions],
+            ]  # fmt: skip
         except (KeyError, PolicyError):
-            return None
-        self._draft.spend("rules", len(run.sources), run.position)
-        file, line = self._draft.sources.line(run.position)
-        columns = repeat(kind), *pairs, *vectors, repeat(file), count(line), repeat(0)
-        return map(Rule._make, zip(*columns, strict=False))
+            return False
+        counts = [*map(len, vectors)]
+        if not self._draft.affords("rules", sum(counts)):
+            return False
+        self._draft.spend("rules", sum(counts), run.positions[0])
+        if set(counts) != {1}:
+            columns = [[*chain.from_iterable(map(repeat, each, counts))] for each in columns]
+        if any(counts):
+            sources, targets, lines, positions = columns
+            meant = zip(*chain.from_iterable(vectors), strict=True)  # classes, permissions
+            file, _ = self._draft.sources.line(positions[0])
+            fields = repeat(kind), sources, targets, *meant, repeat(file), lines, repeat(0)
+            rules += map(Rule._make, zip(*fields, strict=False))
+            places += positions
+        return True
 
     def _see(self, run: Run) -> None:
-        """Work out what the rules of a run are about, where that is one class."""
-        single, root = self._single, self._draft.root
+        """Work out what the rules of a run are about."""
         for n, access in enumerate(run.accesses):
-            if access not in single:
-                vectors = self._permissions.read(root, run.node(n), 4)
-                if len(vectors) == 1:
-                    single[access] = vectors[0]
+            if access not in self._written:
+                node = run.node(n)
+                self._written[access] = self._permissions.read(self._draft.root, node, 4)
 
     def _target(self, scope: Scope, node: Node) -> int:
         if node[3] == _SELF:
