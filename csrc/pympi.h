@@ -326,6 +326,8 @@ struct pm_sender_question {
 /* 1 allowed, 0 denied; recorded as PM_OP_SERVICE like any operation of the kernel's, in the name of the sender. -PM_AUDIT_FULL:
  * it could not be recorded and is not to be done. */
 int64_t pm_check_sender(struct pm_task *task, const struct pm_sender_question *question);
+/* The same of somebody who is no task and sent no message, such as a peer of a control socket: sender_task is 0. */
+int64_t pm_check_peer(struct pm_kernel *kernel, const struct pm_sender_question *question);
 
 /* The lines of hooks.def, numbered from 0; NULL after the last. */
 struct pm_hook { uint32_t tclass, bit; const char *class_name, *permission, *object, *operation, *sentence; };

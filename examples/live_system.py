@@ -6,6 +6,7 @@ print, a vault that nobody empties, a client that leaks, and tries that are refu
 
     python examples/live_system.py --socket /tmp/live/control
     pympi ports --attach /tmp/live/control
+    pympi bootstrap dump --attach /tmp/live/as-user         (and as-secret, as-root)
 
 With --save it takes a snapshot after each ten rounds instead, of simulated time, and ends.
 """
@@ -26,6 +27,8 @@ OBJECT = "te/system_u:object_r:"
 SYSTEM = "te/system_u:system_r:"
 USER = "te/user_u:user_r:"
 PRINT, VAULT = "com.example.print", "com.example.vault"
+OPERATOR = f"{SYSTEM}operator_t"
+EYES = {"as-user": f"{USER}user_t", "as-secret": f"{USER}secret_t", "as-root": f"{SYSTEM}init_t"}
 ROUNDS = 10  # before it is looked at, and between two snapshots
 PAUSE = 0.1  # seconds between two rounds
 
@@ -108,11 +111,16 @@ def save(kernel: Kernel, system: LiveSystem, clock: SimulatedClock, paths: list[
 
 
 def live(kernel: Kernel, system: LiveSystem, socket: Path | None, seconds: float) -> None:
-    """Go on for a while, or until Ctrl-C; whoever asks at the socket is an operator."""
+    """Go on for a while, or until Ctrl-C.
+
+    Whoever asks at the socket is an operator; at the sockets beside it, one of those in EYES.
+    """
     for _ in range(ROUNDS):
         system.round()
     if socket is not None:
-        kernel.inspect_at(socket, label=f"{SYSTEM}operator_t", read_only=False)
+        kernel.inspect_at(socket, label=OPERATOR, read_only=False)
+        for name, label in EYES.items():
+            kernel.inspect_at(socket.with_name(name), label=label)
         print(f"Ask at {socket}, for {seconds:g} seconds.", flush=True)
     end = time.monotonic() + seconds
     with suppress(KeyboardInterrupt):

@@ -13,32 +13,51 @@ decided by mandatory access control and can be audited. The core is C; here is i
     b'page 1'
 """
 
-from . import audit, enums, mach, mig, policy
+from typing import TYPE_CHECKING
+
+from ._lazy import lazily
 from ._version import __version__
-from .errors import (
-    AccessDenied,
-    AuditFull,
-    ForkedError,
-    GuardViolation,
-    InspectError,
-    InvalidName,
-    InvalidRight,
-    KernelClosed,
-    LabelError,
-    LimitExceeded,
-    MachError,
-    PolicyError,
-    PortDied,
-    PympiError,
-    QueueFull,
-    SnapshotError,
-    TimedOut,
-    VerifyError,
-)
-from .kernel import AccessDecision, Kernel, SimulatedClock
-from .message import Carried, Memory, Message, Sender
-from .port import DeadName, PortSet, PortStatus, ReceiveRight, Right, SendOnceRight, SendRight
-from .task import Quota, Task, Usage
+
+if TYPE_CHECKING:
+    from . import audit, enums, mach, mig, policy
+    from .clock import SimulatedClock
+    from .decisions import AccessDecision
+    from .errors import (
+        AccessDenied,
+        AuditFull,
+        ForkedError,
+        GuardViolation,
+        InspectError,
+        InvalidName,
+        InvalidRight,
+        KernelClosed,
+        LabelError,
+        LimitExceeded,
+        MachError,
+        PolicyError,
+        PortDied,
+        PympiError,
+        QueueFull,
+        SnapshotError,
+        TimedOut,
+        VerifyError,
+    )
+    from .kernel import Kernel
+    from .message import Carried, Memory, Message, Sender
+    from .port import DeadName, PortSet, PortStatus, ReceiveRight, Right, SendOnceRight, SendRight
+    from .task import Quota, Task, Usage
+else:
+    __getattr__, __dir__ = lazily(__name__, {
+        "clock": "SimulatedClock",
+        "decisions": "AccessDecision",
+        "errors": "AccessDenied AuditFull ForkedError GuardViolation InspectError InvalidName"
+                  " InvalidRight KernelClosed LabelError LimitExceeded MachError PolicyError"
+                  " PortDied PympiError QueueFull SnapshotError TimedOut VerifyError",
+        "kernel": "Kernel",
+        "message": "Carried Memory Message Sender",
+        "port": "DeadName PortSet PortStatus ReceiveRight Right SendOnceRight SendRight",
+        "task": "Quota Task Usage",
+    })  # fmt: skip
 
 __all__ = [
     "AccessDecision",

@@ -7,13 +7,15 @@ message itself, in the same step in which it returns it: a waiter that is cancel
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import TimedOut
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Waiters", "duplicate", "wait"]
 
@@ -46,7 +48,7 @@ def duplicate(fd: int) -> int:
     return os.dup(fd)
 
 
-Waiters = dict[tuple[int, asyncio.AbstractEventLoop], _Waiting]
+Waiters = dict[tuple[int, "asyncio.AbstractEventLoop"], _Waiting]
 
 
 async def wait(waiters: Waiters, name: int, open_fd: Callable[[], int], poll: Callable[[], T]) -> T:
@@ -58,6 +60,8 @@ async def wait(waiters: Waiters, name: int, open_fd: Callable[[], int], poll: Ca
         open_fd: returns a descriptor, ours to close, readable while `poll` may succeed.
         poll: tries without waiting.
     """
+    import asyncio  # whoever waits has it; who does not is spared it
+
     key = (name, asyncio.get_running_loop())
     if key not in waiters:
         try:

@@ -8,28 +8,28 @@ never held while Python code runs.
 from __future__ import annotations
 
 import logging
-import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
+from . import decisions
 from ._binding import adopt, borrow
+from ._closing import Closing
 from ._ffi import ffi, lib
-from .enums import ALL, CLASSES, ROUTINES_PER_CLASS, ObjectClass, SpecialPort, interface_classes
+from .clock import NS, SimulatedClock
+from .decisions import AccessDecision
+from .enums import ObjectClass, SpecialPort
 from .errors import (
     AccessDenied,
     InvalidName,
     KernelClosed,
     VerifyError,
     check,
-    code_name,
     exception,
 )
+from .interfaces import Declaration, Interfaces
 from .label import EMPTY, choose
 from .policy.base import PolicyModule
 from .policy.engine import Policies
@@ -39,8 +39,8 @@ from .task import Quota, Task
 
 if TYPE_CHECKING:
     import os
-    from types import TracebackType
 
+    import numpy as np
     import numpy.typing as npt
 
     from .audit import Audit
@@ -56,101 +56,6 @@ _log = logging.getLogger("pympi.kernel")
 
 _CLOCKS = {None: lib.PM_CLOCK_COARSE, "coarse": lib.PM_CLOCK_COARSE, "exact": lib.PM_CLOCK_EXACT}
 _VIOLATIONS = ("audit", "log", "raise")
-_NS = 1_000_000_000
-
-
-class _Declaration(NamedTuple):
-    """What an interface is, beside its name."""
-
-    base: int
-    routines: tuple[str, ...]
-    allow_unknown: bool
-
-    def __str__(self) -> str:
-        names = ", ".join(name or "-" for name in self.routines[:4])
-        more = ", ..." if len(self.routines) > 4 else ""
-        unknown = ", other numbers allowed" if self.allow_unknown else ""
-        return f"{self.base}: {names}{more} ({len(self.routines)} routines{unknown})"
-
-
-class SimulatedClock:
-    """Time that passes only when it is told to. Under it no call ever waits.
-
-    One clock may serve several kernels.
-
-    Example:
-        >>> clock = SimulatedClock()
-        >>> with Kernel(clock=clock) as kernel:
-        ...     clock.advance(2.5)
-        ...     kernel.time
-        2.5
-    """
-
-    def __init__(self, start: float = 0.0) -> None:
-        self._now = round(start * _NS)
-        self._kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
-
-    def now(self) -> float:
-        """Return the time in seconds."""
-        return self._now / _NS
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass.
-
-        Raises:
-            ValueError: `seconds` is negative or not finite.
-        """
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"time passes by 0 seconds or more, not {seconds!r}")
-        self._now += round(seconds * _NS)
-        for kernel in list(self._kernels):
-            kernel._set_time(self._now)
-
-    def _drive(self, kernel: Kernel) -> None:
-        self._kernels.add(kernel)
-        kernel._set_time(self._now)
-
-
-@dataclass(frozen=True, slots=True)
-class AccessDecision:
-    """Whether a subject may do something to an object: `Kernel.access`.
-
-    Attributes:
-        allowed (bool): all of the permissions asked for.
-        denied (tuple[str, ...]): those that are refused.
-        audited (bool): whether the policy has this recorded.
-        reported (bool): allowed, and recorded because something would refuse it: a permissive type,
-            module or kernel, or a shadow policy.
-        permissive (tuple[str, ...]): those that are allowed only because a type, a module or the
-            kernel is permissive; also where `dontaudit` keeps them from being recorded.
-        vector (int): everything the subject may do to the object; in a permissive kernel all.
-        epoch (int): of the policy that decided.
-        refused_by (tuple[str, ...]): the modules that refuse one of the permissions; they are asked
-            when this is looked at.
-    """
-
-    allowed: bool
-    denied: tuple[str, ...]
-    audited: bool
-    reported: bool
-    permissive: tuple[str, ...]
-    vector: int
-    epoch: int
-    _refusers: Callable[[], tuple[str, ...]] = field(default=tuple, repr=False, compare=False)
-
-    @property
-    def refused_by(self) -> tuple[str, ...]:
-        return self._refusers()
-
-    def __bool__(self) -> bool:
-        return self.allowed
-
-
-def _in_words(allowed: bool, permissive: bool, refused_by: tuple[str, ...]) -> str:
-    """Return a verdict in words, with who refuses or lets it pass."""
-    if allowed:
-        return "allowed, only because of what is permissive" if permissive else "allowed"
-    return f"refused by {', '.join(refused_by)}" if refused_by else "refused"
 
 
 class _Borrowed:
@@ -170,7 +75,7 @@ class _Borrowed:
             lib.pm_sid_release(self._kernel._pointer, self._sid)
 
 
-class Kernel:
+class Kernel(Closing):
     """A secured Mach IPC kernel.
 
     Args:
@@ -220,9 +125,6 @@ class Kernel:
         self._trace: Trace | None = None
         self._bootstrap: NameServer | None = None
         self._identities: dict[str, int] = {}
-        self._interfaces: dict[str, tuple[_Declaration, int]] = {}
-        self._interfaces_lock = threading.Lock()
-        self._classes = tuple(CLASSES.values())
         self._controls: list[ControlSocket] = []
         self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
         config = ffi.new("struct pm_config *")
@@ -234,6 +136,7 @@ class Kernel:
         check(lib.pm_kernel_create(config, self._cell), "Kernel()")
         self._pointer = self._cell[0]
         self.policies = Policies(self._pointer)
+        self._interfaces = Interfaces(self.policies)
         try:
             self._begin(policies, clock, audit_full)
         except BaseException:
@@ -288,15 +191,6 @@ class Kernel:
                 task._forget()
             self.tasks.clear()
             lib.pm_kernel_destroy(pointer)
-
-    def __enter__(self) -> Kernel:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def __del__(self) -> None:
         if self._pointer is not None:
@@ -440,6 +334,7 @@ class Kernel:
         return _Borrowed(self, self.policies.intern(label, pointer))
 
     def _sid(self, thing: Task | Right | str | int) -> _Borrowed:
+        """The same for whatever `label_text` takes."""
         if isinstance(thing, str):
             return self.borrowed(thing)
         sid = thing if isinstance(thing, int) else thing.sid
@@ -459,7 +354,7 @@ class Kernel:
     @property
     def object_classes(self) -> tuple[ObjectClass, ...]:
         """The classes of objects: hooks.def's, and those of interfaces as they come."""
-        return self._classes
+        return self._interfaces.classes
 
     def access(
         self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
@@ -481,36 +376,54 @@ class Kernel:
             ...     kernel.access(task, task.allocate_port(), "mach_port", "send").allowed
             True
         """
+        return decisions.access(self, subject, target, tclass, permissions)
+
+    def check_peer(
+        self, peer: str, label: str | int, target: Task | Right | str | int, tclass: str,
+        permissions: str | int | Iterable[str],
+    ) -> bool:  # fmt: skip
+        """Return whether somebody who is no task may do something to `target`, and record it.
+
+        For servers that let others in from outside, as control sockets do. It is to them what
+        `Task.sender_checker` is to servers whose clients are tasks: the record has the operation
+        `service`, no task, the label, and in the place of a name who it is.
+
+        Args:
+            peer: who asks, for the record.
+            label: that the server gave him, or its SID.
+            target, tclass, permissions: as of `access`.
+
+        Raises:
+            AuditFull: it cannot be recorded and must be.
+
+        Example:
+            >>> from pympi.policy import Partition
+            >>> with Kernel(policies=[Partition()]) as kernel:
+            ...     red, blue = "partition/red", "partition/blue"
+            ...     kernel.check_peer("user 7", red, blue, "mach_port", "send")
+            ...     [record] = kernel.audit.batch(kernel.audit.drain())
+            ...     (record.service, record.subject, record.denied)
+            False
+            ('user 7', 'partition/red', ('send',))
+        """
         kind = self.object_class(tclass)
-        asked = kind.mask(permissions)
-        permissive = 0
-        refusers: Callable[[], tuple[str, ...]] = tuple
-        with self._sid(subject) as ssid, self._sid(target) as tsid:
-            found = ffi.new("struct pm_decision *")
-            check(lib.pm_decide(self.pointer, ssid, tsid, kind.number, found), "access()")
-            denied, passed = asked & ~found.allowed, asked & found.allowed & found.report
-            if denied and not self.closed:
-                refusers = self.policies.refusers(ssid, tsid, kind, denied)
-            if passed and not self.closed:
-                permissive = self.policies.let_pass(ssid, tsid, kind, passed)
-        audited = found.auditdeny & denied if denied else found.auditallow & asked
-        return AccessDecision(
-            not denied, kind.names(denied), bool(audited), bool(found.auditdeny & passed),
-            kind.names(permissive), found.allowed, found.epoch, refusers,
-        )  # fmt: skip
+        question = ffi.new("struct pm_sender_question *")
+        question.tclass, question.permissions = kind.number, kind.mask(permissions)
+        question.name = self.audit.note(peer)
+        with self._sid(label) as ssid, self._sid(target) as tsid:
+            question.real_sid = question.sender_sid = ssid
+            question.tsid = tsid
+            verdict = lib.pm_check_peer(self.pointer, question)
+        if verdict < 0:
+            raise exception(verdict, "check_peer()")
+        return bool(verdict)
 
     def explain(
         self, subject: Task | str | int, target: Task | Right | str | int, tclass: str,
         permission: str,
     ) -> str:  # fmt: skip
         """Return, in words, why `subject` may or may not do something to `target`."""
-        kind = self.object_class(tclass)
-        verdict = self.access(subject, target, tclass, permission)
-        with self._sid(subject) as ssid, self._sid(target) as tsid:
-            head = f"{self.label(ssid)} to {self.label(tsid)}, {tclass} {permission}: "
-            lines = self.policies.explanations(ssid, tsid, kind, permission)
-        said = _in_words(bool(verdict), bool(verdict.permissive), verdict.refused_by)
-        return "\n".join([head + said, *lines])
+        return decisions.explain(self, subject, target, tclass, permission)
 
     def explain_relabel(
         self, subject: Task | str | int, old: Task | Right | str | int, new: str | int,
@@ -529,18 +442,7 @@ class Kernel:
             birth: it is new, and `old` what it would get unasked, a task's parent. Of a task
                 `create` is asked then, with the new label, in place of both permissions.
         """
-        kind = self.object_class(tclass)
-        asked = [(old, "relabelfrom"), (new, "relabelto")]
-        if birth and kind.name == "mach_task":
-            asked = [(new, "create")]
-        permissions = [self.explain(subject, label, tclass, word) for label, word in asked]
-        with self._sid(subject) as ssid, self._sid(old) as before, self._sid(new) as after:
-            who, was, will = map(self.label, (ssid, before, after))
-            change, lines = self.policies.relabel_explanations(ssid, before, after, kind)
-        said = _in_words(not change.code, change.reported, change.refused_by)
-        code = f" ({code_name(change.code)})" if change.code else ""
-        head = f"{who} from {was} to {will}, {tclass} relabel: {said}{code}"
-        return "\n".join([*permissions, head, *lines])
+        return decisions.explain_relabel(self, subject, old, new, tclass, birth)
 
     def checker(
         self, tclass: str, permissions: str | int | Iterable[str]
@@ -571,18 +473,7 @@ class Kernel:
         Returns:
             One verdict each; whatever is an array has to have the same length.
         """
-        if isinstance(classes, str):
-            kind = self.object_class(classes)
-            classes, permissions = kind.number, _mask(kind, permissions)
-        columns = np.broadcast_arrays(
-            *(_uint32(c) for c in (sources, targets, classes, permissions))
-        )
-        arrays = [np.ascontiguousarray(column).reshape(-1) for column in columns]
-        results = np.zeros(columns[0].shape, np.uint8)
-        pointers = [ffi.from_buffer("uint32_t[]", array) for array in arrays]
-        flat = ffi.from_buffer("uint8_t[]", results.reshape(-1), require_writable=True)
-        check(lib.pm_check_many(self.pointer, *pointers, flat, len(arrays[0])), "check_many()")
-        return results.view(np.bool_)
+        return decisions.check_many(self, sources, targets, classes, permissions)
 
     # ---- interfaces ----
 
@@ -600,34 +491,8 @@ class Kernel:
                 that of a class of one.
             LimitExceeded: memory or classes are short.
         """
-        said = _Declaration(base, tuple(routines), allow_unknown)
-        with self._interfaces_lock:
-            known, number = self._interfaces.get(name, (said, 0))
-            if known != said:
-                raise ValueError(
-                    f"interface {name!r} is known to this kernel as {known}, not as {said}: "
-                    "declare both alike, or give one another name"
-                )
-            if not number:
-                number = self._create_interface(name, said)
-                self._interfaces[name] = said, number
-            return number
-
-    def _create_interface(self, name: str, said: _Declaration) -> int:
-        names = said.routines
-        classes = interface_classes(name, names)
-        flags = lib.PM_INTERFACE_ALLOW_UNKNOWN if said.allow_unknown else 0
-        holes = sum(1 << index for index, routine in enumerate(names) if not routine)
-        skipped = holes.to_bytes((len(names) + 7) // 8, "little")
-        number = lib.pm_interface_create(self.pointer, said.base, len(names), flags, skipped)
-        if number < 0:
-            raise exception(number, f"interface {name!r}")
-        first = lib.pm_interface_class(self.pointer, number)
-        for tclass, (known_as, some) in enumerate(classes.items(), first):
-            permissions = (*some, *[""] * (ROUTINES_PER_CLASS - len(some)), "ioctl")
-            self._classes += (ObjectClass(tclass, known_as, permissions),)
-            self.policies.add_class(self._classes[-1])
-        return int(number)
+        said = Declaration(base, tuple(routines), allow_unknown)
+        return self._interfaces.create(self.pointer, name, said)
 
     # ---- audit, trace, state ----
 
@@ -689,7 +554,7 @@ class Kernel:
     @property
     def time(self) -> float:
         """The kernel's time in seconds."""
-        return lib.pm_kernel_time(self.pointer) / _NS
+        return lib.pm_kernel_time(self.pointer) / NS
 
     def _set_time(self, now: int) -> None:
         if self._pointer is not None:
@@ -770,7 +635,8 @@ class Kernel:
             label: what label a peer has: one for all, or by user number, as a mapping or function;
                 whoever has none is refused. Not given: "-", the label without any value.
             kernel_label: what class `kernel` is asked of; by default the peer's own label.
-            allow: user numbers that may connect; by default our own and root.
+            allow: user numbers that may connect; by default our own and root. With others in it,
+                the file lets everybody knock, and who is none of them is turned away.
             read_only: refuse what would change anything, or stop the kernel.
             limits: what peers may take.
 
@@ -806,19 +672,3 @@ def _task_name(name: str) -> bytes:
     if b"\0" in raw or len(raw) > lib.PM_TASK_NAME_MAX:
         raise ValueError(f"a task's name has at most {lib.PM_TASK_NAME_MAX} bytes and no NUL")
     return raw
-
-
-def _mask(kind: ObjectClass, permissions: Any) -> Any:
-    named = isinstance(permissions, str) or all(isinstance(p, str) for p in permissions)
-    return kind.mask(permissions) if named else permissions
-
-
-def _uint32(column: Any) -> npt.NDArray[np.uint32]:
-    array = np.asarray(column)
-    if array.dtype == np.uint32:
-        return array
-    if array.dtype.kind not in "ui" and array.size:
-        raise TypeError(f"SIDs, classes and permissions are integers, not {array.dtype}")
-    if array.size and not (array.min() >= 0 and array.max() <= ALL):
-        raise OverflowError("SIDs, classes and permissions are numbers of 32 bits")
-    return array.astype(np.uint32)

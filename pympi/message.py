@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _upcall
 from ._binding import RECEIVED
+from ._closing import Closing
 from ._ffi import ffi, lib
 from ._values import bytes_of, nanoseconds
 from .enums import Disposition, Notification
 from .errors import InvalidRight, PortDied
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .port import ReceiveRight, Right, SendOnceRight, SendRight
     from .task import Task
 
@@ -72,7 +71,7 @@ class Sender(NamedTuple):
     security_token: tuple[int, ...]
 
 
-class Message(RECEIVED):  # type: ignore[misc]
+class Message(RECEIVED, Closing):  # type: ignore[misc]
     """A message that was received.
 
     Closing a message drops what it brought: the reply right, all rights in it, and memory (Mach's
@@ -245,15 +244,6 @@ class Message(RECEIVED):  # type: ignore[misc]
         lib.pm_message_refuse(self.task._pointer, refused)
         for right, _ in left:
             right._closed = True
-
-    def __enter__(self) -> Message:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Message {self.msgh_id}, {self.size} bytes, from task {self.sender_task}>"

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 from . import _aio
+from ._closing import Closing
 from ._ffi import ffi, lib
 from ._values import bytes_of, nanoseconds
 from .enums import Disposition, Notification, PortRight, PortType
@@ -23,8 +24,6 @@ from .errors import InvalidName, InvalidRight, MachError, PortDied, QueueFull
 from .message import Carried, Message, Spec
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .task import Task
 
 __all__ = [
@@ -78,7 +77,7 @@ class Peek(NamedTuple):
     msgh_id: int
 
 
-class Right:
+class Right(Closing):
     """A name in a task's space. Two are equal if they are the same kind of view of the same name.
 
     Attributes:
@@ -108,15 +107,6 @@ class Right:
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be copied or pickled: a right lives in one kernel's task")
-
-    def __enter__(self: R) -> R:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def close(self) -> None:
         """Drop one reference; a second call, and one on a name that is gone, does nothing."""

@@ -3,17 +3,28 @@
 
 #define DRAINS_MAX 4
 
-int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name) {
-    if (!caller || !task || caller->kernel != task->kernel) return KERN_INVALID_TASK;
-    if (kernel_forked(task->kernel)) return PM_FORKED;
-    call->kernel = task->kernel;
-    call->caller = caller;
-    call->task = task;
+static void call_clear(struct call *call, struct pm_kernel *kernel, uint32_t operation, uint32_t name) {
+    call->kernel = kernel;
+    call->caller = call->task = NULL;
     call->site = (struct mac_site){.operation = operation, .name = name};
     call->done = false;
     call->transfer = 0;
     call->drains = 0;
     after_init(&call->after);
+}
+
+int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name) {
+    if (!caller || !task || caller->kernel != task->kernel) return KERN_INVALID_TASK;
+    if (kernel_forked(task->kernel)) return PM_FORKED;
+    call_clear(call, task->kernel, operation, name);
+    call->caller = caller;
+    call->task = task;
+    return 0;
+}
+
+int call_init_from_outside(struct call *call, struct pm_kernel *kernel, uint32_t operation, uint32_t name) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    call_clear(call, kernel, operation, name);
     return 0;
 }
 
@@ -68,7 +79,7 @@ static void room_for_refusal(struct call *call) {
 }
 
 int call_end(struct call *call, int code) {
-    call->kernel->calls++;
+    call->kernel->calls += call->caller != NULL;       /* a question from outside is no operation */
     if (pm_unlikely(code)) room_for_refusal(call);
     mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
     mac_op_done(&call->mac);
@@ -106,6 +117,12 @@ static int attempt_refusal(struct call *call) {
 int call_refuse(struct call *call, int code) {
     call->refusal = code;
     return call_run(call, attempt_refusal);
+}
+
+int call_fail(struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name, int with) {
+    struct call call;
+    int code = call_init(&call, caller, task, operation, name);
+    return code ? code : call_refuse(&call, with);
 }
 
 int call_enter(struct call *call, uint32_t permission) {

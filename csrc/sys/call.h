@@ -31,9 +31,13 @@ static inline bool name_valid(uint32_t name) { return name != MACH_PORT_NULL && 
 
 /* KERN_INVALID_TASK, PM_FORKED, or 0. */
 int call_init(struct call *call, struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name);
+/* The same for who is no task: caller and task are NULL. The kernel must be kept from going. */
+int call_init_from_outside(struct call *call, struct pm_kernel *kernel, uint32_t operation, uint32_t name);
 int call_run(struct call *call, call_attempt attempt);
 /* A call whose arguments cannot be right whatever the state: fails with code, and is recorded as an error. */
 int call_refuse(struct call *call, int code);
+/* The same where no call has begun. */
+int call_fail(struct pm_task *caller, struct pm_task *task, uint32_t operation, uint32_t name, int with);
 /* Takes the lock and opens the audit bracket. */
 void call_begin(struct call *call);
 /* Begins an attempt: what the one before it noted is forgotten, but for the answers. */

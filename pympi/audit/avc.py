@@ -172,8 +172,9 @@ def _head(record: AuditRecord) -> str:
 
 
 def _about(record: AuditRecord) -> str:
-    text = f"pid={record.task} comm={_quoted(record.task_name)} "
-    if record.name:
+    from_outside = record.service if not record.task else ""
+    text = f"pid={record.task} comm={_quoted(record.task_name or from_outside)} "
+    if record.name and record.task:
         text += f"port={record.name:#x} "
     if record.msgh_id or record.operation in _MESSAGES:
         text += f"msgh_id={record.msgh_id} "

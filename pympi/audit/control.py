@@ -15,6 +15,7 @@ from .. import _upcall
 from .._ffi import ffi, lib
 from ..enums import ALL, Operation
 from ..errors import ForkedError, MachError, check, exception
+from .names import NameTrail
 from .record import RECORD, Batch
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Audit:
         self._everything, self._errors = False, True
         self._full = "drop"
         self._drained = 0
-        self._name_of: Callable[[int], str] = lambda _: ""
+        self._trail = NameTrail()
         self._number = _upcall.register(_weakly(self._make_room))
         context = _upcall.context(self._number)
         check(lib.pm_audit_set_drainer(kernel.pointer, _upcall.DRAINER, context))
@@ -148,6 +149,15 @@ class Audit:
 
     # ---- records ----
 
+    @property
+    def note(self) -> Callable[[str], int]:
+        """A callable for servers that record what they are asked: it takes what that is about, and
+        returns the number for the record of the operation `service`, which is its `service` then.
+
+        Words for the last 32,768 are kept.
+        """
+        return self._trail.note
+
     def attach(self, sink: Sink) -> None:
         """Give all records to a sink from now on, when they are drained.
 
@@ -192,17 +202,8 @@ class Audit:
             n: self._kernel.object_class(n) for n in np.unique(records["tclass"]).tolist() if n
         }
         asked = records["name"][records["operation"] == Operation.SERVICE]
-        services = {n: name for n in asked.tolist() if (name := self._name_of(n))}
+        services = {n: name for n in asked.tolist() if (name := self._trail.name(n))}
         return Batch(records, dict(self._labels(sids.tolist())), tasks, classes, services)
-
-    def name_services(self, name_of: Callable[[int], str]) -> None:
-        """Have records of the operation `service` put into words: for servers that write them.
-
-        Args:
-            name_of: returns what the server knew an object by, for the number it gave the record;
-                "" if it knows no more.
-        """
-        self._name_of = name_of
 
     def _labels(self, sids: list[int]) -> Iterable[tuple[int, str]]:
         for sid in sids:

@@ -44,7 +44,8 @@ class AuditRecord(NamedTuple):
         epoch: of the policy.
         flags: what is special about it.
         lost: how many records were lost before this one, if it is a loss record.
-        service: the name that a server was asked about, if the operation is "service".
+        service: if the operation is "service": the name that a server was asked about; where `task`
+            is 0, who asked from outside, as in "user 1000, process 4242".
     """
 
     sequence: int

@@ -156,12 +156,12 @@ class Filter:
     def _classes(self, classes: list[ObjectClass]) -> list[ObjectClass]:
         chosen = [tclass for tclass in classes if self.matches("class", tclass.name)]
         if "service" in self.values:
-            chosen = [tclass for tclass in chosen if tclass.name == "service"]
+            classes = [tclass for tclass in classes if tclass.name == "service"]
+            chosen = [tclass for tclass in chosen if tclass in classes]
         if not chosen:
             known = ", ".join(tclass.name for tclass in classes)
-            name = self.values.get("class", "")
             also = " that service= is about" if "service" in self.values else ""
-            raise ValueError(f"no class {name!r}{also}; there are: {known}")
+            raise ValueError(f"no class {self.values['class']!r}{also}; there are: {known}")
         return chosen
 
     def _mask(self, tclass: ObjectClass) -> int:

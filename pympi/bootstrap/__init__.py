@@ -6,7 +6,8 @@ that of Mach's bootstrap server, routines 400 to 410.
 
     client             a task's side
     server             the embedder's face, which puts the parts together
-    view, audit        what the embedder sees of services; records of the audit trail in words
+    view               what the embedder sees of services
+    audit              records of the audit trail in words
     requests           how a request gets to its routine, and the answer back
     routines           what they do: where, may they, do it, answer
     notices            what the kernel tells: deaths, returns, messages, no senders
@@ -15,8 +16,11 @@ that of Mach's bootstrap server, routines 400 to 410.
     namespace          contexts and servers: made, and ended
     custody            services and the rights behind them: made, handed over, back again, dead
     rights             getting ports, having the kernel tell of them, letting them go
-    labels             which label a name has; service_contexts: by what file
-    registry           the books; places, services: what is in them
+    labels             which label a name has
+    service_contexts   by what file it has that
+    registry           the books
+    places             what is in them of contexts and servers
+    services           what is in them of services
     turn               the lock, and who takes it
     protocol           numbers, codes, and what a name is
 

@@ -8,7 +8,6 @@ status and listing. A change that is refused is refused whether there is such a 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,42 +25,21 @@ if TYPE_CHECKING:
     from ..task import Task
     from .places import Server
 
-__all__ = ["Access", "NameTrail", "check_free"]
+__all__ = ["Access", "check_free"]
 
-_REMEMBERED = 1 << 15
 _PERMISSIONS = ("look_up", "register", "check_in", "create", "status", "list")
 _HOLDS = ("hold_send", "hold_recv")
-
-
-class NameTrail:
-    """The names that were asked for lately, for the audit trail, whose records have a number."""
-
-    def __init__(self) -> None:
-        self._asked: list[tuple[int, str]] = [(-1, "")] * _REMEMBERED
-        self._numbers = itertools.count(1)
-
-    def note(self, name: str) -> int:
-        """Return a number by which the audit trail knows a name for a while."""
-        number = next(self._numbers) & 0xFFFFFFFF
-        self._asked[number % _REMEMBERED] = number, name
-        return number
-
-    def name(self, number: int) -> str:
-        """Return the name of a number; "" if that was too long ago."""
-        asked, name = self._asked[number % _REMEMBERED]
-        return name if asked == number else ""
 
 
 class Access:
     """What decides, per name, what the sender of a request may do, and records it."""
 
     def __init__(self, task: Task, registry: Registry, labels: Labels) -> None:
-        self.trail = NameTrail()
         self._task = task
         self._kernel = task.kernel
         self._registry = registry
         self._labels = labels
-        self._note = self.trail.note
+        self._note = task.kernel.audit.note
         self._may = {name: task.sender_checker("service", name) for name in _PERMISSIONS}
         self._may_hold = {name: task.sender_checker("mach_port", name) for name in _HOLDS}
         self._can_hold = {name: self._kernel.checker("mach_port", name) for name in _HOLDS}

@@ -83,7 +83,6 @@ class NameServer:
         self._connect(launch)
         with self._turn:
             self.root = self._namespace.make_context(None, label=root_label)
-        kernel.audit.name_services(self._access.trail.name)
         kernel.bootstrap_contexts = self.snapshot
 
     def _connect(self, launch: Callable[[Launch], Task] | None) -> None:

@@ -22,12 +22,24 @@ from ._output import tell_json, tell_people
 from ._verbs import Verbs
 
 FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
-VERBS = (
-    "demo", "replay", "report", "policy",
-    "tasks", "ports", "labels", "leaks", "bootstrap", "avcstat", "snapshot", "diff",
-    "watch", "top", "trace",
-    "completion",
-)  # fmt: skip
+VERBS = {
+    "demo": "Replay a small boot, refused in part.",
+    "replay": "Run a recording again, under a policy.",
+    "report": "One page about a run, for a browser.",
+    "policy": "Write, ask and learn policies.",
+    "tasks": "List tasks, and what each has.",
+    "ports": "List names, and who is at the other end.",
+    "labels": "Show the labels of tasks and ports.",
+    "leaks": "Find what only grows, by who made it.",
+    "bootstrap": "See the name server's names, and find one.",
+    "avcstat": "Show how the access vector cache does.",
+    "snapshot": "Keep the state of a live system in FILE.",
+    "diff": "Compare snapshots OLD and NEW of a system.",
+    "watch": "Show what a live system does.",
+    "top": "Show a live system's busiest ports, full screen.",
+    "trace": "Show, draw and compare recordings.",
+    "completion": "Print what has a shell complete pympi.",
+}
 
 
 @click.group(

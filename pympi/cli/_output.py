@@ -82,6 +82,13 @@ def asking() -> Iterator[None]:
         yield
 
 
+def afterwards(action: Callable[[], None]) -> None:
+    """Have something done when the verb has ended, and what it printed is out."""
+    context = click.get_current_context()
+    context.call_on_close(action)
+    context.call_on_close(sys.stdout.flush)  # the last is called first
+
+
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Where it takes long in here, and stderr is a terminal, say what is done."""
@@ -138,18 +145,25 @@ def progress(what: str, total: int, *, hidden: bool = False) -> Iterator[Callabl
         yield advance
 
 
+ENDLESS = 1 << 20
+"""The width of a line that nobody looks at."""
+
+
 def width(stream: TextIO | None = None) -> int:
     """Return how wide a line of stdout may be, or of a stream; unlimited where nobody looks."""
     looked_at = (stream or sys.stdout).isatty()
-    return shutil.get_terminal_size().columns if looked_at else 1 << 20
+    return shutil.get_terminal_size().columns if looked_at else ENDLESS
 
 
 def wrapped(
     text: str, indent: str = "", later: str | None = None, stream: TextIO | None = None
 ) -> str:
     """Return a paragraph for the terminal: lines begin with `indent`, those after one `later`."""
+    line, columns = shown(text).rstrip(), width(stream)
+    if line and "\n" not in line and len(indent + line) <= columns:  # textwrap takes long to say so
+        return indent + line
     return textwrap.fill(
-        shown(text), width(stream), initial_indent=indent,
+        line, columns, initial_indent=indent,
         subsequent_indent=indent + "    " if later is None else later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip

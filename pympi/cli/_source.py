@@ -75,7 +75,7 @@ def load(path: Path) -> Snapshot:
 class Seconds(NumberRange):
     """A time to wait: more than nothing, a day at most."""
 
-    name = "seconds"
+    name = "number of seconds"
 
     def __init__(self) -> None:
         super().__init__(0.0, 86400.0, min_open=True)

@@ -16,7 +16,7 @@ import click
 from rich.cells import cell_len, set_cell_size
 
 from ..trace.text import escape
-from ._output import say, width
+from ._output import busy, say, width
 
 GAP = 2
 LARGEST = 160  # cells of a column, where nobody looks
@@ -78,10 +78,11 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
 
 def print_sections(columns: Sequence[Column], sections: Sequence[Section]) -> None:
     """Print sections of rows, aligned with each other. Whatever is in a cell stays in it."""
-    escaped = [
-        Section(cell(title), [[*map(cell, row)] for row in rows]) for title, rows in sections
-    ]
-    widths = _widths(columns, (row for section in escaped for row in section.rows))
+    with busy(f"laying out {sum(len(section.rows) for section in sections):,} lines"):
+        escaped = [
+            Section(cell(title), [[*map(cell, row)] for row in rows]) for title, rows in sections
+        ]
+        widths = _widths(columns, (row for section in escaped for row in section.rows))
     chosen, left_out = _fit(columns, widths, width())
     lines = _lines(columns, chosen, escaped)
     while block := list(islice(lines, _BLOCK)):

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Verbs(click.Group):
@@ -15,15 +18,15 @@ class Verbs(click.Group):
 
     Args:
         package: where the modules are.
-        verbs: in the order of the help screen.
+        verbs: what each does, in the order of the help screen: to list verbs imports none.
     """
 
     def __init__(
-        self, *args: Any, package: str = "", verbs: Sequence[str] = (), **options: Any
+        self, *args: Any, package: str = "", verbs: Mapping[str, str] | None = None, **options: Any
     ) -> None:
         super().__init__(*args, **options)
         self.package = package
-        self.verbs = tuple(verbs)
+        self.verbs = dict(verbs or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the verbs."""
@@ -36,3 +39,19 @@ class Verbs(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"{self.package}.{name}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of the verbs on the help screen."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.verbs.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the verbs, or the options, that begin as what was typed."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [
+            CompletionItem(name, help=what)
+            for name, what in self.verbs.items()
+            if name.startswith(incomplete)
+        ]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)

@@ -21,7 +21,7 @@ from .report import REPORT
 ROUNDS = 3
 
 
-@click.command(short_help="Replay a small boot, refused in part.")
+@click.command()
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ._output import bad_input, json_option, plural, print_json, say
+from ._output import asking, json_option, plural, print_json, say
 from ._source import PATH, load
 from ._table import cell, cut
 from .ports import rights_text
@@ -49,7 +49,7 @@ def diff(old: Path, new: Path, everything: bool, as_json: bool) -> int:
     from ..inspect.joined import Joined
 
     before, after = load(old), load(new)
-    with bad_input():
+    with asking():
         changes = compare(before, after)
     if as_json:
         print_json({"equal": not changes, "changes": (change.as_dict() for change in changes)})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..inspect.joined import Joined
 
 
-@click.command(short_help="Show the labels of tasks and ports.")
+@click.command()
 @source_arguments("task")
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="Only this module's part.")
 def labels(source: Source, task: str | None, modules: tuple[str, ...], as_json: bool) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from ._output import bad_input, busy, json_option, plural, print_json
+from ._output import asking, busy, json_option, plural, print_json
 from ._source import PATH, Seconds, Source, attach_option, load
 from ._table import Column, Section, print_sections
 from .diff import NAME, numbers_text, task_text
@@ -79,9 +79,9 @@ def leaks(
     from ..inspect.leaks import find_leaks
 
     taken = _samples(socket, interval, samples) if socket else _loaded(files)
-    with bad_input():
+    with asking():
         found = find_leaks(taken, large=references)
-    joined = Joined(taken[-1])
+        joined = Joined(taken[-1])
     if as_json:
         print_json(_as_dict(found, joined, len(taken)))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ import msgspec
 
 from ..enums import PortType
 from ..trace.text import kobject_name
-from ._output import plural, print_json
+from ._output import busy, plural, print_json
 from ._source import Source, source_arguments, tasks_named
 from ._table import Column, Section, print_sections
 
@@ -64,7 +65,8 @@ def ports(source: Source, task: str | None, label: str, as_json: bool) -> int:
         rights = (pair for each in found for pair in _rights(joined, each, label))
         print_json({"rights": (as_dict(joined, right, port) for right, port in rights)})
         return 0
-    sections = [Section(_title(each), _rows(joined, each, label)) for each in found]
+    with busy("looking at names"):
+        sections = [Section(_title(each), _rows(joined, each, label)) for each in found]
     shown = [section for section in sections if section.rows or label == "*"]
     print_sections(COLUMNS, shown)
     count = sum(len(section.rows) for section in shown)
@@ -91,8 +93,9 @@ def rights_text(types: int) -> str:
     return "+".join(_words(types))
 
 
-def _words(types: int) -> list[str]:
-    return [word for bit, word in _RIGHTS if types & bit]
+@lru_cache(maxsize=1024)  # enumerations are slow
+def _words(types: int) -> tuple[str, ...]:
+    return tuple(word for bit, word in _RIGHTS if types & bit)
 
 
 def kind_text(port: Port) -> str:

@@ -28,7 +28,7 @@ def read_policy(path: Path) -> PolicyModule:
     return (TypeEnforcement if path.suffix == ".cil" else Rules).from_file(path)
 
 
-@click.command(short_help="Run a recording again, under a policy.")
+@click.command()
 @click.argument("trace", type=FILE)
 @click.option("--policy", type=FILE, help="What the run is checked against: .cil or rules.")
 @click.option("--labels", type=FILE, help="Labels for some names, instead of the mangled ones.")

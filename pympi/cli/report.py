@@ -25,7 +25,7 @@ from ._output import (
 REPORT = "report.html"
 
 
-@click.command(short_help="One page about a run, for a browser.")
+@click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",

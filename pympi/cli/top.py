@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from ..inspect.meter import Meter
-from ._output import bad_input
+from ._output import BadInput, bad_input
 from ._source import Seconds, live_option
 
 
-@click.command(short_help="Show a live system's busiest ports, full screen.")
+@click.command()
 @live_option
 @click.option(
     "--interval", type=Seconds(), default=1.0, show_default=True,
@@ -26,9 +26,7 @@ def top(socket: Path, interval: float) -> int:
     try:
         from ._top import Top
     except ImportError as error:
-        raise click.ClickException(
-            f"top needs textual ({error}): pip install 'pympi-mach[top]'"
-        ) from error
+        raise BadInput(f"top needs textual ({error}): pip install 'pympi-mach[top]'") from error
     with bad_input():
         meter = Meter(socket)
         try:

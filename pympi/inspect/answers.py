@@ -11,12 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from .._version import __version__
 from ..errors import MachError, PolicyError, PympiError
+from ..policy.files import decode
 from .protocol import (
     OPERATIONS,
     PROTOCOL,
@@ -45,7 +46,7 @@ from .watching import Onlooker
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-__all__ = ["Answers", "error_line"]
+__all__ = ["Answers", "Places", "error_line"]
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -83,6 +84,20 @@ def error_line(identity: int, error: AnswerError) -> bytes:
     return line(identity, error=told)
 
 
+class Places(NamedTuple):
+    """How many peers may do something at one time.
+
+    Attributes:
+        walks: have answers with tables of all there is.
+        watches: watch.
+        texts: send a policy.
+    """
+
+    walks: threading.Semaphore
+    watches: threading.Semaphore
+    texts: threading.Semaphore
+
+
 class Answers:
     """Answers the requests of one peer.
 
@@ -90,30 +105,26 @@ class Answers:
         kernel: which is asked about.
         subject: the bearer of the label that the peer was given.
         read_only: nothing may be changed.
-        walks: bounds how many answers hold tables of all there is.
-        watches: bounds how many watch.
+        places: how many peers may do at one time what takes much.
     """
 
-    def __init__(
-        self, kernel: Kernel, subject: Subject, read_only: bool, walks: threading.Semaphore,
-        watches: threading.Semaphore,
-    ) -> None:  # fmt: skip
+    def __init__(self, kernel: Kernel, subject: Subject, read_only: bool, places: Places) -> None:
         self.kernel = kernel
         self.subject = subject
         self.read_only = read_only
-        self.walks = walks
-        self.watches = watches
-        self.ended: Callable[[], bool] = lambda: False
+        self.places = places
+        self.received: Callable[[], bytearray] = bytearray
 
-    def to(self, identity: int, request: Any, ended: Callable[[], bool]) -> Iterator[bytes]:
+    def to(self, identity: int, request: Any, received: Callable[[], bytearray]) -> Iterator[bytes]:
         """Yield the lines that answer a request; an empty one: there is nothing to say now.
 
         Args:
             identity: of the request, for the lines.
             request: as `decode_request` has it.
-            ended: tells a watch that it is to end.
+            received: returns what came after the request: it ends a watch, or is a text that was
+                asked for, and is taken out then.
         """
-        self.ended = ended
+        self.received = received
         try:
             if isinstance(request, AnswerError):
                 raise request
@@ -195,20 +206,50 @@ class Answers:
         yield "", policy_of(self.kernel)
 
     def _reload(self, request: Reload) -> Iterator[tuple[str, Any]]:
+        may = self.subject.may_kernel("reload_policy")  # recorded, whatever the socket is
         self._change("a reload changes the policy")
-        if not self.subject.may_kernel("reload_policy"):
+        if not may:
             raise AnswerError("denied", "no reload_policy on kernel")
-        try:
-            self.kernel.policies.reload(request.module)
-        except MachError:
-            raise
-        except Exception as error:
-            raise AnswerError("failed", f"the policy is as it was: {error}") from error
+        policies, module = self.kernel.policies, request.module
+        if request.drop:
+            with _unchanged():
+                policies.shadow(module or policies.written().name).drop()
+        elif request.texts:
+            yield from self._rewrite(request)
+        elif request.shadow:
+            raise AnswerError("bad request", "a shadow is of other texts")
+        else:
+            with _unchanged():
+                policies.reload(module)
         yield "", policy_of(self.kernel)
+
+    def _rewrite(self, request: Reload) -> Iterator[tuple[str, Any]]:
+        """Ask for the texts, and put them in force."""
+        policies = self.kernel.policies
+        size = sum(text.size for text in request.texts)
+        with self._bounded(self.places.texts, "another policy is being sent; try later"):
+            with _unchanged():
+                limit = policies.written(request.module).text_limit
+                if size > limit:
+                    raise PolicyError(f"{size:,} bytes; the module takes {limit:,} (Budget.bytes)")
+            yield "text", []
+            while len(self.received()) < size:
+                yield NOTHING, None
+            texts = [(text.name, self._take(text.size)) for text in request.texts]
+            with _unchanged():
+                decoded = [(name, decode(name, data)) for name, data in texts]
+                policies.rewrite(decoded, request.module, shadow=request.shadow)
+
+    def _take(self, size: int) -> bytes:
+        """Take so many bytes of what came."""
+        received = self.received()
+        data = bytes(received[:size])
+        del received[:size]
+        return data
 
     def _watch(self, request: Watch) -> Iterator[tuple[str, Any]]:
         self._inspect()
-        with self._bounded(self.watches, "others watch; try later"):
+        with self._bounded(self.places.watches, "others watch; try later"):
             onlooker = Onlooker(self.kernel, self.subject.anew, _allow)
             try:
                 watch = onlooker.watch(request.filter)
@@ -217,7 +258,7 @@ class Answers:
             with watch:
                 yield "records", []  # from here on nothing is missed
                 count = 0
-                while not self.ended():
+                while not self.received():
                     onlooker.renew()
                     records = watch.take()
                     count += len(records)
@@ -251,7 +292,7 @@ class Answers:
     def _seen(self, consistent: bool = False) -> Iterator[Snapshot]:
         """What the subject sees of all there is, for as long as that is in the works."""
         self._inspect()
-        with self._bounded(self.walks, "others are being told of all there is; try later"):
+        with self._bounded(self.places.walks, "others are being told of all there is; try later"):
             yield self.subject.sees(take(self.kernel, consistent=consistent))
 
     @staticmethod
@@ -263,6 +304,18 @@ class Answers:
             yield
         finally:
             places.release()
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """What fails in here has changed no policy, and says so."""
+    try:
+        yield
+    except MachError:
+        raise
+    except Exception as error:
+        words = error.args[0] if isinstance(error, KeyError) else error  # which quotes its words
+        raise AnswerError("failed", f"the policy is as it was: {words}") from error
 
 
 def _allow(subject: Subject) -> None:

@@ -8,12 +8,13 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
+from .._closing import Closing
 from ..audit import WatchRecord
 from ..errors import InspectError
 from .place import checked_path
@@ -31,6 +32,7 @@ from .protocol import (
     Stats,
     TakeSnapshot,
     Tasks,
+    Text,
     Watch,
     Welcome,
 )
@@ -38,7 +40,7 @@ from .snapshot import Context, Policy, Port, Right, Snapshot, Task
 from .table import Builder, Row, Table
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 __all__ = ["Connection"]
 
@@ -47,6 +49,7 @@ RowT = TypeVar("RowT", bound=Row)
 
 _LINE_LARGEST = 1 << 26  # bytes; a server's lines are far below
 _CHUNK = 1 << 18
+_COMPILE = 300.0  # seconds to wait for a policy to be in force
 _PAUSE = 0.01  # seconds between tries where the server's line is full
 _IN_LINE = {errno.EAGAIN, errno.EINTR}
 _REASONS = {
@@ -60,6 +63,7 @@ _ROWS: dict[str, Any] = {
     "ports": list[Port],
     "rights": list[Right],
     "services": list[ServiceRow],
+    "text": list[None],  # none: the server asks for one
 }
 
 
@@ -86,7 +90,7 @@ _decode = msgspec.json.Decoder(_Line).decode
 _encode = msgspec.json.encode
 
 
-class Connection:
+class Connection(Closing):
     """A connection to the control socket of a kernel, in this process or another.
 
     Args:
@@ -134,15 +138,6 @@ class Connection:
         """Have whoever waits for an answer, in another thread, wait no more: InspectError."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Connection to {self.path}>"
@@ -201,9 +196,44 @@ class Connection:
         """Return what policy is in force."""
         return self._ask(PolicyStatus(), Policy)
 
-    def reload(self, module: str | None = None) -> Policy:
-        """Have a module, or all, read anew where its answers come from; return what is in force."""
-        return self._ask(Reload(module=module), Policy)
+    def reload(
+        self, module: str | None = None, texts: Sequence[tuple[str, bytes]] = (), *,
+        shadow: bool = False, drop: bool = False,
+    ) -> Policy:  # fmt: skip
+        """Have policies read anew, or another one put in force; return what is in force then.
+
+        Args:
+            module: by name. None: all of them; with texts, the one that is made of text.
+            texts: name, for errors, and contents of files that make another policy together. None:
+                modules read anew where their answers come from.
+            shadow: the other policy is only tried, beside the one in force.
+            drop: end such a trial.
+
+        Raises:
+            InspectError: "failed": all is as it was; with `file`, `line` and `column` where it is
+                no policy. "denied", "read only": not even the text was sent.
+        """
+        sizes = tuple(Text(name, len(data)) for name, data in texts)
+        request = Reload(module=module, texts=sizes, shadow=shadow, drop=drop)
+        takers = {"text": lambda _: self._send_all([data for _, data in texts])}
+        with self._patient(_COMPILE):
+            return self._ask(request, Policy, takers)
+
+    def _send_all(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self._send(piece)
+
+    @contextmanager
+    def _patient(self, seconds: float) -> Iterator[None]:
+        """Wait longer for an answer in here."""
+        before, self.timeout = self.timeout, max(seconds, self.timeout)
+        self._socket.settimeout(self.timeout)
+        try:
+            yield
+        finally:
+            self.timeout = before
+            if self._socket.fileno() >= 0:
+                self._socket.settimeout(before)
 
     def watch(self, *words: str) -> Iterator[WatchRecord]:
         """Yield what happens, as it happens; as much of it as may be seen.
@@ -266,6 +296,8 @@ class Connection:
             if time.monotonic() > deadline:
                 self._fail("timeout", f"no connection within {self.timeout} s")
             time.sleep(_PAUSE)
+        if code == errno.ECONNREFUSED and not self.path.is_socket():
+            code = errno.ENOTSOCK  # which no system says
         if code:
             self._fail("no server", _REASONS.get(code, os.strerror(code)))
 

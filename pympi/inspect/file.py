@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ..errors import SnapshotError
-from .snapshot import VERSION, Context, Mark, Policy, Port, Right, Snapshot, Task
+from .snapshot import VERSION, Head, Port, Right, Snapshot, Task
 from .table import Row, Table, columns_of, texts_of
 
 __all__ = ["LARGEST", "MAGIC", "load", "save"]
@@ -44,35 +44,33 @@ class _Column(msgspec.Struct, forbid_unknown_fields=True, array_like=True):
 _Columns = dict[str, _Column]
 
 
-class _Form(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    kernel_time: float
-    wall_time: float
-    begin: Mark
-    end: Mark
-    stopped_seconds: float | None
-    policy: Policy
-    stats: dict[str, int]
-    audit: dict[str, int]
-    bootstrap: tuple[Context, ...] | None
+class _Form(Head, frozen=True, forbid_unknown_fields=True, kw_only=True):
     texts: list[str]
     tasks: _Columns
     ports: _Columns
     rights: _Columns
 
 
-_PLAIN = [name for name in Snapshot.__struct_fields__ if name != "version" and name not in _TABLES]
+_PLAIN = Head.__struct_fields__
 
 
 # ---- writing ----
 
 
 def save(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
-    """Write a snapshot beside `path`, under a name that nobody can foresee, and move it there."""
+    """Write a snapshot beside `path`, under a name that nobody can foresee, and move it there.
+
+    What is there and no regular file, such as /dev/stdout, is written to: nothing takes its place.
+    """
     body = msgspec.msgpack.encode(_form(snapshot))
     if HEADER.size + len(body) > LARGEST:
         raise SnapshotError(f"a snapshot of {len(body)} bytes; a file holds {LARGEST}")
     header = HEADER.pack(MAGIC, VERSION, zlib.crc32(body), len(body))
-    _replace(Path(path), header, body)
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        target.write_bytes(header + body)
+    else:
+        _replace(target, header, body)
 
 
 def _replace(path: Path, *parts: bytes) -> None:

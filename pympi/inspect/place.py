@@ -14,13 +14,17 @@ import stat
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["BACKLOG", "Place", "checked_path", "peer_uid"]
+__all__ = ["BACKLOG", "Peer", "Place", "checked_path", "peer_of"]
 
 BACKLOG = 16
+_OURS, _FOR_ALL = 0o600, 0o666  # who may connect, as far as the file says it
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-LONGEST = 103 if os.uname().sysname == "Darwin" else 107  # of sun_path, without its NUL
+_IS_DARWIN = os.uname().sysname == "Darwin"
+LONGEST = 103 if _IS_DARWIN else 107  # of sun_path, without its NUL
 _LOCAL_PEERCRED = 1  # of macOS and FreeBSD: struct xucred begins with a version and the uid
+_LOCAL_PEERPID = 2  # of macOS
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
@@ -41,14 +45,31 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     return absolute
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """Return the user number of the process at the other end, as of when it connected."""
+class Peer(NamedTuple):
+    """The process at the other end of a socket, as of when it connected.
+
+    Attributes:
+        uid: of its user.
+        pid: its number; 0 where the system does not say.
+    """
+
+    uid: int
+    pid: int
+
+    def __str__(self) -> str:
+        return f"user {self.uid}, process {self.pid}" if self.pid else f"user {self.uid}"
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return who is at the other end, as the system says it."""
     if hasattr(socket, "SO_PEERCRED"):
         size = struct.calcsize("3i")
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        return int(struct.unpack("3i", raw)[1])
+        pid, uid, _ = struct.unpack("iII", raw)
+        return Peer(uid, pid)
     raw = connection.getsockopt(0, _LOCAL_PEERCRED, 76)
-    return int(struct.unpack_from("II", raw)[1])
+    pid = connection.getsockopt(0, _LOCAL_PEERPID) if _IS_DARWIN else 0
+    return Peer(int(struct.unpack_from("II", raw)[1]), pid)
 
 
 class Place:
@@ -56,16 +77,19 @@ class Place:
 
     Args:
         path: of the socket. Its directory is made, with mode 0700, if there is none.
+        others: users besides us and root are to connect: whoever listens tells them apart. The
+            directory is made with mode 0711 then, and the socket has 0666.
 
     Raises:
         ValueError: no path for a socket.
         OSError: somebody else could meddle with it, or something else is there.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], others: bool = False) -> None:
         wanted = checked_path(path)
         self._pid = os.getpid()
-        directory, self._made_directory = _own_directory(wanted.parent)
+        self._mode = _FOR_ALL if others else _OURS
+        directory, self._made_directory = _own_directory(wanted.parent, others)
         self.path = checked_path(directory / wanted.name)
         self._file: tuple[int, int] | None = None
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -81,7 +105,7 @@ class Place:
         self.socket.bind(os.fspath(self.path))
         status = self.path.lstat()
         self._file = status.st_dev, status.st_ino
-        self.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        self.path.chmod(self._mode)
         self.socket.listen(BACKLOG)
 
     def close(self) -> None:
@@ -102,7 +126,7 @@ class Place:
                 self.path.parent.rmdir()
 
 
-def _own_directory(path: Path) -> tuple[Path, bool]:
+def _own_directory(path: Path, others: bool) -> tuple[Path, bool]:
     """Make sure that nobody but us, and root, can change what lies in a directory.
 
     Returns:
@@ -112,6 +136,8 @@ def _own_directory(path: Path) -> tuple[Path, bool]:
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
         made = True
+        if others:
+            path.chmod(0o711)  # whatever the umask; they go through, and see and change nothing
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise NotADirectoryError(

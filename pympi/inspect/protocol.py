@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .snapshot import Context, Mark, Policy, Service, Snapshot
+from .snapshot import Head, Service, Snapshot
 from .table import U32, U64
 
 __all__ = [
     "LINE_LARGEST", "OPERATIONS", "PROTOCOL", "ROWS_A_LINE", "AnswerError", "Avcstat", "Hello",
     "Ping", "PolicyStatus", "Ports", "Reload", "Rights", "ServiceRow", "SnapshotHead",
     "Stats",
-    "TakeSnapshot", "Tasks", "Watch", "Welcome", "decode_request", "head_of",
+    "TakeSnapshot", "Tasks", "Text", "Watch", "Welcome", "decode_request", "head_of",
 ]  # fmt: skip
 
 PROTOCOL = 1
@@ -82,10 +82,26 @@ class PolicyStatus(_Request, tag="policy"):
     """What policy is in force."""
 
 
+class Text(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A text that is to come: what errors call it, and how many bytes it has."""
+
+    name: Word
+    size: U32
+
+
 class Reload(_Request, tag="reload"):
-    """Have a module, or all, read anew where its answers come from."""
+    """Have a module, or all, read anew where its answers come from; or one made of other texts.
+
+    texts: what will be sent, one after the other and without anything between, once the server
+        asks for it: with a line of no rows of the table "text".
+    shadow: they are only tried.
+    drop: the trial ends; there are no texts.
+    """
 
     module: Name | None = None
+    texts: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    shadow: bool = False
+    drop: bool = False
 
 
 class Watch(_Request, tag="watch"):
@@ -143,19 +159,10 @@ class ServiceRow(msgspec.Struct, frozen=True):
     service: Service
 
 
-class SnapshotHead(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotHead(Head, frozen=True, kw_only=True):
     """The result of snapshot: what it has beside tables. Contexts come without their services."""
 
     version: int
-    kernel_time: float
-    wall_time: float
-    begin: Mark
-    end: Mark
-    stopped_seconds: float | None
-    policy: Policy
-    stats: dict[str, int]
-    audit: dict[str, int]
-    bootstrap: tuple[Context, ...] | None
 
 
 def head_of(snapshot: Snapshot) -> SnapshotHead:

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..label import EMPTY
-from .answers import Answers, error_line
-from .place import Place, peer_uid
+from .answers import Answers, Places, error_line
+from .place import Peer, Place, peer_of
 from .protocol import LINE_LARGEST, AnswerError, Hello, Watch, decode_request
 from .view import Subject
 
@@ -55,9 +55,10 @@ class Limits:
         connections: peers at one time.
         walks: answers at one time that hold tables of all there is.
         watches: peers that watch at one time.
+        texts: peers at one time that send a policy, as long as the module's budget lets them.
         request: seconds for a request to arrive, once begun, and for the first one.
         idle: seconds between requests.
-        stall: seconds without a byte of an answer being read.
+        stall: seconds without a byte of an answer being read; and for all of a policy's text.
         answer: seconds for all of an answer; a watch may last, and be left unread for `idle`.
         requests: in the life of a connection.
     """
@@ -65,6 +66,7 @@ class Limits:
     connections: int = 32
     walks: int = 4
     watches: int = 8
+    texts: int = 1
     request: float = 5.0
     idle: float = 300.0
     stall: float = 10.0
@@ -98,7 +100,7 @@ class _Peer:
         self.pending = b""
         self.answer: Iterator[bytes] = iter(())
         self.watching = False
-        self.resting = False  # it watches, and there is nothing to say now
+        self.resting = False  # there is nothing to say now: it watches, or sends a text
         self.greeted = False
         self.last = False  # cut off when what is pending is written
         self.requests = 0
@@ -154,14 +156,15 @@ class _Peer:
         except AnswerError as error:
             yield error_line(identity, error)
         else:
-            yield from answers.to(identity, asked, lambda: bool(self.received))
+            yield from answers.to(identity, asked, lambda: self.received)
 
     def next_line(self) -> None:
         line = next(self.answer, None)
         self.pending = line or b""
         self.resting = line == b""
         if self.resting:
-            self.deadline = math.inf
+            # A text has to come as fast as what was said last has to be read.
+            self.deadline = math.inf if self.watching else self.deadline
         elif self.pending:
             self.read_on()
         else:
@@ -225,8 +228,8 @@ class ControlSocket:
         self._allow = frozenset((0, os.geteuid()) if allow is None else allow)
         self._read_only = read_only
         self._limits = limits
-        self._walks = threading.Semaphore(limits.walks)
-        self._watches = threading.Semaphore(limits.watches)
+        counts = (limits.walks, limits.watches, limits.texts)
+        self._places = Places(*map(threading.Semaphore, counts))
         self._peers: set[_Peer] = set()
         self._closing = False
         self._accepting = True
@@ -240,7 +243,7 @@ class ControlSocket:
         _living.add(self)
 
     def _open(self, path: str | os.PathLike[str]) -> None:
-        self._place = Place(path)
+        self._place = Place(path, others=bool(self._allow - {0, os.geteuid()}))
         self._opened.callback(self._place.close)
         self._wake, self._woken = socket.socketpair()
         self._opened.callback(self._wake.close)
@@ -335,11 +338,11 @@ class ControlSocket:
     def _receive(self, connection: socket.socket) -> None:
         try:
             connection.setblocking(False)
-            uid = peer_uid(connection)
-            self._answers(uid)
+            who = peer_of(connection)
+            self._answers(who)
             if len(self._peers) >= self._limits.connections:
                 raise AnswerError("busy", f"{len(self._peers)} others are connected; try later")
-            peer = _Peer(connection, self._limits, functools.partial(self._answers, uid))
+            peer = _Peer(connection, self._limits, functools.partial(self._answers, who))
         except AnswerError as error:
             _turn_away(connection, error)
         except Exception as error:
@@ -349,8 +352,8 @@ class ControlSocket:
             self._peers.add(peer)
             self._selector.register(connection, selectors.EVENT_READ, peer)
 
-    def _answers(self, uid: int) -> Answers:
-        kernel = self._kernel()
+    def _answers(self, who: Peer) -> Answers:
+        kernel, uid = self._kernel(), who.uid
         if kernel is None or kernel.closed:
             raise AnswerError("closing", "the kernel is closed")
         if uid not in self._allow:
@@ -360,8 +363,8 @@ class ControlSocket:
         if label is None:
             _log.warning("user %d has no label", uid)
             raise AnswerError("denied", f"user {uid} has no label here")
-        subject = Subject(kernel, label, self._kernel_label)
-        return Answers(kernel, subject, self._read_only, self._walks, self._watches)
+        subject = Subject(kernel, label, self._kernel_label, str(who))
+        return Answers(kernel, subject, self._read_only, self._places)
 
     def _label_of(self, uid: int) -> str | None:
         labels = self._label

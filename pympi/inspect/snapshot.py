@@ -265,7 +265,21 @@ class Context(msgspec.Struct, frozen=True):
     services: tuple[Service, ...] = ()
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot has beside its tables; what the fields are is said there."""
+
+    kernel_time: float
+    wall_time: float
+    begin: Mark
+    end: Mark
+    stopped_seconds: float | None
+    policy: Policy
+    stats: dict[str, int]
+    audit: dict[str, int]
+    bootstrap: tuple[Context, ...] | None
+
+
+class Snapshot(Head, frozen=True, kw_only=True, dict=True):
     """The state of a kernel.
 
     Attributes:
@@ -292,17 +306,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """
 
     version: int = VERSION
-    kernel_time: float
-    wall_time: float
-    begin: Mark
-    end: Mark
-    stopped_seconds: float | None
     tasks: Table[Task]
     ports: Table[Port]
     rights: Table[Right]
-    policy: Policy
-    stats: dict[str, int]
-    audit: dict[str, int]
     bootstrap: tuple[Context, ...] | None = None
 
     @property

@@ -38,21 +38,26 @@ class Subject:
         kernel: which decides.
         label: of who asks.
         kernel_label: of what class `kernel` is asked; None: the label itself.
+        peer: who that is, for the audit trail.
     """
 
-    def __init__(self, kernel: Kernel, label: str, kernel_label: str | None = None) -> None:
+    def __init__(
+        self, kernel: Kernel, label: str, kernel_label: str | None = None, peer: str = ""
+    ) -> None:
         self.kernel = kernel
         self.label = label
+        self.peer = peer
         self._known: dict[tuple[str, str, str], bool] = {}  # for as long as one request
         self.kernel_label = label if kernel_label is None else kernel_label
 
     def anew(self) -> Subject:
         """Return the same subject, who was told nothing yet: for when the policy is another."""
-        return Subject(self.kernel, self.label, self.kernel_label)
+        return Subject(self.kernel, self.label, self.kernel_label, self.peer)
 
     def may_kernel(self, permission: str) -> bool:
-        """Return whether the subject may do something to the kernel as a whole."""
-        return bool(self.kernel.access(self.label, self.kernel_label, "kernel", permission))
+        """Return whether the subject may do something to the kernel as a whole; it is recorded."""
+        where = (self.label, self.kernel_label, "kernel", permission)
+        return self.kernel.check_peer(self.peer, *where)
 
     def may(self, label: str, tclass: str, permission: str) -> bool:
         """Return whether the subject may do something to what has a label; "": it is not known."""

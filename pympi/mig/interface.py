@@ -48,8 +48,8 @@ class Interface:
 
     Raises:
         ValueError: a name that cannot be used, two routines of one name, or none; a base that does
-            not fit. A name that
-            ends in _2, _3, ... is kept for the classes of an interface with many routines.
+            not fit. A name that ends in _2, _3, ... is kept for the classes of an interface with
+            many routines.
 
     Example:
         >>> from pympi import Kernel

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..enums import ALL, CLASSES, ObjectClass
-from ..errors import code_name
+from ..errors import PolicyError, code_name
 
 __all__ = ["Decision", "PolicyModule"]
 
@@ -201,6 +201,25 @@ class PolicyModule:
         build what is new aside, assign it in one step at the end, and raise before that step if it
         cannot be used. Other threads ask for decisions meanwhile.
         """
+
+    @property
+    def text_limit(self) -> int:
+        """How many bytes of text `rewritten` takes; 0: the module is not made of text."""
+        return 0
+
+    def rewritten(self, texts: Sequence[tuple[str, str]]) -> PolicyModule:
+        """Return what this module would be if it were made of other texts; it stays as it is.
+
+        `kernel.policies.rewrite()` calls this. All else is as it was: limits, settings, and the
+        files that `reload` reads.
+
+        Args:
+            texts: name and text of each.
+
+        Raises:
+            PolicyError: no such module can be made of them, with the place; or of no texts at all.
+        """
+        raise PolicyError(f"the policy module {self.name!r} is not made of text")
 
     @classmethod
     def answers(cls, method: str) -> bool:

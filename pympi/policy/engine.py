@@ -11,7 +11,7 @@ import functools
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, overload
 
@@ -28,8 +28,9 @@ from ..errors import (
     exception,
 )
 from ..label import EMPTY, format_label
+from .answers import Change
 from .base import PolicyModule, announce, enroll
-from .composition import Change, Composition, ModuleFailed
+from .composition import Composition, ModuleFailed
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]
@@ -223,6 +224,54 @@ class Policies:
                 self.renew()
             finally:
                 announce(reloaded)
+
+    @overload
+    def rewrite(self, texts: Sequence[tuple[str, str]], name: str | None = None) -> None: ...
+    @overload
+    def rewrite(
+        self, texts: Sequence[tuple[str, str]], name: str | None = None, *, shadow: bool
+    ) -> Shadow | None: ...
+    def rewrite(
+        self, texts: Sequence[tuple[str, str]], name: str | None = None, *, shadow: bool = False
+    ) -> Shadow | None:
+        """Put another text in force in a module, as far as it is made of text, like `te`.
+
+        All is made aside before anything changes. The module is another object then, in this
+        kernel alone: labels keep their values, the module its limits, settings and booleans.
+
+        Args:
+            texts: name and text of each; they make one policy.
+            name: of a module in force; None: the only one that is made of text.
+            shadow: only try it, as with `replace`.
+
+        Raises:
+            KeyError: no such module is loaded.
+            PolicyError: with the place: it is no policy; or the module is not made of text, or was
+                replaced meanwhile. What was in force stays so.
+        """
+        module = self.written(name)
+        made = module.rewritten(texts)
+        with self._lock:
+            if not any(module is known for known in self._composition.modules.values()):
+                raise PolicyError(f"the policy module {module.name!r} was replaced meanwhile")
+            return self.replace(module.name, made, shadow=shadow)
+
+    def written(self, name: str | None = None) -> PolicyModule:
+        """Return a module that is made of text: that of this name, or the only one.
+
+        Raises:
+            KeyError: no such module is loaded.
+            PolicyError: it is not made of text; or without a name, none is, or several are.
+        """
+        if name is not None:
+            if not self[name].text_limit:
+                raise PolicyError(f"the policy module {name!r} is not made of text")
+            return self[name]
+        found = [m for m in self._composition.modules.values() if m.text_limit]
+        if len(found) != 1:
+            names = ", ".join(module.name for module in found) or "none of those loaded"
+            raise PolicyError(f"which policy module? Made of text: {names}")
+        return found[0]
 
     def has(self, module: PolicyModule) -> bool:
         """Tell whether a module is in force here, or on trial as a shadow."""

@@ -11,6 +11,7 @@ permission. What no line allows is refused. `#` begins a comment.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -170,6 +171,10 @@ class Rules(PolicyModule):
     name = "rules"
 
     def __init__(self, rules: Iterable[tuple[Any, ...]] = ()) -> None:
+        self._budget = BUDGET
+        self._take(rules)
+
+    def _take(self, rules: Iterable[tuple[Any, ...]]) -> None:
         self.rules = [_rule(rule) for rule in rules]
         # By source, target and class: the first rule that gives a permission.
         self._grants: dict[tuple[str, str, str], dict[str, Rule]] = {}
@@ -190,7 +195,10 @@ class Rules(PolicyModule):
         Raises:
             PolicyError: with file, line, column, and what was expected there.
         """
-        return cls(_Reader(text, file, budget or BUDGET).rules())
+        budget = budget or BUDGET
+        made = cls(_Reader(text, file, budget).rules())
+        made._budget = budget
+        return made
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, budget: Budget | None = None) -> Rules:
@@ -207,6 +215,24 @@ class Rules(PolicyModule):
         name, budget = os.fspath(path), budget or BUDGET
         data, _ = read_bytes(name, budget.bytes)
         return cls.from_text(decode(name, data), name, budget=budget)
+
+    @property
+    def text_limit(self) -> int:
+        """How many bytes of text rules may have: the budget's."""
+        return self._budget.bytes
+
+    def rewritten(self, texts: Sequence[tuple[str, str]]) -> Rules:
+        """Return the module with the rules in another text, within the same budget.
+
+        Raises:
+            PolicyError: as `from_text`; or there are several texts.
+        """
+        if len(texts) != 1:
+            raise PolicyError(f"rules are made of one text, not of {len(texts)}")
+        [(file, text)] = texts
+        made = copy.copy(self)
+        made._take(_Reader(text, file, self._budget).rules())
+        return made
 
     def parse(self, text: str) -> str:
         """Return the name.

@@ -15,12 +15,13 @@ Without such a rule ports and tasks inherit their label, and the rest is labelle
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,7 +211,7 @@ class TypeEnforcement(PolicyModule):
         Raises:
             PolicyError: with file, line, column, and what was expected there.
         """
-        return cls(compile_policy([(file, text)], budget=budget), backend=backend)
+        return cls._compiled([(file, text)], (), backend, budget)
 
     @classmethod
     def from_file(
@@ -225,7 +226,13 @@ class TypeEnforcement(PolicyModule):
         """
         if not paths:
             raise TypeError("from_file() needs a file at least")
-        texts = read_files(paths, budget=budget)
+        return cls._compiled(read_files(paths, budget=budget), paths, backend, budget)
+
+    @classmethod
+    def _compiled(
+        cls, texts: Sequence[tuple[str, str]], paths: tuple[str | os.PathLike[str], ...],
+        backend: str, budget: Budget | None,
+    ) -> TypeEnforcement:  # fmt: skip
         made = cls(compile_policy(texts, budget=budget), backend=backend)
         made._paths, made._budget = paths, budget
         return made
@@ -327,6 +334,28 @@ class TypeEnforcement(PolicyModule):
             with self._lock:
                 self._state = self._make(db)
             self.changed()
+
+    @property
+    def text_limit(self) -> int:
+        """How many bytes of text a policy may have: the budget's."""
+        return (self._budget or Budget()).bytes
+
+    def rewritten(self, texts: Sequence[tuple[str, str]]) -> TypeEnforcement:
+        """Return the module with the policy in other texts, which make one together.
+
+        Budget, backend, and booleans that were set are this module's; so are the files that
+        `reload` reads.
+
+        Raises:
+            PolicyError: with file, line, column, and what was expected there.
+        """
+        db = compile_policy(texts, budget=self._budget)
+        made = copy.copy(self)
+        made._lock = threading.Lock()
+        with self._lock:
+            made._chosen = dict(self._chosen)
+        made._state = made._make(db)
+        return made
 
     # ---- explanations ----
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..trace.graph import Edge, Graph, Node
-from ..trace.graph.layout import LayoutError, draw
+from ..trace.graph.layout import Attempt, LayoutError, draw
 from ..trace.graph.names import short_names
 from .markup import Markup, element, joined
 
@@ -95,7 +95,7 @@ def _by_graphviz(graph: Graph, sizes: Mapping[str, float]) -> _Boxes:
     ids = {f"n{number}": node.id for number, node in enumerate(graph.nodes)}
     dot = "\n".join(_dot(graph, sizes))
     order = ("neato", "sfdp") if len(graph.nodes) <= _SPRINGS else ("sfdp", "twopi")
-    plain = draw(lambda engine: dot, order, "plain").picture.decode()
+    plain = draw(lambda attempt: dot, [*map(Attempt, order)], "plain").picture.decode()
     boxes = {}
     for line in plain.splitlines():
         kind, *words = line.split()

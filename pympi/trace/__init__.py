@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """ipctrace: recorded paths as text, and recordings run again (SEDarwin ipctrace)."""
 
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
 from ..enums import KOBJECTS
-from .labels import Labels, read_labels
 from .mangle import mangle, port_label, task_label, unmangle
-from .plan import Plan, make_plan
 from .text import (
     EVENTS,
     SEDARWIN_EVENTS,
@@ -16,6 +17,15 @@ from .text import (
     write_full,
     write_sedarwin,
 )
+
+if TYPE_CHECKING:
+    from .labels import Labels, read_labels
+    from .plan import Plan, make_plan
+else:
+    __getattr__, __dir__ = lazily(__name__, {
+        "labels": "Labels read_labels",
+        "plan": "Plan make_plan",
+    })  # fmt: skip
 
 __all__ = [
     "EVENTS",

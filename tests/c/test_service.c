@@ -92,6 +92,22 @@ static void test_bad_questions(void) {
     assert(ask(PM_SERVICE__look_up) == -KERN_INVALID_TASK);
 }
 
+static void test_who_asks_from_outside_is_recorded_without_a_task(void) {
+    auditdeny = UINT32_MAX;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    struct pm_sender_question question = {.real_sid = client_sid, .sender_sid = client_sid, .tsid = object_sid,
+                                          .tclass = PM_CLASS_SERVICE, .permissions = PM_SERVICE__look_up, .name = 5};
+    assert(pm_check_peer(kernel, &question) == 0);
+    struct pm_audit_record record = only_record();
+    assert(record.operation == PM_OP_SERVICE && record.task == 0 && record.effective_sid == client_sid && record.name == 5);
+    assert(record.denied == PM_SERVICE__look_up && record.result == KERN_NO_ACCESS);
+    allowed = PM_SERVICE__look_up;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(pm_check_peer(kernel, &question) == 1);
+    question.tclass = 1u << 20;
+    assert(pm_check_peer(kernel, &question) == -KERN_INVALID_ARGUMENT);
+}
+
 static void run(void (*test)(void)) {
     struct pm_config config = {.audit_records = 64};
     assert(pm_kernel_create(&config, &kernel) == 0);
@@ -114,6 +130,7 @@ int main(void) {
         test_what_is_not_selected_is_not_recorded,
         test_what_cannot_be_recorded_is_not_to_be_done,
         test_bad_questions,
+        test_who_asks_from_outside_is_recorded_without_a_task,
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) run(tests[i]);
     return 0;

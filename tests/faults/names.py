@@ -4,10 +4,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 
+import pytest
+
+from pympi import Kernel, Task
 from pympi.bootstrap import NameServer, State
 from pympi.bootstrap.services import port_of, state_of, terms_of
 from pympi.enums import PortType
+
+NAME = "com.example.print"
+
+
+def books_kept() -> Iterator[Kernel]:
+    """A kernel without policies, for a fixture: what the name server sees to by itself."""
+    with Kernel() as kernel:
+        yield kernel
+        check_books(kernel.bootstrap)
+
+
+def user(name: str, uid: int) -> Callable[[Kernel], Task]:
+    """Return a fixture: a task of a user, in the fixture `kernel`."""
+
+    def task(kernel: Kernel) -> Task:
+        return kernel.create_task(name, uid=uid)
+
+    return pytest.fixture(task)
 
 
 def check_books(names: NameServer) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from background import LONG, Run
-from faults.names import check_books
+from faults.names import NAME, books_kept, check_books, user
 from faults.world import MOVE_SEND_ONCE, SEND, message, outcome
 
 from pympi import Kernel, MachError, ReceiveRight, Task, mach
@@ -22,28 +22,11 @@ from pympi.bootstrap import (
     UnknownService,
     sentence,
 )
+from pympi.mig.types import NDR
 from pympi.policy import Rules
 
-NAME = "com.example.print"
-NDR = bytes([0, 0, 0, 0, 1, 0, 0, 0])
-
-
-@pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    """Without policies: what the name server sees to by itself."""
-    with Kernel() as kernel:
-        yield kernel
-        check_books(kernel.bootstrap)
-
-
-@pytest.fixture
-def owner(kernel: Kernel) -> Task:
-    return kernel.create_task("owner", uid=1)
-
-
-@pytest.fixture
-def thief(kernel: Kernel) -> Task:
-    return kernel.create_task("thief", uid=2)
+kernel = pytest.fixture(books_kept)
+owner, thief = user("owner", 1), user("thief", 2)
 
 
 def request(name: str) -> bytes:
@@ -450,4 +433,4 @@ def test_n10_the_trail_shows_who_asked(unseen: Unseen) -> None:
     with pytest.raises(UnknownService):
         unseen.thief.bootstrap.look_up("closed.there")
     [line] = [sentence(record) for record in unseen.kernel.audit.batch(unseen.kernel.audit.drain())]
-    assert 'thief (rules/thief) look_up "closed.there": refused look_up' in line
+    assert 'thief (rules/thief) look_up "closed.there" (rules/closed): refused' in line

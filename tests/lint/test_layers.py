@@ -25,7 +25,7 @@ PUBLIC_HEADER = "pympi.h"
 
 # A module or package of pympi, and the ones it may import at run time besides itself. Whatever is
 # not listed is built on the public API: see PRIVATE.
-BOTTOM = {"_version", "_values"}
+BOTTOM = {"_version", "_values", "_lazy", "_closing"}
 FFI = BOTTOM | {"_ffi", "_upcall", "_binding", "_rows"}
 VALUES = FFI | {"errors", "enums", "label"}
 MESSAGES = VALUES | {"_aio", "message"}
@@ -33,6 +33,8 @@ OBJECTS = MESSAGES | {"port", "task", "policy", "audit", "ipctrace", "survey"}
 PYTHON_LAYERS = {
     "_version": set(),
     "_values": set(),
+    "_lazy": set(),
+    "_closing": set(),
     "_ffi": BOTTOM | {"_core"},
     "_upcall": BOTTOM | {"_ffi"},
     "_binding": BOTTOM | {"_ffi"},
@@ -48,7 +50,10 @@ PYTHON_LAYERS = {
     "message": MESSAGES,
     "port": MESSAGES | {"task"},
     "task": MESSAGES | {"port"},
-    "kernel": OBJECTS | {"mach"},
+    "clock": set(),
+    "decisions": VALUES,
+    "interfaces": VALUES,
+    "kernel": OBJECTS | {"mach", "clock", "decisions", "interfaces"},
     "labelh": OBJECTS | {"kernel"},
     "mach": OBJECTS | {"kernel", "labelh"},
 }
@@ -57,6 +62,10 @@ DOORS = {"kernel": {"bootstrap", "inspect", "trace"}}
 # Packages in a package that are units of their own, built on the public API: the rest of it does
 # not know them.
 PARTS = {("policy", "author")}
+# Packages whose modules have an order among each other, which their docstring lists, one a line: a
+# module may import those below it at run time.
+ORDERED = ("bootstrap",)
+LISTED = re.compile(r"^    ([a-z_]+)  ", re.M)
 # What modules built on the public API may not import: they get by with what users have.
 PRIVATE = {"_core", "_sepol", "_ffi", "_upcall", "_binding", "_rows", "_values", "_aio"}
 
@@ -187,6 +196,55 @@ def test_python_imports_point_down(path: Path) -> None:
     wrong = forbidden_imports(unit_of(path), path.read_text(encoding="utf-8"), package)
     names = ", ".join(sorted(f"pympi.{name}".rstrip(".") for name in wrong))
     assert not wrong, f"{path.relative_to(ROOT)} may not import {names}"
+
+
+def order_of(package: str) -> list[str]:
+    """Return the modules of a package as its docstring lists them, the topmost first."""
+    source = (PACKAGE / package / "__init__.py").read_text(encoding="utf-8")
+    return LISTED.findall(ast.get_docstring(ast.parse(source)) or "")
+
+
+def siblings(source: str) -> set[str]:
+    """Return the modules of its own package that a module imports at run time."""
+    found: set[str] = set()
+    for node in runtime_nodes(ast.parse(source), functions=True):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found.update(name.split(".")[0] for name in names)
+    return found
+
+
+def not_below(module: str, source: str, order: list[str]) -> set[str]:
+    """Return the modules that `module` imports and may not: itself, and what is above it."""
+    return siblings(source) & set(order[: order.index(module) + 1])
+
+
+@pytest.mark.parametrize("package", ORDERED)
+def test_an_order_lists_all_modules_once(package: str) -> None:
+    files = {path.stem for path in (PACKAGE / package).glob("*.py")} - {"__init__"}
+    assert sorted(order_of(package)) == sorted(files)
+
+
+@pytest.mark.parametrize("package", ORDERED)
+def test_modules_import_those_below_them(package: str) -> None:
+    order = order_of(package)
+    for module in order:
+        source = (PACKAGE / package / f"{module}.py").read_text(encoding="utf-8")
+        wrong = not_below(module, source, order)
+        assert not wrong, f"pympi/{package}/{module}.py may not import {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("from .low import f", set()),
+        ("from . import low, high", {"high"}),
+        ("def f():\n    from .high.er import g", {"high"}),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .high import g", set()),
+    ],
+)
+def test_an_import_against_the_order_is_found(source: str, wrong: set[str]) -> None:
+    assert not_below("middle", source, ["high", "middle", "low"]) == wrong
 
 
 @pytest.mark.parametrize(

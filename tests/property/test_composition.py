@@ -16,7 +16,7 @@ from pympi import Kernel, MachError, mach
 from pympi.enums import ALL, MachPort, ObjectClass
 from pympi.errors import code_name
 from pympi.policy import Decision, PolicyModule
-from pympi.policy.composition import PRECEDENCE, compose
+from pympi.policy.answers import PRECEDENCE, compose
 
 vectors = st.integers(0, ALL)
 decisions = st.builds(Decision, vectors, vectors, vectors, vectors)

@@ -17,7 +17,7 @@ from pympi import AccessDenied, Kernel
 from pympi.audit import AuditRecord, AVCFile, Memory, avc_line, avc_lines
 from pympi.enums import ALL, AuditFlag, ObjectClass
 from pympi.mig import Interface
-from pympi.policy import Decision, PolicyModule
+from pympi.policy import Decision, Partition, PolicyModule
 from pympi.policy.cil import compile_policy
 from pympi.policy.te import TypeEnforcement
 
@@ -594,3 +594,11 @@ def test_what_te_refuses_audit2allow_allows(tmp_path: Path) -> None:
     ]
     assert "can be allowed using the boolean 'allow_debug'" in told
     assert "granted  { send move_send }" in (tmp_path / "log").read_text()
+
+
+def test_who_asks_from_outside_has_no_name_in_a_space() -> None:
+    with Kernel(policies=[Partition()]) as kernel:
+        kernel.check_peer("user 7, process 42", "partition/a", "partition/b", "kernel", "inspect")
+        [line] = avc_lines(kernel.audit.batch(kernel.audit.drain()))
+    comm = b"user 7, process 42".hex().upper()
+    assert f" for  pid=0 comm={comm} slabel=" in line

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,6 +194,31 @@ def test_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "file").touch()
     monkeypatch.setenv("PYMPI_CACHE", str(tmp_path / "file" / "cache"))
     assert cache.cache_directory() is None
+
+
+def test_answer_is_out_before_the_policy_is_kept(
+    home: Path, source: Path, pympi: Callable[..., Any], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    printed, write = [], cache._write
+
+    def look(path: Path, body: bytes) -> None:
+        printed.append(capsys.readouterr().out)
+        write(path, body)
+
+    monkeypatch.setattr(cache, "_write", look)
+    words = ("policy", "query", "--kind", "allow", "--policy", source)
+    assert pympi(*words).out == ""  # it was seen before
+    assert [file.suffix for file in home.iterdir()] == [".policy"]
+    assert printed == [pympi(*words).out]
+    assert "(allow " in printed[0]
+
+
+def test_policy_is_kept_although_the_question_was_wrong(
+    home: Path, source: Path, pympi: Callable[..., Any]
+) -> None:
+    assert pympi("policy", "query", "--source", "nobody_t", "--policy", source).code == 2
+    assert [file.suffix for file in home.iterdir()] == [".policy"]
 
 
 def test_oldest_goes(home: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pympi.policy import Rules
+from pympi.policy.author import covering
 from pympi.policy.author import lint as module
 from pympi.policy.author.diff import diff
 from pympi.policy.author.lint import CHECKS, Finding, lint, lint_rules
@@ -291,7 +292,7 @@ def test_conditions_of_too_many_booleans_are_left_alone() -> None:
 
 
 def test_search_stops_in_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COMPARISONS", 1)
+    monkeypatch.setattr(covering, "COMPARISONS", 1)
     text = "\n".join(f"(allow a c (mach_port ({name})))" for name in ("send", "recv", "use_recv"))
     assert [each for each in found(text) if each[0] == "unfinished"] == [("unfinished", 2)]
     text += "".join(f"\n(dontaudit a c (mach_port ({name})))" for name in ("send", "recv", "send"))
@@ -383,3 +384,17 @@ def test_every_check_is_in_the_page() -> None:
     table = page[page.index("| id | what it means |") :]
     rows = [f"| `{name}` | {meaning} |" for name, meaning in CHECKS.items()]
     assert re.findall(r"^\| `[a-z-]+` \| .* \|$", table, re.MULTILINE) == rows
+
+
+def test_rules_that_several_others_say_together() -> None:
+    text = "allow a b mach_port { send };\nallow * b mach_port { recv };\n"
+    rule = "allow a b mach_port { recv send };"
+    findings = lint_rules(Rules.from_text(text + rule), "x.rules")
+    expected = f"x.rules:3:1: dominated-rule: lines 1, 2 say what {rule} does; remove it"
+    assert [str(each) for each in findings] == [expected]
+
+
+def test_very_many_rules_are_looked_at_once_each() -> None:
+    rules = (f"allow a{n} b mach_port {{ send }};" for n in range(50_000))
+    findings = lint_rules(Rules.from_text("\n".join([*rules, "allow a7 b * { send };"])), "x.rules")
+    assert findings == []

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from faults.names import check_books
+from faults.names import NAME, books_kept, check_books, user
 from faults.world import COPY_SEND, SEND, message, ool_ports, port
 
 from pympi import (
@@ -39,27 +39,11 @@ from pympi.bootstrap import (
 )
 from pympi.bootstrap.protocol import MAX_LISTED
 from pympi.enums import Disposition, Notification, PortRight
+from pympi.mig.types import NDR
 from pympi.policy import Decision, PolicyModule
 
-NAME = "com.example.print"
-NDR = bytes([0, 0, 0, 0, 1, 0, 0, 0])
-
-
-@pytest.fixture
-def kernel() -> Iterator[Kernel]:
-    with Kernel() as kernel:
-        yield kernel
-        check_books(kernel.bootstrap)
-
-
-@pytest.fixture
-def server(kernel: Kernel) -> Task:
-    return kernel.create_task("server", uid=1)
-
-
-@pytest.fixture
-def client(kernel: Kernel) -> Task:
-    return kernel.create_task("client", uid=2)
+kernel = pytest.fixture(books_kept)
+server, client = user("server", 1), user("client", 2)
 
 
 # ---- the right by which a receive right comes back can be taken by who has the receive right ----

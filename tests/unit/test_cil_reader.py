@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """CIL text to tuples, and back to lines and columns."""
 
+import random
+
 import pytest
 
 from pympi import PolicyError
 from pympi.policy.cil import compile_policy, reader
 from pympi.policy.cil.budget import Budget
-from pympi.policy.cil.policydb import Origin
-from pympi.policy.cil.reader import Node, Sources
+from pympi.policy.cil.policydb import Origin, PolicyDatabase
+from pympi.policy.cil.reader import Node, Run, Sources
 
 
 def read(text: str, **limits: int) -> list[Node]:
@@ -170,6 +172,10 @@ def outcome(text: str, **limits: int) -> object:
         ("(allow a_t a_t (mach_port (send sned)))", {}),
         ("(allow a_t a_t (mach_port (range send)))", {}),
         ("(allow a_t a_t (mach_task (create)))", {}),
+        ("(allow a_t a_t (mach_port (sned)))\n(allow b_t a_t (mach_port (send)))", {}),
+        ("(allow b_t a_t (mach_port (send)))\n(allow a_t a_t (mach_port (sned)))", {}),
+        ("(allow a_t a_t (mach_port (send)))\n(allow a_t self (mach_task (create)))", {}),
+        ("(allow inner.a_t old_t (mach_port (send)))\n(allow a_t self (both (all_of_it)))", {}),
         ("(allow a_t a_t (mach_port (send))) (", {}),
         ("(allow a_t a_t (mach_port (send)", {}),
         ("(allow a_t a_t (mach_port (" + " ".join(["send"] * 500) + ")))", {}),
@@ -185,17 +191,48 @@ def outcome(text: str, **limits: int) -> object:
 def test_a_rule_in_a_line_of_its_own_is_as_any_other(
     line: str, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text, parts = LINES + line, reader._Text.parts
+    text = LINES + line
     seen = outcome(text, **limits)
-    monkeypatch.setattr(reader._Text, "parts", lambda self, first, _: parts(self, first, False))
+    without_runs(monkeypatch)
     assert seen == outcome(text, **limits)
 
 
-def test_rules_of_a_line_are_folded_and_unfolded() -> None:
+def without_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every line read as any other text."""
+    rows, never = reader._Text.rows, lambda _: False
+    monkeypatch.setattr(reader._Text, "rows", lambda self, first, _: rows(self, first, never))
+
+
+def test_a_large_policy_is_the_same_without_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, permissions = random.Random(1), ["send", "recv", "copy_send", "hold_send"]
+    forms = ["(allow {} {} (mach_port ({})))"] * 40 + [  # the others divide runs
+        "(auditallow {} {} (mach_port ({})))", "(dontaudit {0} self (mach_port ({2})))",
+        "(allow  {} {} (mach_port ({})))", "; {} {} {}",
+        "(allow {} {}\n (mach_port ({})))", "(allow {} {} (mach_port (not ({}))))",
+    ]  # fmt: skip
+    names = [f"t{n}" for n in range(50)]
+    lines = [f"(type {name})" for name in names]
+    for _ in range(5000):
+        some = " ".join(rng.sample(permissions, rng.randint(1, 3)))
+        lines.append(rng.choice(forms).format(rng.choice(names), rng.choice(names), some))
+    text = "\n".join(lines)
+    seen = outcome(text)
+    assert isinstance(seen, PolicyDatabase)
+    assert len(seen.rules) > 4500
+    without_runs(monkeypatch)
+    assert seen == outcome(text)
+
+
+def test_rules_of_a_line_are_columns_and_the_same_as_lists() -> None:
     sources = Sources(Budget())
-    number = sources.add("a.cil", "(x)\n(allow a b (c (d e)))\n(allow a b (c (d))) (y)")
-    _, rule, *others = sources.statements(number, fold=True)
-    assert rule[1:] == ("allow", "a", "b", "(c (d e))")
-    assert [strip(node) for node in others] == [("allow", "a", "b", ("c", ("d",))), ("y",)]
-    (whole,) = [node for node in sources.statements(number) if node[0] == rule[0]]
-    assert sources.unfold(rule) == whole[-1]
+    rules = "(allow a b (c (d e)))\n; remark\n(dontaudit a b (c (d)))\n(allow f g (h (i)))\n"
+    number = sources.add("a.cil", f"(x)\n{rules}(allow a b (c (d))) (y)\n(z\n{rules})")
+    _, allow, dontaudit, *others = sources.statements(number, fold=True)
+    assert isinstance(allow, Run)
+    assert allow[1:] == ("allow", ["a", "f"], ["b", "g"], ["(c (d e))", "(h (i))"])
+    assert isinstance(dontaudit, Run)
+    _, first, second, third, *rest = sources.statements(number)
+    assert [*allow.nodes(), *dontaudit.nodes()] == [first, third, second]
+    assert [*allow.positions, *dontaudit.positions] == [first[0], third[0], second[0]]
+    assert others == rest
+    assert [node[1] for node in rest] == ["allow", "y", "z"]

@@ -26,6 +26,7 @@ POLICY = """
 (allow task_t self (mach_task (observe)))
 (allow task_t self (mach_port (get_attributes make_send hold_send use_recv)))
 """
+SENDS = "(allow task_t self (mach_port (send)))"
 LABEL = "te/task_u:task_r:task_t"
 
 
@@ -180,7 +181,7 @@ def test_policy_reload(pympi: Run, tmp_path: Path) -> None:
         assert pympi("policy", "status", "--attach", control).lines[-1] == ["te", "enforcing", "0"]
         assert not kernel.access(LABEL, LABEL, "mach_port", "send")
         file.write_text(f"{POLICY}(allow task_t self (mach_port (send)))")
-        done = pympi("policy", "reload", "te", "--attach", control)
+        done = pympi("policy", "reload", "--module", "te", "--attach", control)
         assert (done.code, done.lines[-1]) == (0, ["te", "enforcing", "0"])
         assert kernel.access(LABEL, LABEL, "mach_port", "send")
         file.write_text("(nonsense")
@@ -189,7 +190,53 @@ def test_policy_reload(pympi: Run, tmp_path: Path) -> None:
         told = pympi("policy", "reload", "--attach", control, "--json").json
         assert (told["file"], told["line"], told["column"]) == (str(file), 1, 1)
         assert kernel.access(LABEL, LABEL, "mach_port", "send")
-        assert pympi("policy", "reload", "other", "--attach", control).code == 1
+        assert pympi("policy", "reload", "--module", "other", "--attach", control).code == 1
+
+
+def test_policy_reload_of_a_file_of_ours(pympi: Run, tmp_path: Path) -> None:
+    ours, theirs, control = tmp_path / "new.cil", tmp_path / "p.cil", tmp_path / "run" / "control"
+    theirs.write_text(POLICY)
+    ours.write_text(SENDS)
+    reload = ("policy", "reload", "--attach", control)
+    with Kernel(policies=[TypeEnforcement.from_file(theirs)]) as kernel:
+        kernel.inspect_at(control, label=LABEL, read_only=False)
+        done = pympi(*reload, theirs, ours)
+        assert (done.code, done.lines[-1]) == (0, ["te", "enforcing", "0"])
+        assert kernel.access(LABEL, LABEL, "mach_port", "send")
+        assert pympi(*reload).code == 0  # its own file again
+        assert not kernel.access(LABEL, LABEL, "mach_port", "send")
+        assert pympi(*reload, theirs, ours, "--shadow").lines[-1] == ["te", "enforcing", "0", "0"]
+        assert not kernel.access(LABEL, LABEL, "mach_port", "send")
+        assert pympi(*reload, "--drop").lines[-1] == ["te", "enforcing", "0"]
+        assert "no shadow" in pympi(*reload, "--drop").err
+
+
+@pytest.mark.parametrize("wrong", ["(allow task_t no_t (mach_port (send)))", "(type a_t", "\xff"])
+def test_policy_reload_tells_what_is_wrong_as_check_does(
+    pympi: Run, tmp_path: Path, wrong: str
+) -> None:
+    file, control = tmp_path / "new.cil", tmp_path / "run" / "control"
+    file.write_bytes(f"{POLICY}\n {wrong}".encode("latin-1"))
+    check = pympi("policy", "check", file)
+    with Kernel(policies=[TypeEnforcement.from_text(POLICY)]) as kernel:
+        kernel.inspect_at(control, label=LABEL, read_only=False)
+        module = kernel.policies["te"]
+        done = pympi("policy", "reload", "--attach", control, file)
+        told = pympi("policy", "reload", "--attach", control, file, "--json")
+        assert kernel.policies["te"] is module
+    assert (done.code, done.out) == (1, "")
+    assert done.err == check.out + "pympi: the policy is as it was\n"
+    assert (told.code, told.json["file"], told.json["line"]) == (1, str(file), 8)
+
+
+def test_policy_reload_of_files_that_are_none(pympi: Run, tmp_path: Path, socket: Path) -> None:
+    reload = ("policy", "reload", "--attach", socket)
+    assert pympi(*reload, tmp_path / "none.cil").code == 2
+    assert pympi(*reload, "--shadow").code == 2
+    (tmp_path / "a.cil").write_text(POLICY)
+    assert pympi(*reload, tmp_path / "a.cil", "--drop").code == 2
+    done = pympi(*reload, tmp_path / "a.cil")  # a kernel without a policy
+    assert (done.code, "Made of text: none of those loaded" in done.err) == (1, True)
 
 
 def test_policy_reload_where_it_is_not_allowed(pympi: Run, tmp_path: Path) -> None:
@@ -215,11 +262,23 @@ def test_policy_status_without_a_policy(pympi: Run, socket: Path) -> None:
 def test_no_server(pympi: Run, tmp_path: Path, socket: Path) -> None:
     done = pympi("tasks", "--attach", tmp_path / "none")
     assert (done.code, "no such socket" in done.err) == (2, True)
+    for no_socket in (tmp_path, Path(__file__)):
+        assert "it is no socket" in pympi("tasks", "--attach", no_socket).err
     done = pympi("tasks", socket)
     assert (done.code, f"is a socket, no file: --attach {socket}" in done.err) == (2, True)
 
 
 # ---- the example ----
+
+
+PRINT, VAULT, CLIPBOARD, DIARY = (
+    f"com.example.{name}" for name in ("print", "vault", "clipboard", "diary")
+)
+
+
+def names_seen(pympi: Run, socket: Path) -> set[str]:
+    contexts = pympi("bootstrap", "dump", "--attach", socket, "--json").json["contexts"]
+    return {service["name"] for context in contexts for service in context["services"]}
 
 
 def test_the_example_lives_until_it_is_told(pympi: Run, tmp_path: Path) -> None:
@@ -233,7 +292,11 @@ def test_the_example_lives_until_it_is_told(pympi: Run, tmp_path: Path) -> None:
             assert system.stdout.readline() == f"Ask at {control}, for 60 seconds.\n"
             names = {line[1] for line in pympi("tasks", "--attach", control).lines[1:]}
             assert names == {"bootstrap", "init", "printd", "vaultd", "user", "secret", "leaky"}
-            assert pympi("policy", "reload", "te", "--attach", control).code == 0
+            public, secret = {PRINT, CLIPBOARD}, {PRINT, VAULT, CLIPBOARD, DIARY}
+            assert names_seen(pympi, control.with_name("as-user")) == public
+            assert names_seen(pympi, control.with_name("as-secret")) == secret
+            assert names_seen(pympi, control.with_name("as-root")) == {PRINT, VAULT}
+            assert pympi("policy", "reload", "--module", "te", "--attach", control).code == 0
         finally:
             system.send_signal(signal.SIGINT)
     assert system.returncode == 0

@@ -172,6 +172,27 @@ def test_replies_denials_and_clocks_in_a_line(kernel: Kernel, printer: SendRight
     assert line_of(replace(happening, record=failed)).endswith("failed MACH_RCV_BODY_ERROR")
 
 
+def test_a_line_fits_the_terminal(kernel: Kernel, printer: SendRight) -> None:
+    with kernel.watch("permission=send") as watch:
+        printer.send(b"page", msgh_id=1200)
+        [happening] = [*(joiner := Joiner()).add(watch.take()), *joiner.flush()]
+    shown = [
+        replace(happening, kind="reply", what="print_page", latency=0.0125),
+        replace(happening, what="set_default",
+                record=replace(happening.record, denied=("set_default",))),
+        replace(happening, what="x" * 99,
+                record=replace(happening.record, outcome="failed", result="MACH_RCV_BODY_ERROR")),
+    ]  # fmt: skip
+    lines = [line_of(each, 80) for each in shown]
+    outcomes = [line.split("  ")[-1].strip() for line in lines]
+    assert outcomes == ["12.500 ms", "denied", "failed MACH…"]
+    assert max(map(len, lines)) <= 80
+    assert "…" in lines[2].split("  ")[2]
+    for room in (40, 110, 300):
+        assert max(len(line_of(each, room)) for each in shown) <= room
+    assert line_of(shown[0], 300).endswith("granted, after 12.500 ms")
+
+
 # ---- top ----
 
 
@@ -300,4 +321,4 @@ def test_without_textual(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.delitem(sys.modules, "pympi.cli._top", raising=False)
     code, _, err = run("top")
-    assert (code, "pip install 'pympi-mach[top]'" in err) == (1, True)
+    assert (code, "pip install 'pympi-mach[top]'" in err) == (2, True)

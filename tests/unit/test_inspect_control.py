@@ -5,18 +5,21 @@ import gc
 import json
 import os
 import socket
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from background import output, program
 
 from pympi import InspectError, Kernel, LabelError, PolicyError
+from pympi.bootstrap import sentence
 from pympi.enums import ALL
 from pympi.inspect import Connection, Context, Limits, Service
 from pympi.inspect.protocol import LINE_LARGEST, OPERATIONS
-from pympi.policy import Decision, Partition, PolicyModule
+from pympi.policy import Budget, Decision, Partition, PolicyModule, Rules
 
 UID = os.geteuid()
 
@@ -234,6 +237,70 @@ def test_labels_by_user(path: Path) -> None:
         assert not path.with_name("d").exists()
 
 
+LOOK_AS = """
+    import os, sys
+    from pympi.inspect import Connection
+    os.setgroups([])
+    os.setresgid(int(sys.argv[1]), int(sys.argv[1]), int(sys.argv[1]))
+    os.setresuid(int(sys.argv[1]), int(sys.argv[1]), int(sys.argv[1]))
+    with Connection(sys.argv[2]) as connection:
+        print(connection.welcome.label, *[task.name for task in connection.tasks()])
+"""
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can be another user")
+def test_users_are_told_apart() -> None:
+    labels = {1000: "rules/user", 1001: "rules/secret", 0: "rules/root"}
+    rules = "allow * * kernel { inspect }; allow root * mach_task { observe };"
+    for who, whom in (("user", "user"), ("secret", "user"), ("secret", "secret")):
+        rules += f"allow {who} {whom} mach_task {{ observe }};"
+    with tempfile.TemporaryDirectory() as directory, Kernel(policies=[Rules.from_text(rules)]) as k:
+        Path(directory).chmod(0o711)
+        for name in ("user", "secret", "root"):
+            k.create_task(name, f"rules/{name}")
+        path = k.inspect_at(f"{directory}/run/c", label=labels, allow={*labels, 1002}).path
+        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o666, 0o711)
+        seen = [output(LOOK_AS, str(uid), str(path)) for uid in labels]
+        told = [program(LOOK_AS, uid, str(path)).stderr for uid in ("1002", "1003")]
+    assert seen == [["rules/user user"], ["rules/secret user secret"],
+                    ["rules/root user secret root"]]  # fmt: skip
+    assert "user 1002 has no label here" in told[0]
+    assert "user 1003 may not look at this kernel" in told[1]
+
+
+# ---- what is recorded ----
+
+
+def trail(kernel: Kernel) -> list[str]:
+    """What the audit trail says, without times."""
+    records = kernel.audit.batch(kernel.audit.drain())
+    return [sentence(record, kernel).partition(" ")[2] for record in records]
+
+
+def test_refusals_are_recorded_with_who_it_was(path: Path) -> None:
+    me = f"user {UID}, process {os.getpid()} (eyes/guest)"
+    module = eyes(*(("guest", "kernel", name) for name in ("inspect", "reload_policy")))
+    with Kernel(policies=[module]) as kernel:
+        kernel.inspect_at(path, label="eyes/guest", kernel_label="eyes/system")
+        with Connection(path) as connection:
+            for ask in (connection.tasks, connection.reload, lambda: next(connection.watch())):
+                with pytest.raises(InspectError):
+                    ask()
+        assert trail(kernel) == [
+            f"{me} {asked} on the kernel (eyes/system): refused by eyes"
+            for asked in ("inspect", "reload_policy", "inspect")
+        ]
+
+
+def test_what_is_granted_is_recorded_where_it_is_selected(kernel: Kernel, path: Path) -> None:
+    kernel.audit.select("all", classes="kernel")
+    kernel.inspect_at(path)
+    with Connection(path) as connection:
+        connection.stats()
+    me = f"user {UID}, process {os.getpid()} (-)"
+    assert trail(kernel) == [f"{me} inspect on the kernel: granted"]
+
+
 # ---- what may be changed ----
 
 
@@ -277,6 +344,124 @@ def test_nothing_is_changed_unless_the_embedder_says_so(path: Path) -> None:
                     ask()
                 assert caught.value.code == "read only"
         assert module.times == 0
+
+
+# ---- another policy ----
+
+HELLO = '{"op":"hello"}'
+
+GUEST, ADMIN = "rules/guest", "rules/admin"
+RULES = "allow admin * kernel { inspect reload_policy };\n"
+MORE = RULES + "allow guest guest kernel { inspect };\n"
+
+
+@pytest.fixture
+def ruled(path: Path) -> Iterator[Kernel]:
+    rules = Rules.from_text(RULES, budget=Budget(bytes=200))
+    with Kernel(policies=[rules]) as kernel:
+        kernel.inspect_at(path, label=ADMIN, read_only=False, limits=Limits(stall=1.0))
+        yield kernel
+        kernel.verify()
+
+
+def may_look(kernel: Kernel) -> bool:
+    return bool(kernel.access(GUEST, GUEST, "kernel", "inspect"))
+
+
+def test_another_policy_is_put_in_force(ruled: Kernel, path: Path) -> None:
+    ruled.policies.set_permissive("rules")
+    with Connection(path) as connection:
+        policy = connection.reload("rules", [("new.rules", MORE.encode())])
+        assert (policy.modules[0].permissive, ruled.policies.epoch) == (True, policy.epoch)
+        ruled.policies.set_permissive("rules", False)
+        assert may_look(ruled)
+        connection.reload(texts=[("old.rules", RULES.encode())])
+        assert not may_look(ruled)
+        assert len(connection.tasks()) == 0  # it goes on being asked
+
+
+def test_a_policy_on_trial(ruled: Kernel, path: Path) -> None:
+    with Connection(path) as connection:
+        policy = connection.reload(texts=[("new.rules", MORE.encode())], shadow=True)
+        assert policy.modules[0].shadow == 0
+        assert not may_look(ruled)
+        assert connection.reload(drop=True).modules[0].shadow is None
+        with pytest.raises(InspectError, match="has no shadow"):
+            connection.reload(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [(b"allow guest;", ("new.rules", 1, 12)), (b"# \xff", ("new.rules", 1, 3)),
+     (RULES.encode() * 9, ("", 0, 0)), (b"\xef\xbb\xbf", ("new.rules", 1, 1))],
+)  # fmt: skip
+def test_what_is_no_policy_changes_nothing(
+    ruled: Kernel, path: Path, text: bytes, place: tuple[str, int, int]
+) -> None:
+    module, epoch = ruled.policies["rules"], ruled.policies.epoch
+    with Connection(path) as connection:
+        with pytest.raises(InspectError, match="the policy is as it was: ") as caught:
+            connection.reload(texts=[("new.rules", text)])
+        assert (caught.value.file, caught.value.line, caught.value.column) == place
+        connection.ping()
+    assert (ruled.policies["rules"], ruled.policies.epoch) == (module, epoch)
+
+
+@pytest.mark.parametrize(
+    ("read_only", "label", "code"), [(True, ADMIN, "read only"), (False, GUEST, "denied")]
+)
+def test_who_may_not_reload_sends_no_text(
+    path: Path, read_only: bool, label: str, code: str
+) -> None:
+    with Kernel(policies=[Rules.from_text(RULES)]) as kernel:
+        kernel.inspect_at(path, label=label, read_only=read_only)
+        with Raw(path) as peer:
+            peer.ask(HELLO)
+            told = peer.ask('{"op":"reload","id":7,"texts":[{"name":"x","size":100}]}')
+            assert (told["id"], told["error"]["code"]) == (7, code)
+            assert "result" in peer.ask('{"op":"ping","id":8}')
+        denied = [line for line in trail(kernel) if "reload_policy" in line]
+        assert len(denied) == (code == "denied")
+
+
+def ask_to_send(peer: Raw, size: int) -> None:
+    peer.ask(HELLO)
+    told = peer.ask(f'{{"op":"reload","id":7,"texts":[{{"name":"x","size":{size}}}]}}')
+    assert told == {"id": 7, "table": "text", "rows": []}
+
+
+def test_a_text_comes_in_pieces_and_the_next_request_behind_it(ruled: Kernel, path: Path) -> None:
+    with Raw(path) as peer, Connection(path) as other:
+        ask_to_send(peer, len(MORE))
+        for at in range(0, len(MORE) - 9, 7):
+            peer.socket.sendall(MORE[at : at + 7].encode())
+        other.ping()
+        assert not may_look(ruled)
+        told = peer.ask(MORE[at + 7 :] + '{"op":"ping","id":8}')
+        assert (told["id"], "result" in told, peer.next()["id"]) == (7, True, 8)
+    assert may_look(ruled)
+
+
+def test_one_policy_is_sent_at_a_time_and_not_for_ever(ruled: Kernel, path: Path) -> None:
+    with Raw(path) as peer, Connection(path) as other:
+        ask_to_send(peer, 100)
+        peer.socket.sendall(b"allow guest guest kernel { inspect };")
+        with pytest.raises(InspectError) as caught:
+            other.reload(texts=[("new.rules", MORE.encode())])
+        assert caught.value.code == "busy"
+        assert peer.file.readline() == b""  # cut off, after a while
+        other.reload(texts=[("new.rules", RULES.encode())])
+    assert not may_look(ruled)
+
+
+def test_who_goes_while_he_sends_changes_nothing(ruled: Kernel, path: Path) -> None:
+    with Raw(path) as peer:
+        ask_to_send(peer, len(MORE) + 1)
+        peer.socket.sendall(MORE.encode())
+    with Connection(path) as other:
+        assert len(other.tasks()) == 0
+        other.reload(texts=[("new.rules", RULES.encode())])  # the place is free
+    assert not may_look(ruled)
 
 
 # ---- its life ----

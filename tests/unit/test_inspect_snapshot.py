@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from background import Run
 
 from pympi import SnapshotError
 from pympi.inspect import (
@@ -178,6 +179,18 @@ def test_a_huge_size(tmp_path: Path) -> None:
         sparse.truncate(files.LARGEST + 1)
     with pytest.raises(SnapshotError, match="more than a snapshot has"):
         Snapshot.load(tmp_path / "b.snap")
+
+
+def test_what_is_no_file_stays_what_it_is(snapshot: Snapshot, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = Run(pipe.read_bytes)
+    snapshot.save(pipe)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    (tmp_path / "copy").write_bytes(reading.result())
+    assert Snapshot.load(tmp_path / "copy").tasks == snapshot.tasks
+    with pytest.raises(IsADirectoryError):
+        snapshot.save(tmp_path)
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from pympi.policy import (
     SelfTest,
     Stub,
 )
-from pympi.policy.composition import PRECEDENCE, compose, first_code
+from pympi.policy.answers import PRECEDENCE, compose, first_code
 from pympi.testing import allow_all
 
 PORT = CLASSES["mach_port"]

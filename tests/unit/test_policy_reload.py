@@ -10,15 +10,25 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from background import LONG, Run, output, settle
 
-from pympi import AccessDenied, Kernel, MachError
+from pympi import AccessDenied, Kernel, MachError, PolicyError
 from pympi._ffi import lib
 from pympi.enums import ALL, CLASSES
-from pympi.policy import Decision, Partition, PolicyModule, Rules, Stub, engine
+from pympi.policy import (
+    Budget,
+    Decision,
+    Partition,
+    PolicyModule,
+    Rules,
+    Stub,
+    TypeEnforcement,
+    engine,
+)
 from pympi.policy.engine import Policies
 
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -291,6 +301,78 @@ def test_reload_moves_the_epoch_once_and_names_what_is_missing() -> None:
         assert kernel.policies.epoch > epoch
         with pytest.raises(KeyError, match="no policy module 'none'"):
             kernel.policies.reload("none")
+
+
+# ---- other texts ----
+
+CIL = """
+(type a_t) (role r) (roletype r a_t) (user u) (userrole u r) (boolean sends false)
+(booleanif sends (true (allow a_t self (mach_port (send)))))
+"""
+LABEL = "te/u:r:a_t"
+
+
+def test_a_module_of_another_text_keeps_all_else(tmp_path: Path) -> None:
+    file = tmp_path / "p.cil"
+    file.write_text(CIL)
+    module = TypeEnforcement.from_file(file, budget=Budget(bytes=1000))
+    module.set_booleans(sends=True)
+    module.permissive = True
+    more = CIL + "(allow a_t self (mach_port (use_recv)))"
+    with Kernel(policies=[module]) as kernel, Kernel(policies=[module]) as other:
+        kernel.policies.rewrite([("more.cil", more)])
+        made = kernel.policies["te"]
+        assert made is not module
+        assert other.policies["te"] is module
+        assert (made.permissive, made.text_limit, made.booleans["sends"]) == (True, 1000, True)
+        module.permissive = made.permissive = False
+        assert kernel.access(LABEL, LABEL, "mach_port", "send use_recv")
+        assert other.access(LABEL, LABEL, "mach_port", "send use_recv").denied == ("use_recv",)
+        kernel.policies.reload()  # the files that it was made from
+        assert kernel.access(LABEL, LABEL, "mach_port", "send use_recv").denied == ("use_recv",)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("(type a_t", "more.cil:1:1: "), ("(allow a_t b_t (mach_port (send)))", "more.cil:1:8: "),
+     (CIL * 9, "Budget.bytes")],
+)  # fmt: skip
+def test_a_text_that_is_none_changes_nothing(text: str, complaint: str) -> None:
+    module = TypeEnforcement.from_text(CIL, budget=Budget(bytes=1000))
+    with Kernel(policies=[module]) as kernel:
+        epoch = kernel.policies.epoch
+        for shadow in (False, True):
+            with pytest.raises(PolicyError, match=complaint):
+                kernel.policies.rewrite([("more.cil", text)], "te", shadow=shadow)
+        assert (kernel.policies["te"], kernel.policies.epoch) == (module, epoch)
+
+
+def test_which_module_is_of_text() -> None:
+    with Kernel(policies=[Rules(), TypeEnforcement.from_text(CIL), Partition()]) as kernel:
+        rewrite = partial(kernel.policies.rewrite, [("x", "")])
+        with pytest.raises(PolicyError, match=r"which policy module\? Made of text: rules, te"):
+            rewrite()
+        with pytest.raises(PolicyError, match="'partition' is not made of text"):
+            rewrite("partition")
+        with pytest.raises(KeyError, match="'mls'; loaded: "):
+            rewrite("mls")
+        with pytest.raises(PolicyError, match="one text, not of 2"):
+            kernel.policies.rewrite([("x", ""), ("y", "")], "rules")
+        kernel.policies.unload("te")
+        rewrite()
+
+
+def test_what_is_replaced_meanwhile_is_not_replaced_again() -> None:
+    class Slow(Rules):
+        def rewritten(self, texts: Any) -> Rules:
+            kernel.policies.replace("rules", newer)
+            return super().rewritten(texts)
+
+    newer = Rules()
+    with Kernel(policies=[Slow()]) as kernel:
+        with pytest.raises(PolicyError, match="'rules' was replaced meanwhile"):
+            kernel.policies.rewrite([("x", "")])
+        assert kernel.policies["rules"] is newer
 
 
 def test_closing_while_a_module_changes(rng: random.Random) -> None:

@@ -261,7 +261,10 @@ def test_filters(seen: Seen, words: list[str], expected: list[str]) -> None:
         (["task=" + "x" * 257], "task= has at most 256 characters, not 257"),
         (["outcome=maybe"], "no outcome 'maybe'; there are: granted, denied, failed"),
         (["class=mi_none"], "no class 'mi_none'; there are: mach_port, mach_task, service, kernel"),
-        (["class=mach_port", "service=x"], "no class 'mach_port' that service= is about"),
+        (
+            ["class=mach_port", "service=x"],
+            "'mach_port' that service= is about; there are: service",
+        ),
         (["permission=fly"], "no permission 'fly'; there are: "),
         (["class=kernel", "permission=send"], "no permission 'send'; there are: "),
         (["routine=fly"], "no routine 'fly'; these classes have no routines"),

@@ -7,7 +7,12 @@ import click
 
 from .._verbs import Verbs
 
+VERBS = {
+    "dump": "List names: server, state, label, by context.",
+    "look-up": "Find NAME, and who receives there.",
+}
 
-@click.group(cls=Verbs, package=__name__, verbs=("dump", "look-up"))
+
+@click.group(cls=Verbs, package=__name__, verbs=VERBS)
 def bootstrap() -> None:
     """See the name server's names, and find one."""

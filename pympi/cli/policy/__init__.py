@@ -10,14 +10,25 @@ import click
 
 from .._verbs import Verbs
 
-VERBS = (
-    "check", "access", "label", "explain", "query", "diff", "flow", "learn", "certify", "unused",
-    "coverage", "status", "reload",
-)  # fmt: skip
+VERBS = {
+    "check": "Is it a policy; what in it is hardly meant?",
+    "access": "What may one thing do to another?",
+    "label": "Which label does something new get?",
+    "explain": "Why is it allowed or refused?",
+    "query": "Which rules are about something?",
+    "diff": "What do two policies decide differently?",
+    "flow": "How can information get from type to type?",
+    "learn": "The least policy for what was recorded.",
+    "certify": "Does the certificate of a policy hold?",
+    "unused": "Which rules did no recording use?",
+    "coverage": "How much of a policy was exercised?",
+    "status": "Show the policy modules in force.",
+    "reload": "Have a live system read its policies anew.",
+}
 
 
 @click.group(
-    cls=Verbs, package=__name__, verbs=VERBS, short_help="Write, ask and learn policies."
+    cls=Verbs, package=__name__, verbs=VERBS
 )  # fmt: skip
 def policy() -> None:
     """Write, ask and learn policies; see those in force."""

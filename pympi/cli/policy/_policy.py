@@ -16,6 +16,7 @@ from ...enums import CLASSES, ObjectClass
 from ...label import format_label
 from .._output import (
     FILE,
+    afterwards,
     asking,
     bad_input,
     complain,
@@ -89,7 +90,7 @@ def _compiled(paths: Sequence[Path]) -> PolicyDatabase:
         return compile_policy([(SAMPLE, text)])
     from ...policy.author.cache import compiled
 
-    return compiled(paths)
+    return compiled(paths, afterwards)
 
 
 def database(policies: Sequence[Path]) -> PolicyDatabase:
@@ -212,20 +213,13 @@ def type_number(db: PolicyDatabase, name: str) -> int:
         ValueError: there is no such type.
     """
     from ...label import parse_label
-    from ...policy.cil.contexts import nearest, parse_context
+    from ...policy.cil.contexts import named_type, parse_context
 
     if "/" in name:
         name = parse_label(name).get("te", name)
     if ":" in name:
         return parse_context(db, name).type
-    try:
-        found = db.type(name)
-    except KeyError:
-        hint = nearest(name, (each.name for each in db.types[: db.type_count]))
-        raise ValueError(f"no type {name!r}; {hint}") from None
-    if found.attribute:
-        raise ValueError(f"{name!r} is an attribute, here is asked for a type")
-    return found.number
+    return named_type(db, name, "here is asked for a type").number
 
 
 def load(policies: Sequence[Path], modules: Sequence[str] = ()) -> Asked:

@@ -12,7 +12,7 @@ from ...enums import ObjectClass
 from . import _policy as ui
 
 
-@click.command(short_help="What may one thing do to another?")
+@click.command()
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")

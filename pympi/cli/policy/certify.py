@@ -16,7 +16,7 @@ LARGEST = 1 << 28
 """Bytes of a policy or a certificate."""
 
 
-@click.command(short_help="Does the certificate of a policy hold?")
+@click.command()
 @click.argument("policy", type=ui.FILE)
 @click.argument("certificate", type=ui.FILE)
 @click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BAD = 2
 
 
-@click.command(short_help="Is it a policy; what in it is hardly meant?")
+@click.command()
 @click.argument("files", type=ui.FILE, nargs=-1, required=True, metavar="FILE...")
 @click.option("--strict", is_flag=True, help="Exit code 1 if there is anything to look at.")
 @ui.json_option

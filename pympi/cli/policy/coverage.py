@@ -12,7 +12,7 @@ from . import _policy as ui
 from . import _recorded as recorded
 
 
-@click.command(short_help="How much of a policy was exercised?")
+@click.command()
 @click.argument("policy", type=ui.FILE)
 @click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
 @click.option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 6
 
 
-@click.command(short_help="What do two policies decide differently?")
+@click.command()
 @click.argument("old", type=ui.FILE)
 @click.argument("new", type=ui.FILE)
 @ui.json_option

@@ -12,7 +12,7 @@ from ...enums import ObjectClass
 from . import _policy as ui
 
 
-@click.command(short_help="Why is it allowed or refused?")
+@click.command()
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 4
 
 
-@click.command(short_help="How can information get from type to type?")
+@click.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--max-length", type=click.IntRange(1), metavar="N", help="Steps a path may have.")

@@ -14,7 +14,7 @@ from . import _policy as ui
 _QUIET = logging.NullHandler()
 
 
-@click.command(short_help="Which label does something new get?")
+@click.command()
 @click.argument("source")
 @click.argument("target")
 @click.argument("tclass", metavar="CLASS")

@@ -17,7 +17,7 @@ from . import _recorded as recorded
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command(short_help="The least policy for what was recorded.")
+@click.command()
 @click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
 @click.option("--out", type=_NEW_FILE, metavar="FILE", help="Where the policy goes, not to stdout.")
 @click.option("--certificate", type=_NEW_FILE, metavar="FILE", help="Where the certificate goes.")

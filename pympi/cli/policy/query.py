@@ -20,7 +20,7 @@ KINDS = (
 )  # fmt: skip
 
 
-@click.command(short_help="Which rules are about something?")
+@click.command()
 @click.option("--source", metavar="NAME", help="A type or an attribute.")
 @click.option("--target", metavar="NAME", help="A type, an attribute, or self.")
 @click.option("--class", "tclass", metavar="CLASS", help="The class.")

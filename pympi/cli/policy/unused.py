@@ -11,7 +11,7 @@ from . import _policy as ui
 from . import _recorded as recorded
 
 
-@click.command(short_help="Which rules did no recording use?")
+@click.command()
 @click.argument("policy", type=ui.FILE)
 @click.argument("recordings", metavar=recorded.RECORDINGS, type=ui.FILE, nargs=-1, required=True)
 @ui.json_option

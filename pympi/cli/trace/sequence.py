@@ -14,7 +14,7 @@ from ._recorded import audit_file
 _TIME = NumberRange(0.0)
 
 
-@click.command(short_help="A conversation as a Mermaid diagram.")
+@click.command()
 @click.argument("file", type=FILE)
 @click.option(
     "--between", multiple=True, metavar="TASK,...",

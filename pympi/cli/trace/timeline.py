@@ -13,7 +13,7 @@ from .._output import FILE, complain, json_option, plural, print_json, say
 from ._recorded import audit_file
 
 
-@click.command(short_help="What happened when, for ui.perfetto.dev.")
+@click.command()
 @click.argument("file", type=FILE)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",

@@ -23,6 +23,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,15 @@ _MARK = b"pympi compiled policy 3\n"
 _DIGEST = hashlib.sha256().digest_size
 
 
-def compiled(paths: Sequence[str | os.PathLike[str]]) -> PolicyDatabase:
+def compiled(
+    paths: Sequence[str | os.PathLike[str]],
+    later: Callable[[Callable[[], None]], object] = lambda keep: keep(),
+) -> PolicyDatabase:
     """Return the policy in files, compiled now or before.
+
+    Args:
+        paths: the files.
+        later: gets what keeps the policy, where it was compiled now; does it at once unless given.
 
     Raises:
         PolicyError: as `pympi.policy.cil.compile_policy` and `read_files`.
@@ -78,8 +86,13 @@ def compiled(paths: Sequence[str | os.PathLike[str]]) -> PolicyDatabase:
         found = _read(path, sources)
         if found is None:
             found = compile_policy(sources)
-            _write(path, pack(found, sources))
+            later(partial(_keep, path, found, sources))
     return found
+
+
+def _keep(path: Path, db: PolicyDatabase, sources: Sequence[tuple[str, str]]) -> None:
+    with _no_collection():
+        _write(path, pack(db, sources))
 
 
 @contextlib.contextmanager
@@ -169,7 +182,7 @@ def _write(path: Path, body: bytes) -> None:
 # ---- a database as bytes ----
 
 _KINDS = tuple(RuleKind)
-_KIND_NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
+_KIND_NUMBERS = {id(kind): number for number, kind in enumerate(_KINDS)}  # a hash takes longer
 _TABLES: dict[str, type] = {
     "types": TypeDatum, "classes": PolicyClass, "roles": Role, "users": User,
     "sensitivities": Sensitivity, "categories": Category,
@@ -212,8 +225,9 @@ def pack(db: PolicyDatabase, sources: Sequence[tuple[str, str]]) -> bytes:
     head["initial_sids"] = {
         name: _packed(context, sets) for name, context in db.initial_sids.items()
     }
-    for name in _TABLES:
-        head[name] = [[_packed(getattr(row, f.name), sets, f.name) for f in fields(row)]
+    for name, kind in _TABLES.items():
+        names = [field.name for field in fields(kind)]
+        head[name] = [[_packed(getattr(row, each), sets, each) for each in names]
                       for row in getattr(db, name)]  # fmt: skip
     head["extended_rules"] = [
         [*rule[1:4], ranges.number(rule.ranges), *rule[5:]] for rule in db.extended_rules
@@ -235,7 +249,7 @@ def pack(db: PolicyDatabase, sources: Sequence[tuple[str, str]]) -> bytes:
 def _columns(rules: Sequence[Any]) -> list[array[int]]:
     columns = list(zip(*rules, strict=True))
     if columns:
-        columns[0] = tuple(map(_KIND_NUMBERS.__getitem__, columns[0]))
+        columns[0] = tuple(map(_KIND_NUMBERS.__getitem__, map(id, columns[0])))
     return [array("q", column) for column in columns]
 
 

@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ...errors import PolicyError
-from ..cil.contexts import nearest
+from ..cil.contexts import named
 from ..cil.evaluate import holds
 from ..cil.policydb import SELF, PolicyClass, PolicyDatabase, Rule, RuleKind
 
@@ -172,9 +171,7 @@ class FlowGraph:
     ) -> None:  # fmt: skip
         self.db = db
         for name in classes:
-            if name not in {each.name for each in db.classes}:
-                hint = nearest(name, (each.name for each in db.classes))
-                raise PolicyError(f"no class {name!r}; {hint}")
+            named(db.tclass, name, "class", db.classes)
         counted = [each for each in db.classes if not classes or each.name in classes]
         self._write = {each.number: _mask(each, "wb", weight) for each in counted}
         self._read = {each.number: _mask(each, "rb", weight) for each in counted}

@@ -31,15 +31,14 @@ from ..cil.policydb import (
     Rule,
     RuleKind,
 )
+from ..rules import Rule as RulesRule
 from ..rules import Rules
+from .covering import COMPARISONS, Covering
 from .query import boolean_names, rule_text
 
 __all__ = ["CHECKS", "Finding", "lint", "lint_rules"]
 
 BASE = "<base>"
-COMPARISONS = 20_000_000
-"""How many comparisons of rules with rules the search for dominated rules may take."""
-
 MOST_BOOLEANS = 12
 """A condition of more booleans is not tried out: there are too many states."""
 
@@ -240,84 +239,6 @@ def _roleless(policy: _Policy) -> Iterator[Finding]:
 # ---- rules that say what others say ----
 
 
-class _Coverage:
-    """Rules by what they are about, to find those that another one covers.
-
-    A rule covers another of its kind and class if its sources and targets include the other's, and
-    it is in force whenever the other is.
-    """
-
-    def __init__(self, policy: _Policy, kind: RuleKind) -> None:
-        self.policy, db = policy, policy.db
-        self.left = COMPARISONS
-        self.rules: dict[int, dict[int, dict[int, list[int]]]] = {}
-        for number, rule in enumerate(db.rules):
-            if rule.kind is kind:
-                sources = self.rules.setdefault(rule.tclass, {})
-                sources.setdefault(rule.source, {}).setdefault(rule.target, []).append(number)
-        self._sets: dict[int, list[int]] = {}
-        self._wider: dict[tuple[int, int], list[int]] = {}
-        first = policy.db.type_count
-        self._target_sets = {
-            (tclass, source): [n for n in targets if n >= first or n == SELF]
-            for tclass, sources in self.rules.items()
-            for source, targets in sources.items()
-        }
-
-    def covering(self, rule: Rule) -> Iterator[int]:
-        """Yield the numbers of rules that cover a rule, itself included if it is of the kind."""
-        sources = self.rules.get(rule.tclass)
-        if not sources:
-            return
-        db = self.policy.db
-        for source in self._including(rule.tclass, rule.source):
-            targets = sources[source]
-            for target in self._covering_targets(rule, source, targets):
-                for number in targets[target]:
-                    self.left -= 1
-                    if db.rules[number].condition in (0, rule.condition):
-                        yield number
-
-    def _including(self, tclass: int, number: int) -> list[int]:
-        """Return the sources of rules of the class that include a type's or attribute's types."""
-        key = tclass, number
-        found = self._wider.get(key)
-        if found is None:
-            wanted, members = self.policy.members[number], self.policy.members
-            sources = self._attribute_sources(tclass)
-            found = [n for n in sources if n != number and not wanted & ~members[n]]
-            if number in self.rules[tclass]:
-                found.append(number)
-            self._wider[key] = found
-            self.left -= len(sources)
-        return found
-
-    def _attribute_sources(self, tclass: int) -> list[int]:
-        found = self._sets.get(tclass)
-        if found is None:
-            first = self.policy.db.type_count
-            found = self._sets[tclass] = [n for n in self.rules[tclass] if n >= first]
-        return found
-
-    def _covering_targets(
-        self, rule: Rule, source: int, targets: Mapping[int, Any]
-    ) -> Iterator[int]:
-        """Yield the targets, of rules of one source, that include those of a rule."""
-        # A type with itself is one pair, and within an attribute's pairs with itself.
-        same = {rule.target, rule.source} if rule.target == SELF else {rule.target}
-        yield from (target for target in same if target in targets)
-        wanted, members = self.policy.target(rule), self.policy.members
-        alone = rule.source == rule.target < self.policy.db.type_count
-        sets = self._target_sets[rule.tclass, source]
-        self.left -= len(sets)
-        for target in sets:
-            if target == SELF:
-                if alone:
-                    yield target
-            elif target not in same and not wanted & ~members[target]:
-                yield target
-
-
 def _unfinished(policy: _Policy, rule: Rule, which: str) -> Finding:
     return policy.at(
         "unfinished", rule, f"each {rule.kind.value} {which} this one was not compared with others",
@@ -331,7 +252,7 @@ def _dominated(policy: _Policy) -> Iterator[Finding]:
 
 
 def _dominated_of(policy: _Policy, kind: RuleKind) -> Iterator[Finding]:
-    db, coverage = policy.db, _Coverage(policy, kind)
+    db, coverage = policy.db, Covering(policy.db, kind)
     gone: set[int] = set()
     for number in range(len(db.rules) - 1, -1, -1):
         rule = db.rules[number]
@@ -490,7 +411,7 @@ def _leaf(policy: _Policy, leaf: Comparison) -> bool | None:
 
 
 def _dontaudits(policy: _Policy) -> Iterator[Finding]:
-    db, coverage = policy.db, _Coverage(policy, RuleKind.ALLOW)
+    db, coverage = policy.db, Covering(policy.db, RuleKind.ALLOW)
     for rule in db.rules:
         if (
             rule.kind is not RuleKind.DONTAUDIT
@@ -601,25 +522,40 @@ def lint_rules(rules: Rules, file: str) -> list[Finding]:
         ['grants-everything']
     """
     found = []
-    for number, rule in enumerate(rules.rules):
+    earlier: dict[tuple[str, str, str], dict[str, int]] = {}
+    for rule in rules.rules:
         if rule.source == rule.target == "*" and "*" in (rule.tclass, *rule.permissions):
             found.append(Finding(
                 "grants-everything", file, rule.line, 1,
-                    f"{rule} lets everybody do it to everything",
+                f"{rule} lets everybody do it to everything",
                 "name who needs what",
             ))  # fmt: skip
-        for other in rules.rules[:number]:
-            if all(_within(*pair) for pair in zip(rule[:3], other[:3], strict=True)) and (
-                "*" in other.permissions or set(rule.permissions) <= set(other.permissions)
-            ):
-                found.append(Finding(
-                    "dominated-rule", file, rule.line, 1,
-                    f"line {other.line} says what {rule} does",
-                    "remove it",
-                ))  # fmt: skip
-                break
+        lines = _said_before(rule, earlier)
+        if lines:
+            which = f"line {lines[0]} says" if len(lines) == 1 else f"lines {_listed(lines)} say"
+            found.append(Finding(
+                "dominated-rule", file, rule.line, 1, f"{which} what {rule} does", "remove it",
+            ))  # fmt: skip
+        given = earlier.setdefault(rule[:3], {})
+        for permission in rule.permissions:
+            given.setdefault(permission, rule.line)
     return found
 
 
-def _within(narrow: str, wide: str) -> bool:
-    return wide in ("*", narrow)
+def _said_before(
+    rule: RulesRule, earlier: Mapping[tuple[str, str, str], Mapping[str, int]]
+) -> list[int]:
+    """Return the lines that give all that a rule gives; none if they do not."""
+    keys = product({rule.source, "*"}, {rule.target, "*"}, {rule.tclass, "*"})
+    given = [earlier[key] for key in keys if key in earlier]
+    lines = set()
+    for permission in rule.permissions:
+        line = next((g[p] for g in given for p in (permission, "*") if p in g), None)
+        if line is None:
+            return []
+        lines.add(line)
+    return sorted(lines)
+
+
+def _listed(lines: list[int]) -> str:
+    return ", ".join(map(str, lines[:4])) + (", ..." if lines[4:] else "")

@@ -7,14 +7,13 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Union, cast
 
 from ...errors import PolicyError
-from ..cil.contexts import nearest
+from ..cil.contexts import named, nearest
 from ..cil.explain import condition_text, extended_text
 from ..cil.policydb import (
     SELF,
     Condition,
     Expression,
     ExtendedRule,
-    PolicyClass,
     PolicyDatabase,
     Rule,
     RuleKind,
@@ -58,7 +57,7 @@ def query(
         targets: frozenset[int] | None = frozenset([SELF])
     else:
         targets = None if target is None else _numbers(db, target, indirect)
-    number = None if tclass is None else _class(db, tclass).number
+    number = None if tclass is None else named(db.tclass, tclass, "class", db.classes).number
     vectors = _vectors(db, list(permissions), number)
     conditions = None if boolean is None else _conditions(db, boolean)
     found: list[AnyRule] = []
@@ -98,11 +97,7 @@ def _tables(
 
 def _numbers(db: PolicyDatabase, name: str, indirect: bool) -> frozenset[int]:
     """Return what may stand in a rule that is about a type or an attribute."""
-    try:
-        datum = db.type(name)
-    except KeyError:
-        hint = nearest(name, (each.name for each in db.types))
-        raise PolicyError(f"no type or attribute {name!r}; {hint}") from None
+    datum = named(db.type, name, "type or attribute", db.types)
     if not indirect:
         return frozenset([datum.number])
     like = (each.number for each in db.types if each.members & datum.members)
@@ -112,14 +107,6 @@ def _numbers(db: PolicyDatabase, name: str, indirect: bool) -> frozenset[int]:
 def _itself(db: PolicyDatabase, rule: AnyRule, target: str) -> bool:
     """Tell whether a rule about `self` is about one of the types of the target."""
     return target == _SELF or bool(db.types[rule.source].members & db.type(target).members)
-
-
-def _class(db: PolicyDatabase, name: str) -> PolicyClass:
-    try:
-        return db.tclass(name)
-    except KeyError:
-        hint = nearest(name, (each.name for each in db.classes))
-        raise PolicyError(f"no class {name!r}; {hint}") from None
 
 
 def _vectors(db: PolicyDatabase, names: list[str], tclass: int | None) -> dict[int, int]:

@@ -120,21 +120,13 @@ class ClassPermissions:
         """Return what the nth item of a list stands for."""
         item = node[child]
         if isinstance(item, str):
-            vectors = self._known.get(item)
-            return self._written(item, scope, node, child) if vectors is None else vectors
+            return self._named(self._draft.find(("classpermission",), scope, node, child))
         key = (
             (scope, item[1], item[2][1:]) if len(item) == 3 and item[2].__class__ is tuple else None
         )
         vectors = self._known.get(key)
         if vectors is None:
             vectors = self._known[key] = self._inline(scope, item)
-        return vectors
-
-    def _written(self, word: str, scope: Scope, node: Node, child: int) -> Vectors:
-        """Return what a word stands for: a name, or the text of a list (`Sources.unfold`)."""
-        if word[0] != "(":
-            return self._named(self._draft.find(("classpermission",), scope, node, child))
-        vectors = self._known[word] = self._inline(scope, self._draft.sources.unfold(node))
         return vectors
 
     def _inline(self, scope: Scope, node: Node) -> Vectors:

@@ -24,7 +24,7 @@ from .grammar import nearest, statement
 from .mls import Levels, People
 from .orders import ordered
 from .policydb import Context, Origin, PolicyDatabase, TypeDatum
-from .reader import Node
+from .reader import Node, Run
 from .rules import RuleReader
 from .scope import Draft, Scope, Symbol
 from .sets import SetReader, settle
@@ -119,9 +119,8 @@ class _Collector:
     def _collect_all(self, number: int, skip: int = 0) -> None:
         root, pending = self._draft.root, self._draft.pending
         for node in self._draft.sources.statements(number, skip, fold=True):
-            last = node[-1]
-            if last.__class__ is str and last[0] == "(":  # a rule that the reader has looked at
-                pending.setdefault(node[1], []).append((root, node, 0))
+            if isinstance(node, Run):
+                pending.setdefault(node.keyword, []).append((root, node, 0))
             else:
                 self._collect(root, node)
 

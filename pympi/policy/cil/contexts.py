@@ -11,14 +11,19 @@ whose ends are the same as one level; names, never aliases.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
+from ...errors import PolicyError
 from .alike import alike
 from .policydb import Context, Level, PolicyDatabase, Range, Role, TypeDatum, User
 
 __all__ = [
-    "OBJECT_R", "fault", "format_context", "lasting_text", "level_text", "nearest", "parse_context",
+    "OBJECT_R", "fault", "format_context", "lasting_text", "level_text", "named", "named_type",
+    "nearest", "parse_context",
 ]  # fmt: skip
+
+N = TypeVar("N")
 
 OBJECT_R = "object_r"
 """The role of objects: it goes with every type and user, at every level."""
@@ -42,9 +47,11 @@ def parse_context(db: PolicyDatabase, text: str) -> Context:
     if len(parts) != (4 if db.mls else 3):
         form = "user:role:type" + (":low[-high]" if db.mls else " (it has no levels)")
         raise ValueError(f"expected a context of this policy, {form}, found {text!r}")
-    user, role = _user(db, parts[0]), _role(db, parts[1])
+    user = named(db.user, parts[0], "user", db.users)
+    role = named(db.role, parts[1], "role", db.roles)
     levels = _range(db, parts[3]) if db.mls else _LOWEST
-    context = Context(user.number, role.number, _type(db, parts[2]).number, levels)
+    kind = named_type(db, parts[2], "a context has a type")
+    context = Context(user.number, role.number, kind.number, levels)
     wrong = fault(db, context)
     if wrong:
         raise ValueError(f"{text!r} is no valid context: {wrong}")
@@ -142,31 +149,28 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "there are: " + (", ".join(names[:8]) or "none") + (", ..." if names[8:] else "")
 
 
-def _user(db: PolicyDatabase, name: str) -> User:
+def named(find: Callable[[str], N], name: str, what: str, known: Iterable[Any]) -> N:
+    """Return what has a name: what `find` returns, one of `PolicyDatabase`'s readers.
+
+    Raises:
+        PolicyError: it raises KeyError; says which names of those `known` are like it.
+    """
     try:
-        return db.user(name)
+        return find(name)
     except KeyError:
-        hint = nearest(name, (user.name for user in db.users))
-        raise ValueError(f"no user {name!r}; {hint}") from None
+        hint = nearest(name, (each.name for each in known))
+        raise PolicyError(f"no {what} {name!r}; {hint}") from None
 
 
-def _role(db: PolicyDatabase, name: str) -> Role:
-    try:
-        return db.role(name)
-    except KeyError:
-        hint = nearest(name, (role.name for role in db.roles))
-        raise ValueError(f"no role {name!r}; {hint}") from None
+def named_type(db: PolicyDatabase, name: str, wanted: str) -> TypeDatum:
+    """Return a type; of an attribute say what is `wanted`.
 
-
-def _type(db: PolicyDatabase, name: str) -> TypeDatum:
-    types = db.types[: db.type_count]
-    try:
-        found = db.type(name)
-    except KeyError:
-        hint = nearest(name, (kind.name for kind in types))
-        raise ValueError(f"no type {name!r}; {hint}") from None
+    Raises:
+        PolicyError: there is no such type.
+    """
+    found = named(db.type, name, "type", db.types[: db.type_count])
     if found.attribute:
-        raise ValueError(f"{name!r} is an attribute, a context has a type")
+        raise PolicyError(f"{name!r} is an attribute, {wanted}")
     return found
 
 

@@ -5,24 +5,27 @@ A list becomes a tuple: its position, then what stands in it, words as `str` and
 position is one number that says file, line and token; it becomes a line and a column only when
 somebody asks, which is when there is an error. That keeps the reading of large policies cheap.
 
-Most of a large policy are access vector rules, each at the top in a line of its own. What such a
-rule is about, `(CLASS (PERMISSION...))`, stays text: it is the same in many of them, and
-`Sources.unfold` makes a list of it for who has not seen it before.
+Most of a large policy are access vector rules, each at the top in a line of its own. Those with
+nothing else between them but remarks are found by one expression and kept as columns (`Run`).
+`Run.nodes` makes lists of them, as of any other text: these say what a run means.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import compress
+from operator import itemgetter
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import PolicyError
 from .budget import Budget
 from .policydb import Origin
 
-__all__ = ["Node", "Sources", "found"]
+__all__ = ["Node", "Run", "Sources", "found"]
 
 Node = tuple[Any, ...]
 """(position, word or node...)."""
@@ -37,8 +40,9 @@ _LINE = re.compile(
     rf" (\({_NAME} \({_NAME}(?: {_NAME})*\)\))\)|(.*))$",
     re.MULTILINE,
 )
+_Row = tuple[str, ...]
 # Of such a rule; of tokens there are as many more as there are blanks in the last part.
-_RULE_DEPTH, _RULE_BLANKS, _RULE_TOKENS = 3, 5, 10
+_RULE_DEPTH, _RULE_TOKENS = 3, 10
 _ACCESS_AT, _PERMISSIONS_AT = 4, 6  # which tokens begin the lists in it
 _LINE_MARK = ";;*"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
@@ -69,6 +73,34 @@ def _begins(node: Node) -> bool:
     return len(node) > 1 and isinstance(node[1], str) and len(node[1]) <= 60
 
 
+class Run(NamedTuple):
+    """Access vector rules of a kind, each in a line of its own: a node that has columns.
+
+    Attributes:
+        positions: of each.
+        keyword: of all.
+        sources, targets: names.
+        accesses: of each rule the text of `(CLASS (PERMISSION...))`, one blank between words.
+    """
+
+    positions: Sequence[int]
+    keyword: str
+    sources: Sequence[str]
+    targets: Sequence[str]
+    accesses: Sequence[str]
+
+    def node(self, n: int) -> Node:
+        """Return the nth rule as a list; 0 is the first."""
+        start = self.positions[n]
+        tclass, *permissions = self.accesses[n].strip("()").replace("(", "").split(" ")
+        access = start | _ACCESS_AT, tclass, (start | _PERMISSIONS_AT, *permissions)
+        return start, self.keyword, self.sources[n], self.targets[n], access
+
+    def nodes(self) -> Iterator[Node]:
+        """Iterate over the rules as lists."""
+        return map(self.node, range(len(self.sources)))
+
+
 class _Text:
     """A text that makes its lines when they are asked for: all together would take many times more.
 
@@ -85,18 +117,21 @@ class _Text:
             self._starts.append(end + 1)
         self._split: tuple[int, list[str]] = -1, []
 
-    def parts(self, first: int, fold: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Iterate over the lines from a number on as `_LINE` divides them, with their numbers.
+    def rows(self, first: int, fold: Callable[[str], bool]) -> Iterator[tuple[int, Sequence[_Row]]]:
+        """Iterate over the lines from a number on, as `_LINE` divides them, in stretches.
 
-        Without `fold`, and where lines are so long that dividing them takes memory, they are whole.
+        Args:
+            first: the number.
+            fold: tells whether to divide the lines of a stretch; else they are whole.
+
+        Returns:
+            for each stretch the number of its first line, and the lines.
         """
         for stretch in range(self._stretch_of(first), len(self._starts)):
-            text = self._stretch(stretch)
-            short = fold and len(text) < 2 * _STRETCH
-            parts = _LINE.findall(text) if short else map(_whole, text.split("\n"))
-            for number, line in enumerate(parts, self._firsts[stretch]):
-                if number >= first:
-                    yield number, line
+            text, number = self._stretch(stretch), self._firsts[stretch]
+            rows = _LINE.findall(text) if fold(text) else [*map(_whole, text.split("\n"))]
+            left_out = max(0, first - number)
+            yield number + left_out, rows[left_out:]
 
     def lines(self, first: int) -> Iterator[tuple[int, str]]:
         """Iterate over the lines from a number on, with their numbers."""
@@ -128,9 +163,21 @@ class _Text:
         return self.text[self._starts[stretch] : end]
 
 
-def _whole(line: str) -> tuple[str, ...]:
+def _whole(line: str) -> _Row:
     """Return a line as `_LINE` has one that is no rule."""
     return "", "", "", "", line
+
+
+_keyword = itemgetter(0)
+
+
+def _never(_text: str) -> bool:
+    return False
+
+
+def _line(row: _Row) -> str:
+    """Return the line that `_LINE` has divided."""
+    return "({} {} {} {})".format(*row) if row[0] else row[4]
 
 
 class Sources:
@@ -177,7 +224,7 @@ class Sources:
         Args:
             number: of the text.
             skip: how many lines are left out.
-            fold: leave the last item of a rule in a line of its own as text; see `unfold`.
+            fold: return rules in lines of their own together, as runs.
 
         Raises:
             PolicyError: it is not made of balanced lists, or over budget.
@@ -185,44 +232,64 @@ class Sources:
         stack: list[list[Any] | None] = []
         items: list[Any] | None = None
         longest = min(self._budget.identifier, self._budget.line)
-        most = self._budget.tokens
-        fold = fold and self._budget.depth >= _RULE_DEPTH
-        for line_number, parts in self._texts[number].parts(skip + 1, fold):
-            keyword, source, target, access, line = parts
-            start = number << _FILE_SHIFT | line_number << _INDEX_BITS
-            if keyword:
-                length = len(keyword) + len(source) + len(target) + len(access) + _RULE_BLANKS
-                if items is None and length <= longest:
-                    self._tokens += _RULE_TOKENS + access.count(" ")
-                    if self._tokens > most:
-                        raise self.error(self._budget.exceeded("tokens"), start)
-                    yield start, keyword, intern(source), intern(target), intern(access)
+        within = partial(self._within, longest) if fold else _never
+        for first, rows in self._texts[number].rows(skip + 1, within):
+            begin, step = number << _FILE_SHIFT | first << _INDEX_BITS, 1 << _INDEX_BITS
+            starts = range(begin, begin + len(rows) * step, step)
+            if items is None and rows and all(map(_keyword, rows)):
+                yield from self._runs(starts, rows)
+                continue
+            positions, waiting = [], []  # of rules that will be runs, and these
+            for start, row in zip(starts, rows, strict=True):
+                if row[0] and items is None:
+                    positions.append(start)
+                    waiting.append(row)
                     continue
-                line = f"({keyword} {source} {target} {access})"
-            for index, word in enumerate(self._tokens_of(line, start, longest)):
-                if word == "(":
-                    stack.append(items)
-                    items = [start | index]
-                    if len(stack) > self._budget.depth:
-                        raise self.error(self._budget.exceeded("depth"), start | index)
-                elif items is None:
-                    raise self._outside(start | index, word)
-                elif word == ")":
-                    node, items = tuple(items), stack.pop()
-                    if items is None:
-                        yield node
+                words = self._tokens_of(_line(row), start, longest)
+                if words and waiting:
+                    yield from self._runs(positions, waiting)
+                    positions, waiting = [], []
+                for index, word in enumerate(words):
+                    if word == "(":
+                        stack.append(items)
+                        items = [start | index]
+                        if len(stack) > self._budget.depth:
+                            raise self.error(self._budget.exceeded("depth"), start | index)
+                    elif items is None:
+                        raise self._outside(start | index, word)
+                    elif word == ")":
+                        node, items = tuple(items), stack.pop()
+                        if items is None:
+                            yield node
+                        else:
+                            items.append(node)
                     else:
-                        items.append(node)
-                else:
-                    items.append(intern(word))
+                        items.append(intern(word))
+            if waiting:
+                yield from self._runs(positions, waiting)
         if items is not None:
             raise self.error("expected ')', found the end of the text: this '(' is open", items[0])
 
-    def unfold(self, rule: Node) -> Node:
-        """Return the list that the last item of a rule in a line of its own is."""
-        tclass, *permissions = rule[-1].strip("()").replace("(", "").split(" ")
-        start = rule[0]
-        return start | _ACCESS_AT, tclass, (start | _PERMISSIONS_AT, *permissions)
+    def _within(self, longest: int, text: str) -> bool:
+        """Tell whether no line of a text can be over budget, whatever it has as rules."""
+        return (
+            len(text) < 2 * _STRETCH
+            and self._budget.depth >= _RULE_DEPTH
+            and self._tokens + len(text) <= self._budget.tokens
+            and max(map(len, text.split("\n"))) <= longest
+        )
+
+    def _runs(self, positions: Sequence[int], rows: Sequence[_Row]) -> Iterator[Run]:
+        """Count what rules cost, and return them by keyword."""
+        keywords, *columns, _ = zip(*rows, strict=True)
+        self._tokens += len(rows) * _RULE_TOKENS + "".join(columns[2]).count(" ")
+        if len(kinds := dict.fromkeys(keywords)) == 1:
+            yield Run(positions, keywords[0], *columns)
+            return
+        for keyword in kinds:
+            alike = [each == keyword for each in keywords]
+            some = ([*compress(column, alike)] for column in (positions, *columns))
+            yield Run(next(some), keyword, *some)
 
     def _tokens_of(self, line: str, start: int, longest: int) -> list[str]:
         """Return the tokens of a line without its remark; it is looked at if it is not plain."""
@@ -309,6 +376,10 @@ class Sources:
     def line(self, position: int) -> tuple[int, int]:
         """Return the number of the file and the line of a position."""
         return position >> _FILE_SHIFT, position >> _INDEX_BITS & _LINE_MASK
+
+    def lines(self, positions: Iterable[int]) -> list[int]:
+        """Return the lines of positions."""
+        return [position >> _INDEX_BITS & _LINE_MASK for position in positions]
 
     def error(self, message: str, position: int, child: int = 0) -> PolicyError:
         """Return an error about a list, or about its nth item."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import chain, repeat
 
+from ...errors import PolicyError
 from .bits import runs
-from .classes import ClassPermissions
+from .classes import ClassPermissions, Vectors
 from .constraints import condition, constraint
 from .policydb import SELF, Condition, Constraint, ExtendedRule, Rule, RuleKind, TypeDatum, TypeRule
-from .reader import Node
+from .reader import Node, Run
 from .scope import Draft, Pending, Scope, Symbol
 from .sets import SetReader
 
@@ -18,7 +20,7 @@ __all__ = ["RuleReader"]
 
 Ranges = tuple[tuple[int, int], ...]
 
-_TYPES = ("type", "attribute")
+_TYPES, _SELF = ("type", "attribute"), "self"
 _NUMBER = re.compile(r"0x[0-9A-Fa-f]{1,8}|0|[1-9][0-9]{0,8}")
 _XPERM, _LARGEST = "ioctl", 0xFFFF
 VECTOR_KINDS = (RuleKind.ALLOW, RuleKind.AUDITALLOW, RuleKind.DONTAUDIT, RuleKind.NEVERALLOW)
@@ -45,6 +47,13 @@ class RuleReader:
         self.extended_rules: list[ExtendedRule] = []
         self.constraints: list[Constraint] = []
         self._numbers_of: dict[Symbol, tuple[int, Ranges]] = {}
+        self._written: dict[str, Vectors] = {}  # what the accesses of runs stand for
+        symbols = draft.symbols["type"] + draft.symbols["attribute"]
+        numbers = {symbol.name: symbol.number for symbol in symbols}
+        # Numbers by name, of what may be a source and of what may be a target.
+        self._known: defaultdict[Scope, tuple[dict[str, int], dict[str, int]]]
+        self._known = defaultdict(lambda: ({}, {_SELF: SELF}))
+        self._known[draft.root] = numbers, {**numbers, _SELF: SELF}
 
     def read(self, mls: bool) -> None:
         """Read everything that is pending."""
@@ -87,26 +96,70 @@ class RuleReader:
     def _vectors(
         self, kind: RuleKind, pending: list[Pending], rules: list[Rule], places: list[int]
     ) -> None:
-        find, read = self._draft.find, self._permissions.read
-        line, spend = self._draft.sources.line, self._draft.spend
-        numbers: defaultdict[Scope, dict[str, int]] = defaultdict(dict)  # of types, by their names
         for scope, node, conditional in pending:
-            known = numbers[scope]
-            source, target = known.get(node[2]), known.get(node[3])
-            if source is None:
-                source = known[node[2]] = find(_TYPES, scope, node, 2).number
-            if target is None and node[3] == "self":
-                target = SELF
-            elif target is None:
-                target = known[node[3]] = find(_TYPES, scope, node, 3).number
-            vectors, where = read(scope, node, 4), line(node[0])
-            spend("rules", len(vectors), node[0])
-            for tclass, bits in vectors:
-                rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
-                places.append(node[0])
+            if not isinstance(node, Run):
+                self._vector(kind, scope, node, conditional, rules, places)
+            elif not self._by_columns(kind, node, rules, places):
+                for each in node.nodes():
+                    self._vector(kind, scope, each, 0, rules, places)
+
+    def _vector(
+        self, kind: RuleKind, scope: Scope, node: Node, conditional: int,
+        rules: list[Rule], places: list[int],
+    ) -> None:  # fmt: skip
+        sources, targets = self._known[scope]
+        source, target = sources.get(node[2]), targets.get(node[3])
+        if source is None:
+            source = sources[node[2]] = self._draft.find(_TYPES, scope, node, 2).number
+        if target is None:
+            target = targets[node[3]] = self._draft.find(_TYPES, scope, node, 3).number
+        vectors, where = self._permissions.read(scope, node, 4), self._draft.sources.line(node[0])
+        self._draft.spend("rules", len(vectors), node[0])
+        for tclass, bits in vectors:
+            rules.append(Rule(kind, source, target, tclass, bits, *where, conditional))
+            places.append(node[0])
+
+    def _by_columns(self, kind: RuleKind, run: Run, rules: list[Rule], places: list[int]) -> bool:
+        """Do what `_vector` does with the rules of a run, all at once.
+
+        Returns:
+            False: something in it is wrong, or not as it mostly is. Rule by rule will tell.
+        """
+        numbers = self._known[self._draft.root]
+        try:
+            self._see(run)
+            vectors = [*map(self._written.__getitem__, run.accesses)]
+            columns: list[list[int]] = [
+                [*map(numbers[0].__getitem__, run.sources)],
+                [*map(numbers[1].__getitem__, run.targets)],
+                self._draft.sources.lines(run.positions), [*run.positions],
+            ]  # fmt: skip
+        except (KeyError, PolicyError):
+            return False
+        counts = [*map(len, vectors)]
+        if not self._draft.affords("rules", sum(counts)):
+            return False
+        self._draft.spend("rules", sum(counts), run.positions[0])
+        if set(counts) != {1}:
+            columns = [[*chain.from_iterable(map(repeat, each, counts))] for each in columns]
+        if any(counts):
+            sources, targets, lines, positions = columns
+            meant = zip(*chain.from_iterable(vectors), strict=True)  # classes, permissions
+            file, _ = self._draft.sources.line(positions[0])
+            fields = repeat(kind), sources, targets, *meant, repeat(file), lines, repeat(0)
+            rules += map(Rule._make, zip(*fields, strict=False))
+            places += positions
+        return True
+
+    def _see(self, run: Run) -> None:
+        """Work out what the rules of a run are about."""
+        for n, access in enumerate(run.accesses):
+            if access not in self._written:
+                node = run.node(n)
+                self._written[access] = self._permissions.read(self._draft.root, node, 4)
 
     def _target(self, scope: Scope, node: Node) -> int:
-        if node[3] == "self":
+        if node[3] == _SELF:
             return SELF
         return self._draft.find(_TYPES, scope, node, 3).number
 

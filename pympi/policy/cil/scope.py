@@ -128,7 +128,7 @@ class Symbol:
 
 
 Pending = tuple[Scope, Node, int]
-"""A statement to resolve: where its names are looked for, itself, and its condition."""
+"""A statement to resolve, or a `Run`: where its names are looked for, itself, its condition."""
 
 
 class Draft:
@@ -171,6 +171,10 @@ class Draft:
         self._left[limit] = left
         if left < 0:
             raise self.sources.error(self.budget.exceeded(limit), position)
+
+    def affords(self, limit: str, count: int) -> bool:
+        """Whether so much may still be spent."""
+        return count <= self._left[limit]
 
     def shared(self, bits: int, position: int) -> int:
         """Return the one copy of a set that is kept; a new one takes memory."""

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Time that a program tells a kernel, instead of the clock."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+__all__ = ["NS", "SimulatedClock"]
+
+NS = 1_000_000_000
+"""Nanoseconds, which the core counts in, of a second."""
+
+
+class SimulatedClock:
+    """Time that passes only when it is told to. Under it no call ever waits.
+
+    One clock may serve several kernels.
+
+    Example:
+        >>> from pympi import Kernel
+        >>> clock = SimulatedClock()
+        >>> with Kernel(clock=clock) as kernel:
+        ...     clock.advance(2.5)
+        ...     kernel.time
+        2.5
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = round(start * NS)
+        self._kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        return self._now / NS
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass.
+
+        Raises:
+            ValueError: `seconds` is negative or not finite.
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"time passes by 0 seconds or more, not {seconds!r}")
+        self._now += round(seconds * NS)
+        for kernel in list(self._kernels):
+            kernel._set_time(self._now)
+
+    def _drive(self, kernel: Kernel) -> None:
+        self._kernels.add(kernel)
+        kernel._set_time(self._now)
