@@ -7,7 +7,7 @@ made from it, field by field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ __all__ = ["RECORD", "AuditRecord", "Batch"]
 
 RECORD: np.dtype[Any] = dtype_of("pm_audit_record")
 """The numpy form of `struct pm_audit_record`."""
-_LOSS = int(AuditFlag.LOSS)
 
 
 class AuditRecord(NamedTuple):
@@ -96,55 +95,42 @@ class Batch:
         return len(self.records)
 
     def __iter__(self) -> Iterator[AuditRecord]:
-        return map(_Wording(self), self.records[_FIELDS].tolist())
+        names = self.records.dtype.names or ()
+        return (self._worded(dict(zip(names, row, strict=True))) for row in self.records.tolist())
 
-
-#: The order in which `_Wording` takes what is in a record.
-_FIELDS = [
-    "sequence", "time", "operation", "effective_sid", "real_sid", "object_sid", "peer_sid", "task",
-    "name", "port", "tclass", "asked", "denied", "report", "msgh_id", "size", "result", "transfer",
-    "provenance", "epoch", "flags",
-]  # fmt: skip
-_NO_CLASS = ObjectClass(0, "", ())
-
-
-class _Wording:
-    """Puts records of a batch into words; the same numbers mean the same words in all of them."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._labels = _Kept(lambda sid: batch.labels.get(sid, f"sid:{sid}") if sid else "-")
-        self._classes = _Kept(lambda number: batch.classes.get(number, _NO_CLASS))
-        self._names = _Kept(lambda key: self._classes[key[0]].names(key[1]))
-        self._codes = _Kept(code_name)
-        self._operations = _Kept(lambda number: Operation(number).name.lower())
-        self._flags = _Kept(AuditFlag)
-
-    def __call__(self, raw: tuple[int, ...]) -> AuditRecord:
-        """Return a record from its numbers, in the order of `_FIELDS`."""
-        (
-            sequence, time, operation, effective, real, target, peer, task, name, port, tclass,
-            asked, denied, report, msgh_id, size, result, transfer, provenance, epoch, flags,
-        ) = raw  # fmt: skip
-        labels, names, loss = self._labels, self._names, flags & _LOSS
+    def _worded(self, raw: dict[str, int]) -> AuditRecord:
+        tclass = self.classes.get(raw["tclass"])
+        loss = bool(raw["flags"] & AuditFlag.LOSS)
         return AuditRecord(
-            sequence, time / 1e9, self._operations[operation],
-            labels[effective], labels[real], labels[target], labels[peer],
-            task, self._batch.tasks.get(task, ""), name, port, self._classes[tclass].name,
-            names[tclass, asked], names[tclass, denied], names[tclass, report],
-            msgh_id, size, "" if loss else self._codes[result], transfer, provenance, epoch,
-            self._flags[flags], result if loss else 0,
-            self._batch.services.get(name, "") if operation == Operation.SERVICE else "",
-        )  # fmt: skip
+            sequence=raw["sequence"],
+            time=raw["time"] / 1e9,
+            operation=Operation(raw["operation"]).name.lower(),
+            subject=self._label(raw["effective_sid"]),
+            real_subject=self._label(raw["real_sid"]),
+            object=self._label(raw["object_sid"]),
+            peer=self._label(raw["peer_sid"]),
+            task=raw["task"],
+            task_name=self.tasks.get(raw["task"], ""),
+            name=raw["name"],
+            port=raw["port"],
+            tclass=tclass.name if tclass else "",
+            asked=tclass.names(raw["asked"]) if tclass else (),
+            denied=tclass.names(raw["denied"]) if tclass else (),
+            reported=tclass.names(raw["report"]) if tclass else (),
+            msgh_id=raw["msgh_id"],
+            size=raw["size"],
+            result="" if loss else code_name(raw["result"]),
+            transfer=raw["transfer"],
+            provenance=raw["provenance"],
+            epoch=raw["epoch"],
+            flags=AuditFlag(raw["flags"]),
+            lost=raw["result"] if loss else 0,
+            service=self.services.get(raw["name"], "") if self._by_server(raw) else "",
+        )
 
+    @staticmethod
+    def _by_server(raw: Mapping[str, int]) -> bool:
+        return raw["operation"] == Operation.SERVICE
 
-class _Kept(dict[Any, Any]):
-    """What a function returned, by what it was called with."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, key: Any) -> Any:
-        value = self[key] = self._function(key)
-        return value
+    def _label(self, sid: int) -> str:
+        return self.labels.get(sid, f"sid:{sid}") if sid else "-"
