@@ -523,12 +523,41 @@ def record(
     Args:
         sink: gets the records; it is closed at the end, if it can be.
         plan, policies, labels, advance: as for `replay`.
+
+    Raises:
+        Exception: what the sink raised; the recording is not whole then.
     """
+    kept = _Kept(sink)
     with System(plan, policies=policies, labels=labels, clock="exact") as system:
         system.kernel.audit.drain()  # what making the system left there
         system.kernel.audit.everything()
-        system.kernel.audit.attach(sink)
+        system.kernel.audit.attach(kept)
         system.round(advance)
+    kept.finish()
+
+
+class _Kept:
+    """Stands between a kernel and a sink: what the sink raises is raised at the end."""
+
+    when_full = "block"
+
+    def __init__(self, sink: Callable[[Batch], object]) -> None:
+        self._sink = sink
+        self._error: Exception | None = None
+
+    def __call__(self, batch: Batch) -> None:
+        if self._error is None:
+            try:
+                self._sink(batch)
+            except Exception as error:
+                self._error = error
+
+    def finish(self) -> None:
+        try:
+            getattr(self._sink, "close", lambda: None)()
+        finally:
+            if self._error is not None:
+                raise self._error
 
 
 def _check_cost(

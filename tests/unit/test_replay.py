@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -395,6 +396,17 @@ def test_replay_records_a_further_run(recording, tmp_path, capsys) -> None:
     result = json.loads(capsys.readouterr().out)
     sent = [record for record in audit.read(out / "run.audit") if record.operation == "send"]
     assert len(sent) == result["messages"]
+
+
+def test_a_recording_that_is_not_whole_is_none(recording, tmp_path, capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(audit.File, "__call__", full)
+    out = tmp_path / "out"
+    assert main(["replay", str(recording), "--out", str(out), "--audit"]) == 2
+    assert capsys.readouterr().err == f"pympi: {out / 'run.audit'}: No space left on device\n"
+    assert not out.exists()
 
 
 def test_replay_of_its_own_full_trace(recording, tmp_path, capsys) -> None:
