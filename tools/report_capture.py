@@ -29,6 +29,7 @@ def capture(picture: Path) -> None:
         page.locator("#edges tbody tr").filter(has_text="refused").first.dispatch_event(
             "pointerover", {"bubbles": True}
         )
+        page.locator("#edges").dispatch_event("pointerleave")  # the details stay
         page.screenshot(path=picture)
         browser.close()
 
