@@ -4,7 +4,7 @@
 PYTHON ?= python3
 STEPS ?= 1000000
 CORE := $(shell find csrc -name '*.[ch]' -o -name '*.def' -o -name '*.py')
-PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/*)
+PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/* pympi/report/*.*)
 PROJECT := pyproject.toml setup.py tools/environment.py
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -30,16 +30,23 @@ IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build demo test test-c asan tsan portable stock model long lint format bench bench-quick \
-    bench-peers top-capture wheel clean
+    bench-peers top-capture graph-picture report-capture wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.built ## make .venv, build, install, and run the main job: replay a boot trace
+demo: .venv/.built ## make .venv, build, install, and run the main job: replay a boot trace, and report
 	.venv/bin/pympi demo
 
-test: .venv/.tools ## the same, then all tests
+test: .venv/.tools browser ## the same, then all tests
 	.venv/bin/python -m pytest
+
+# What drives Chromium, if one is here; else the tests that need it say that they are skipped.
+.PHONY: browser
+browser: .venv/.tools
+	@test -e .venv/.browser || ! command -v chromium >/dev/null || \
+	    { $(INSTALL) --editable '.[browser]' && touch .venv/.browser; } || \
+	    echo 'make: no playwright here; tests with a browser will be skipped' >&2
 
 build: .venv/.built ## make .venv, build the core (and libsepol's binding, if there), install for editing
 
@@ -86,6 +93,13 @@ bench-peers: .venv/.tools
 top-capture: .venv/.tools ## docs/top.svg: what the screen of `pympi top` shows of a small system
 	.venv/bin/python tools/top_capture.py docs/top.svg
 
+graph-picture: .venv/.tools ## docs/graph.svg: the demo's graph under the demo's policy; needs Graphviz
+	.venv/bin/pympi trace graph pympi/data/demo.trace --policy pympi/data/demo.rules \
+	    --rules docs/graph.rules --out docs/graph.svg
+
+report-capture: .venv/.tools browser ## docs/report.png: what the report of `pympi demo` shows in a browser
+	.venv/bin/python tools/report_capture.py docs/report.png
+
 wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where no compiler is
 	rm -rf dist
 	PYMPI_SEPOL=0 .venv/bin/python -m build --outdir dist
@@ -109,6 +123,8 @@ clean: ## remove all that make has made, except figures in benchmarks/results
 
 .venv/.tools: pyproject.toml | .venv/.built
 	$(INSTALL) --editable '.[test,dev]'
+	@$(INSTALL) --editable '.[graph,analysis]' || \
+	    echo 'make: no pygraphviz or no pyarrow here; their tests will be skipped' >&2
 	@touch $@
 
 $(VARIANTS:%=.venv-%/.built): .venv-%/.built: .venv-%/.made $(PROJECT) $(CORE) $(PACKAGE)

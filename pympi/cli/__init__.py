@@ -25,6 +25,7 @@ FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 VERBS = {
     "demo": "Replay a small boot, refused in part.",
     "replay": "Run a recording again, under a policy.",
+    "report": "One page about a run, for a browser.",
     "policy": "Write, ask and learn policies.",
     "tasks": "List tasks, and what each has.",
     "ports": "List names, and who is at the other end.",
@@ -36,6 +37,7 @@ VERBS = {
     "diff": "Compare snapshots OLD and NEW of a system.",
     "watch": "Show what a live system does.",
     "top": "Show a live system's busiest ports, full screen.",
+    "trace": "Show, draw and compare recordings.",
     "completion": "Print what has a shell complete pympi.",
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -19,7 +20,11 @@ def _about(path: Path) -> Iterator[None]:
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
-def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
+#: What is to be in a file, or what writes it, called with where to.
+Contents = bytes | Callable[[Path], object]
+
+
+def publish(directory: Path, files: Mapping[str, Contents]) -> list[Path]:
     """Put `files` (name to contents) into `directory`, made with its parents where absent.
 
     They are written beside it first. A new directory appears by one rename; in one that has other
@@ -42,10 +47,13 @@ def publish(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [directory / name for name in files]
 
 
-def _fill(staging: Path, directory: Path, files: Mapping[str, bytes]) -> None:
+def _fill(staging: Path, directory: Path, files: Mapping[str, Contents]) -> None:
     for name, contents in files.items():
         with _about(directory / name):
-            (staging / name).write_bytes(contents)
+            if callable(contents):
+                contents(staging / name)
+            else:
+                (staging / name).write_bytes(contents)
     if directory.is_dir() and any(directory.iterdir()):
         for name in files:
             with _about(directory / name):
@@ -104,3 +112,31 @@ def _beside(target: Path, contents: bytes) -> Path:
     if target.exists():
         shutil.copymode(target, written)
     return written
+
+
+@contextmanager
+def writing(path: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """Yield a file for what is too large to be made in memory first; as `publish_files` otherwise.
+
+    What `path` held before stays until all is written.
+
+    Raises:
+        ValueError: it is an input.
+        OSError: nothing has changed then.
+    """
+    _check_apart([path], inputs)
+    target = path.resolve()
+    if path.exists() and not path.is_file():
+        with _about(path), path.open("wb") as file:
+            yield file
+        return
+    written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with _about(path):
+            with written.open("wb") as file:
+                yield file
+            if target.exists():
+                shutil.copymode(target, written)
+            written.replace(target)
+    finally:
+        written.unlink(missing_ok=True)

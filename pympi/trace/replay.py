@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from .labels import Labels
 from .operations import introductions, operations
 from .plan import How, Plan, Port, Rider, Step
 from .report import Denial, Report
+
+if TYPE_CHECKING:
+    from ..audit import Batch
 
 BODY = bytes(64)
 #: Steps between two looks at the audit ring, which has room for the denials of so many.
@@ -123,17 +126,20 @@ class System:
         plan: what to build and to do.
         policies: modules to check against; without any nothing is checked.
         labels: of tasks and ports, where there are policies; by default the mangled names.
+        clock: the kernel's.
     """
 
     def __init__(
-        self, plan: Plan, *, policies: Sequence[PolicyModule] = (), labels: Labels | None = None
-    ) -> None:
+        self, plan: Plan, *, policies: Sequence[PolicyModule] = (), labels: Labels | None = None,
+        clock: str = "coarse",
+    ) -> None:  # fmt: skip
         self.plan = plan
         self._labels = (labels or Labels()) if policies else None
         self._known: dict[tuple[int, int], SendRight] = {}
         self._done = 0  # operations of this round, but for what the fast path and receiving count
         self._denied: Counter[tuple[int, int, int, int]] = Counter()
-        self.kernel = Kernel(policies=list(policies), trace_paths=_most_paths(plan))
+        paths = _most_paths(plan)
+        self.kernel = Kernel(policies=list(policies), trace_paths=paths, clock=clock)
         try:
             self._build()
         except BaseException:
@@ -503,6 +509,55 @@ def replay(
     steps = [step for at, step in enumerate(plan.steps) if at not in done[-1].refused]
     allowed = plan._replace(steps=steps)
     return report._replace(check_cost=_check_cost(allowed, policies, labels, pairs, advance))
+
+
+def record(
+    plan: Plan, sink: Callable[[Batch], object], *, policies: Sequence[PolicyModule] = (),
+    labels: Labels | None = None, advance: Callable[[int], object] | None = None,
+) -> None:  # fmt: skip
+    """Run `plan` once in a kernel of its own, with every operation recorded, at its exact time.
+
+    What the run itself does is in it, with the handing over of rights before it; making tasks and
+    ports is not.
+
+    Args:
+        sink: gets the records; it is closed at the end, if it can be.
+        plan, policies, labels, advance: as for `replay`.
+
+    Raises:
+        Exception: what the sink raised; the recording is not whole then.
+    """
+    kept = _Kept(sink)
+    with System(plan, policies=policies, labels=labels, clock="exact") as system:
+        system.kernel.audit.drain()  # what making the system left there
+        system.kernel.audit.everything()
+        system.kernel.audit.attach(kept)
+        system.round(advance)
+    kept.finish()
+
+
+class _Kept:
+    """Stands between a kernel and a sink: what the sink raises is raised at the end."""
+
+    when_full = "block"
+
+    def __init__(self, sink: Callable[[Batch], object]) -> None:
+        self._sink = sink
+        self._error: Exception | None = None
+
+    def __call__(self, batch: Batch) -> None:
+        if self._error is None:
+            try:
+                self._sink(batch)
+            except Exception as error:
+                self._error = error
+
+    def finish(self) -> None:
+        try:
+            getattr(self._sink, "close", lambda: None)()
+        finally:
+            if self._error is not None:
+                raise self._error
 
 
 def _check_cost(

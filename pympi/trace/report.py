@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -94,8 +95,13 @@ class Report(NamedTuple):
         }
 
     def files(self) -> dict[str, bytes]:
-        """The artefacts by name: both text forms of the run."""
+        """The artefacts by name: both text forms of the run, and its figures."""
         replayed, full = io.BytesIO(), io.BytesIO()
         write_sedarwin(replayed, self.replayed, "replayed.trace")
         write_full(full, self.recorded, lost=self.lost, name="full.trace")
-        return {"replayed.trace": replayed.getvalue(), "full.trace": full.getvalue()}
+        figures = json.dumps(self.as_dict(), indent=2) + "\n"
+        return {
+            "replayed.trace": replayed.getvalue(),
+            "full.trace": full.getvalue(),
+            "run.json": figures.encode(),
+        }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pympi import Kernel
+from pympi import Kernel, audit
 from pympi.cli import main
 from pympi.cli._artefacts import publish
 from pympi.enums import CLASSES
@@ -381,8 +382,31 @@ def test_replay_prints_json_and_writes_both_forms(recording, tmp_path, capsys) -
     assert result["seconds"] > 0
     assert sorted(read_trace(out / "replayed.trace")) == sorted(EVERYTHING)
     assert sedarwin_records(read_trace(out / "full.trace")) == read_trace(out / "replayed.trace")
-    assert sorted(path.name for path in out.iterdir()) == ["full.trace", "replayed.trace"]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["full.trace", "replayed.trace", "run.json"]
+    assert json.loads((out / "run.json").read_bytes())["messages"] == result["messages"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_replay_records_a_further_run(recording, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    assert main(["replay", str(recording), "--audit"]) == 2
+    assert "--audit needs --out" in capsys.readouterr().err
+    assert main(["replay", str(recording), "--out", str(out), "--audit", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    sent = [record for record in audit.read(out / "run.audit") if record.operation == "send"]
+    assert len(sent) == result["messages"]
+
+
+def test_a_recording_that_is_not_whole_is_none(recording, tmp_path, capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(audit.File, "__call__", full)
+    out = tmp_path / "out"
+    assert main(["replay", str(recording), "--out", str(out), "--audit"]) == 2
+    assert capsys.readouterr().err == f"pympi: {out / 'run.audit'}: No space left on device\n"
+    assert not out.exists()
 
 
 def test_replay_of_its_own_full_trace(recording, tmp_path, capsys) -> None:
@@ -491,7 +515,9 @@ def test_demo_shows_denials_and_the_cost_of_checks(tmp_path, capsys) -> None:
         f"rules/{task_label(name)}" for name in (demo.UPDATER, demo.LOGIN)
     }
     assert result["check_cost"] > 0
-    assert len(result["artefacts"]) == 2
+    names = [Path(path).name for path in result["artefacts"]]
+    assert names[-2:] == ["run.audit", "report.html"]
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "demo").iterdir())
 
 
 @pytest.mark.real_data

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the verbs about recordings share: reading an audit file, with a bar where it takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._output import bad_input, progress
+
+if TYPE_CHECKING:
+    from ...audit import Batch
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def audit_file(path: Path, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], Advance]]:
+    """Yield the batches of an audit file, and what to call with the number of records done.
+
+    Raises:
+        BadInput: it is none, or is damaged; also where that is noticed later.
+    """
+    from ...audit import RECORD, Reader
+
+    with bad_input(), path.open("rb") as file:
+        reader = Reader(file, str(path))
+        records = path.stat().st_size // RECORD.itemsize
+        with progress("reading", records, hidden=hidden) as advance:
+            yield reader, _by_thousands(advance)
+
+
+def _by_thousands(advance: Advance) -> Advance:
+    """Return the same, called seldom enough to cost nothing."""
+    done = 0
+
+    def later(records: int) -> None:
+        nonlocal done
+        done += records
+        if done >= 1024:
+            advance(done)
+            done = 0
+
+    return later

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi trace sequence`: a conversation as a diagram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .._output import FILE, NumberRange, complain, json_option, print_json
+from ._recorded import audit_file
+
+_TIME = NumberRange(0.0)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--between", multiple=True, metavar="TASK,...",
+    help="Only between these; one name: with anybody. * and ? stand for others.",
+)  # fmt: skip
+@click.option(
+    "--transfer", type=click.IntRange(1), metavar="N",
+    help="Only this message, and those by rights that came with one of them.",
+)  # fmt: skip
+@click.option("--from", "begin", type=_TIME, metavar="TIME", help="Seconds of the kernel's clock.")
+@click.option("--to", "end", type=_TIME, metavar="TIME", help="Likewise.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=40, show_default=True, metavar="N",
+    help="The first N.",
+)  # fmt: skip
+@json_option
+def sequence(
+    file: Path, between: tuple[str, ...], transfer: int | None, begin: float | None,
+    end: float | None, limit: int, as_json: bool,
+) -> int:  # fmt: skip
+    """Print messages of an audit FILE as a Mermaid sequence diagram.
+
+    Replies are tied to their requests; messages that were refused end in a cross. Exit code 1:
+    there are none such.
+    """
+    from ...trace import timeline
+
+    names = tuple(name for words in between for name in words.split(",") if name)
+    chosen = timeline.Chosen(names, transfer or 0, begin, end, limit)
+    with audit_file(file, hidden=as_json) as (batches, advance):
+        diagram = timeline.sequence(batches, chosen, advance)
+    if as_json:
+        told: dict[str, Any] = {"messages": diagram.messages, "left_out": diagram.left_out}
+        print_json(told | {"mermaid": diagram.text})
+    elif diagram.messages:
+        click.echo(diagram.text, nl=False)
+    else:
+        complain("no such message is in it; --between takes whole names, or * for others")
+    return 0 if diagram.messages else 1

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a report counts in an audit trail, a batch at a time: rates, refusals, losses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..enums import AuditFlag, MachPort, Operation
+
+if TYPE_CHECKING:
+    from ..audit import AuditRecord, Batch
+
+__all__ = ["Loss", "Rates", "Refusal", "Tally"]
+
+BINS = 240
+"""Intervals at most; at least half as many, where there is time for them."""
+MAX_LOSSES = 100
+MAX_REFUSALS = 100_000
+
+_RECV = int(MachPort.recv)
+#: What makes refusals the same.
+_SAME = [
+    "task", "effective_sid", "object_sid", "peer_sid", "tclass", "denied", "asked", "msgh_id",
+    "operation", "result", "flags", "name",
+]  # fmt: skip
+
+
+class Rates:
+    """Counts by time, in intervals that double as time goes on.
+
+    Attributes:
+        width: nanoseconds of an interval.
+        start: of the first one; None before anything came.
+        sent, refused: counts by interval.
+    """
+
+    def __init__(self) -> None:
+        self.width = 1000
+        self.start: int | None = None
+        self.sent = np.zeros(BINS, np.int64)
+        self.refused = np.zeros(BINS, np.int64)
+        self._last = 0
+
+    def add(self, times: npt.NDArray[Any], sent: Any, refused: Any) -> None:
+        """Count records; both masks say which are messages sent, and refusals."""
+        times = np.minimum(times, np.uint64(2**62)).astype(np.int64)
+        if self.start is None:
+            self.start = int(times.min())
+        since = np.maximum(times - self.start, 0)
+        self._last = max(self._last, int(since.max()))
+        while self._last // self.width >= BINS:
+            self._fold()
+        places = since // self.width
+        self.sent += np.bincount(places[sent], minlength=BINS)
+        self.refused += np.bincount(places[refused], minlength=BINS)
+
+    def _fold(self) -> None:
+        self.width *= 2
+        nothing = np.zeros(BINS // 2, np.int64)
+        self.sent = np.concatenate([self.sent[::2] + self.sent[1::2], nothing])
+        self.refused = np.concatenate([self.refused[::2] + self.refused[1::2], nothing])
+
+    @property
+    def used(self) -> int:
+        """How many intervals there are, from the first record to the last."""
+        return 0 if self.start is None else self._last // self.width + 1
+
+    @property
+    def duration(self) -> int:
+        """Nanoseconds from the first record to the last."""
+        return self._last
+
+
+class Loss(NamedTuple):
+    """A place where the trail lacks records: nanoseconds since its beginning, and how many."""
+
+    time: int
+    lost: int
+
+
+class Refusal(NamedTuple):
+    """What was refused, in words; `enforced`: it was not done."""
+
+    task: str
+    subject: str
+    object: str
+    tclass: str
+    permissions: tuple[str, ...]
+    what: str
+    result: str
+    enforced: bool
+
+
+class Tally:
+    """Counts what comes.
+
+    Attributes:
+        rates: by time.
+        records, messages: how many.
+        lost: records that are missing, as the trail itself says; `losses` the first places.
+        refusals: how often, by what was refused.
+        classes: permissions of the classes that were met, by name.
+        more_refusals: how many there were beyond the kinds that are told apart.
+    """
+
+    def __init__(self) -> None:
+        self.rates = Rates()
+        self.records = self.messages = self.lost = self.more_refusals = 0
+        self.losses: list[Loss] = []
+        self.refusals: Counter[Refusal] = Counter()
+        self.classes: dict[str, tuple[str, ...]] = {}
+        self._ends: tuple[int, int] | None = None
+
+    @property
+    def missing(self) -> int:
+        """Records that are not here and that no loss record tells of: cut out, or not kept."""
+        if self._ends is None:
+            return 0
+        return max(self._ends[1] - self._ends[0] + 1 - self.records - self.lost, 0)
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        records = batch.records
+        if not len(records):
+            return
+        loss = records["flags"] & AuditFlag.LOSS != 0
+        open_ = records["flags"] & AuditFlag.PERMISSIVE != 0
+        refused = (records["denied"] != 0) & ~loss
+        done = (records["flags"] & AuditFlag.ERROR == 0) & (~refused | open_) & ~loss
+        sent = (records["operation"] == int(Operation.SEND)) & done
+        self.rates.add(records["time"], sent, refused & ~open_)
+        self.records += len(records)
+        self.messages += int(sent.sum())
+        self._count_losses(records[loss])
+        self._count_refusals(batch, records[refused])
+        self.classes |= {each.name: each.permissions for each in batch.classes.values()}
+        low, high = int(records["sequence"].min()), int(records["sequence"].max())
+        before = self._ends or (low, high)
+        self._ends = min(low, before[0]), max(high, before[1])
+
+    def _count_losses(self, records: npt.NDArray[Any]) -> None:
+        for time, lost in zip(records["time"].tolist(), records["result"].tolist(), strict=True):
+            self.lost += max(lost, 0)
+            if len(self.losses) < MAX_LOSSES:
+                self.losses.append(Loss(time - (self.rates.start or 0), lost))
+
+    def _count_refusals(self, batch: Batch, records: npt.NDArray[Any]) -> None:
+        if not len(records):
+            return
+        kinds = np.zeros(len(records), records.dtype)
+        for name in _SAME:
+            kinds[name] = records[name]
+        kinds["name"] *= kinds["operation"] == int(Operation.SERVICE)
+        kinds["flags"] &= int(AuditFlag.PERMISSIVE)
+        distinct, times = np.unique(kinds, return_counts=True)
+        for record, count in zip(_worded(batch, distinct), times.tolist(), strict=True):
+            for refusal in _refusals(record):
+                if refusal in self.refusals or len(self.refusals) < MAX_REFUSALS:
+                    self.refusals[refusal] += count
+                else:
+                    self.more_refusals += count
+
+
+def _worded(batch: Batch, records: npt.NDArray[Any]) -> list[AuditRecord]:
+    return [*type(batch)(records, batch.labels, batch.tasks, batch.classes, batch.services)]
+
+
+def _refusals(record: AuditRecord) -> list[Refusal]:
+    """Return what a record says was refused; `recv` is asked of the sender's label."""
+    of_sender = tuple(n for n in record.denied if n == "recv" and record.tclass == "mach_port")
+    of_object = tuple(name for name in record.denied if name not in of_sender)
+    what = record.service or (f"msgh_id {record.msgh_id}" if record.msgh_id else "")
+    task = record.task_name or f"task {record.task}"
+    enforced = AuditFlag.PERMISSIVE not in record.flags
+    return [
+        Refusal(task, record.subject, label, record.tclass, names, what, record.result, enforced)
+        for label, names in ((record.object, of_object), (record.peer, of_sender)) if names
+    ]  # fmt: skip
