@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A policy laid over a graph: what of the traffic it would refuse, and what it allows unused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import MachError, PympiError
+from ...kernel import Kernel
+from .model import Ask, Denial, Edge, Graph, Node, outcome_of
+
+if TYPE_CHECKING:
+    from ...policy import PolicyModule
+
+__all__ = ["overlay"]
+
+#: Nodes between which allowed and unused edges are looked for; their number grows by its square.
+MAX_UNUSED_NODES = 2_000
+
+
+def overlay(
+    graph: Graph, policies: Sequence[PolicyModule], *, unused: bool = False, most: int = 2_000
+) -> Graph:
+    """Return a graph whose edges say what policies decide about their traffic.
+
+    The policies decide in a kernel of their own, about the labels in the edges' questions
+    (`Edge.asks`). An edge of which anything would be refused becomes "would_deny", unless it was
+    "denied" when it was recorded.
+
+    Args:
+        graph: with labels; it is left as it is.
+        policies: modules, for that kernel.
+        unused: add edges between nodes that have labels, where the policies allow to send and
+            nothing was sent: outcome "unused".
+        most: unused edges to add; if there are more, a note says how many.
+
+    Raises:
+        ValueError: the graph has no labels, or one that the policies cannot read.
+    """
+    asks = list(dict.fromkeys(_key(ask) for edge in graph.edges for ask in edge.asks))
+    if not asks:
+        raise ValueError("the graph asks nothing of a policy: make it with labels")
+    with Kernel(policies=list(policies)) as kernel, ExitStack() as kept:
+        sids = _Sids(kernel, kept)
+        allowed = dict(zip(asks, sids.decide(asks), strict=True))
+        edges = [_judged(edge, allowed) for edge in graph.edges]
+        notes = list(graph.notes)
+        if unused:
+            more = _unused(graph, sids)
+            edges += more[:most]
+            if len(more) > most:
+                notes.append(f"{len(more) - most:,} allowed and unused edges are not shown")
+    edges.sort(key=lambda edge: (edge.source, edge.target))
+    return replace(graph, edges=edges, notes=notes)
+
+
+def _key(ask: Ask) -> tuple[str, str, str, str]:
+    return ask.subject, ask.object, ask.tclass, ask.permission
+
+
+class _Sids:
+    """Labels of a kernel, kept as long as they are asked about."""
+
+    def __init__(self, kernel: Kernel, kept: ExitStack) -> None:
+        self._kernel, self._kept = kernel, kept
+        self._sids: dict[str, int] = {}
+
+    def of(self, label: str) -> int:
+        if label not in self._sids:
+            try:
+                self._sids[label] = self._kept.enter_context(self._kernel.borrowed(label))
+            except (MachError, PympiError) as error:
+                raise ValueError(f"the policy cannot read the label {label!r}: {error}") from error
+        return self._sids[label]
+
+    def decide(self, asks: Iterable[tuple[str, str, str, str]]) -> list[bool]:
+        """Return what is allowed; a class or permission the kernel does not have is not."""
+        results: list[bool] = []
+        table = []
+        for subject, target, tclass, permission in asks:
+            try:
+                kind = self._kernel.object_class(tclass)
+                row = self.of(subject), self.of(target), kind.number, kind.mask(permission)
+            except (KeyError, ValueError) as error:
+                if isinstance(error, ValueError) and "label" in str(error):
+                    raise
+                row = (0, 0, 0, 0)
+            table.append(row)
+        columns = np.array(table, np.uint32).reshape(-1, 4).T
+        known = columns[2] != 0
+        verdicts = np.zeros(len(table), bool)
+        if known.any():
+            verdicts[known] = self._kernel.check_many(*(column[known] for column in columns))
+        results.extend(verdicts.tolist())
+        return results
+
+
+def _judged(edge: Edge, allowed: dict[tuple[str, str, str, str], bool]) -> Edge:
+    refused = [ask for ask in edge.asks if not allowed[_key(ask)]]
+    kept = [denial for denial in edge.denied if denial.enforced]
+    new = [
+        Denial(ask.permission, f"{ask.subject} to {ask.object}", ask.count, enforced=False)
+        for ask in refused
+    ]
+    judged = replace(edge, denied=kept + new)
+    judged.outcome = outcome_of(judged)
+    return judged
+
+
+def _unused(graph: Graph, sids: _Sids) -> list[Edge]:
+    """Return edges where a node's subject may send to another's ports, and did not."""
+    subjects = {node.id: node.label for node in graph.nodes if node.label}
+    objects: dict[str, str] = {}
+    used = set()
+    for edge in graph.edges:
+        used.add((edge.source, edge.target))
+        for ask in edge.asks:
+            if ask.tclass == "mach_port":
+                subjects[edge.source] = ask.subject
+                objects.setdefault(edge.target, ask.object)
+    nodes = {node.id: node for node in graph.nodes}
+    sources = [node for key, node in nodes.items() if _speaks(node, subjects, key)]
+    if len(sources) * len(objects) > MAX_UNUSED_NODES**2:
+        raise ValueError(f"more than {MAX_UNUSED_NODES} nodes: too many to look for unused edges")
+    pairs = [
+        (source.id, target)
+        for source in sources for target in objects
+        if source.id != target and (source.id, target) not in used
+    ]  # fmt: skip
+    verdicts = sids.decide((subjects[s], objects[t], "mach_port", "send") for s, t in pairs)
+    return [Edge(*pair, outcome="unused") for pair, yes in zip(pairs, verdicts, strict=True) if yes]
+
+
+def _speaks(node: Node, subjects: dict[str, str], key: str) -> bool:
+    return node.kind in ("task", "label", "kernel") and key in subjects

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Paths: what one task did to one port, from a trace or from audit records.
+
+What was done is counted in ipctrace's events. An audit record says them by its permissions: a
+message by COPY_SEND asks send and copy_send in one record, and is these two events. Refused
+operations are no events, and neither is what notifications ask, as in ipctrace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...enums import CLASSES, AuditFlag, MachPort, Operation
+from ...errors import PympiError, code_name
+from ..labels import Labels
+from ..text import EVENTS, TraceRecord
+
+if TYPE_CHECKING:
+    from ...audit import Batch
+
+__all__ = ["GIVES", "MAX_ROWS", "Path", "PathError", "PortKey", "of_audit", "of_trace"]
+
+#: Events in which a task gives a right away; each message has one of them for its destination.
+GIVES = ("make_send", "make_send_once", "copy_send", "move_send", "move_send_once", "move_recv")
+#: Events of a right for one message, which is what replies go by.
+_ONCE = ("move_send_once", "hold_send_once")
+
+MAX_ROWS = 1_000_000
+#: Different methods of one path that are told apart.
+MAX_METHODS = 1024
+OTHER_METHODS = "others"
+
+
+class PathError(PympiError, ValueError):
+    """A recording too varied to make a graph of."""
+
+
+class PortKey(NamedTuple):
+    """Which port: its owner ("" if nobody knows), its kind, and its number or a service's name."""
+
+    owner: str
+    kind: int
+    number: int
+    service: str = ""
+
+
+@dataclass(slots=True)
+class Path:
+    """What one task did to one port.
+
+    Attributes:
+        events: by event of ipctrace.
+        methods: messages by routine.
+        bytes: of the messages, and of those by a send-once right.
+        denied: by permission, reason, and whether it was enforced.
+        asks: by subject's and object's label, class, permission.
+        first, last: seconds, where known.
+    """
+
+    task: str
+    port: PortKey
+    task_label: str = ""
+    port_label: str = ""
+    owner_label: str = ""
+    events: dict[str, int] = field(default_factory=dict)
+    methods: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    once_bytes: int = 0
+    denied: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
+    asks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    first: float | None = None
+    last: float | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many were sent."""
+        return self.events.get("send", 0)
+
+    @property
+    def housekeeping(self) -> bool:
+        """Whether the task only received from a port of its own, or made rights to it."""
+        own = self.task == self.port.owner and not self.port.service
+        return own and not self.messages and not self.denied
+
+    def parted(self) -> tuple[Path | None, Path | None]:
+        """Return what are requests and what are replies.
+
+        SEDarwin's form does not say by which right a message went. There a task that sends to a
+        port and never copied a right to it answers by send-once rights.
+        """
+        replies = self._replies()
+        events = {event: self.events[event] for event in _ONCE if event in self.events}
+        if not replies and not events:
+            return self, None
+        rest = {k: n for k, n in self.events.items() if k not in events}
+        if replies:
+            events["send"] = replies
+            rest["send"] -= replies
+        rest = {event: count for event, count in rest.items() if count}
+        if not rest and not self.denied:
+            return None, self
+        request = replace(self, events=rest, bytes=self.bytes - self.once_bytes)
+        nothing: Any = {"denied": Counter(), "asks": Counter(), "methods": {}}
+        return request, replace(self, events=events, bytes=self.once_bytes, **nothing)
+
+    def _replies(self) -> int:
+        if self.port.kind or self.task == self.port.owner:
+            return 0
+        by_right = any(event in self.events for event in GIVES if event != "move_recv")
+        once = self.events.get("move_send_once", 0) if by_right else self.messages
+        return min(once, self.messages)
+
+
+# --- of traces ------------------------------------------------------------------------------------
+
+
+def of_trace(records: Iterable[TraceRecord], labels: Labels | None = None) -> list[Path]:
+    """Return the paths of a trace, in order of first occurrence."""
+    paths: dict[tuple[str, PortKey], Path] = {}
+    for event, task, owner, kind, number, count in records:
+        port = PortKey(owner, kind, number)
+        path = paths.get((task, port))
+        if path is None:
+            path = paths[task, port] = Path(task, port)
+            if labels:
+                path.task_label = labels.task(task)
+                path.port_label = labels.port(owner, kind)
+                path.owner_label = labels.task(owner)
+        path.events[event] = path.events.get(event, 0) + count
+        if labels:
+            permission = "use_recv" if event == "recv" else event
+            path.asks[path.task_label, path.port_label, "mach_port", permission] += count
+    return list(paths.values())
+
+
+# --- of audit records -----------------------------------------------------------------------------
+
+_PORT = CLASSES["mach_port"].number
+#: Operations whose permissions are events of ipctrace.
+_COUNTED = {
+    Operation.SEND, Operation.RECEIVE, Operation.GIVE, Operation.TAKE, Operation.INSERT_RIGHT,
+    Operation.EXTRACT_RIGHT,
+}  # fmt: skip
+#: What only the holder of the receive right can be asked.
+_HOLDER = MachPort.make_send | MachPort.make_send_once | MachPort.move_recv | MachPort.use_recv
+_SHOWN_FLAGS = AuditFlag.PERMISSIVE | AuditFlag.ERROR | AuditFlag.RECEIVE
+_COLUMNS = (
+    "real_sid", "effective_sid", "object_sid", "peer_sid", "task", "port", "tclass", "operation",
+    "asked", "denied", "report", "result", "flags", "msgh_id", "name",
+)  # fmt: skip
+
+
+class _Row(NamedTuple):
+    """A kind of record, in words where numbers may come to stand for something else."""
+
+    real: str
+    subject: str
+    object: str
+    peer: str
+    task: str
+    port: int
+    tclass: str
+    operation: int
+    asked: tuple[str, ...]
+    denied: tuple[str, ...]
+    reported: tuple[str, ...]
+    result: int
+    flags: int
+    msgh_id: int
+    service: str
+
+    @property
+    def enforced(self) -> bool:
+        """Whether it was refused."""
+        return bool(self.denied) and not self.flags & AuditFlag.PERMISSIVE
+
+    @property
+    def done(self) -> bool:
+        return not self.enforced and not self.flags & AuditFlag.ERROR
+
+
+@dataclass(slots=True)
+class _Sums:
+    count: int = 0
+    bytes: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+
+def of_audit(batches: Iterable[Batch]) -> tuple[list[Path], int]:
+    """Return the paths of audit records, in order of first occurrence, and how many were lost."""
+    tally = _Tally()
+    for batch in batches:
+        tally.add(batch)
+    return tally.paths(), tally.lost
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.lost = 0
+        self._rows: dict[_Row, _Sums] = {}
+        self._owner: dict[int, str] = {}  # by port
+        self._labels: dict[int, str] = {}  # of ports, as first seen
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch.
+
+        Raises:
+            PathError: there are too many kinds of records.
+        """
+        records = batch.records
+        loss = records["flags"] & AuditFlag.LOSS != 0
+        self.lost += int(records["result"][loss].astype(np.int64).sum())
+        records = records[~loss]
+        if not len(records):
+            return
+        self._find_owners(batch, records)
+        for row, sums in _distinct(records):
+            self._count(_words(batch, row), sums)
+        if len(self._rows) > MAX_ROWS:
+            raise PathError(f"more than {MAX_ROWS:,} different kinds of records: select fewer")
+
+    def _count(self, row: _Row, sums: _Sums) -> None:
+        known = self._rows.get(row)
+        if known is None:
+            self._rows[row] = sums
+            return
+        known.count += sums.count
+        known.bytes += sums.bytes
+        known.first, known.last = min(known.first, sums.first), max(known.last, sums.last)
+
+    def _find_owners(self, batch: Batch, records: npt.NDArray[Any]) -> None:
+        refused = (records["denied"] != 0) & (records["flags"] & AuditFlag.PERMISSIVE == 0)
+        holds = (records["tclass"] == _PORT) & (records["asked"] & int(_HOLDER) != 0) & ~refused
+        held = records[holds & (records["port"] != 0)]
+        ports, first = np.unique(held["port"], return_index=True)
+        for port, at in zip(ports.tolist(), first.tolist(), strict=True):
+            if port not in self._owner:
+                self._owner[port] = _task_name(batch, int(held["task"][at]))
+                self._labels[port] = batch.labels.get(int(held["object_sid"][at]), "")
+
+    def paths(self) -> list[Path]:
+        """Return what was counted."""
+        attribution = _Attribution(self._rows, self._owner, self._labels)
+        with_methods = {(row.task, row.port) for row in self._rows if _is_method(row)}
+        paths: dict[tuple[str, PortKey], Path] = {}
+        for row, sums in self._rows.items():
+            if not row.tclass:
+                continue
+            path = attribution.path(row, paths)
+            _count_row(path, row, sums, numbered=(row.task, row.port) not in with_methods)
+        return [path for path in paths.values() if path.events or path.denied or path.methods]
+
+
+class _Attribution:
+    """Whose port a record is about, and whose deed it is."""
+
+    def __init__(
+        self, rows: Iterable[_Row], owners: Mapping[int, str], labels: Mapping[int, str]
+    ) -> None:
+        self._owners = owners
+        self._task_labels: dict[str, str] = {}
+        by_label: defaultdict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            self._task_labels.setdefault(row.task, row.real)
+            by_label[row.real].add(row.task)
+        self._by_label = {k: min(v) for k, v in by_label.items() if k != "-" and len(v) == 1}
+        of_ports: defaultdict[str, set[str]] = defaultdict(set)
+        for port, label in labels.items():
+            of_ports[label].add(owners[port])
+        self._by_port_label = {k: min(v) for k, v in of_ports.items() if k and len(v) == 1}
+
+    def path(self, row: _Row, paths: dict[tuple[str, PortKey], Path]) -> Path:
+        task, port = self._task(row), self._port(row)
+        if (task, port) not in paths:
+            label = row.subject if row.subject != "-" else ""
+            owner = _known(self._task_labels.get(port.owner, ""))
+            paths[task, port] = Path(task, port, label, _known(row.object), owner)
+        return paths[task, port]
+
+    def _task(self, row: _Row) -> str:
+        """Who did it; if it was done for another task, that one, as far as its label tells."""
+        inserted = row.operation == Operation.TAKE and not row.flags & AuditFlag.RECEIVE
+        if inserted and row.subject != row.real:
+            return self._by_label.get(row.subject, row.task)
+        return row.task
+
+    def _port(self, row: _Row) -> PortKey:
+        if row.tclass in ("service", "kernel"):
+            return PortKey("", 0, 0, row.service or row.object)
+        if row.tclass == "mach_task" or not row.port:  # a task, or what a label allows at all
+            return PortKey(self._by_label.get(row.object, ""), 0, 0)
+        owner = self._owners.get(row.port) or self._by_port_label.get(row.object, "")
+        return PortKey(owner, 0, row.port)
+
+
+def _known(label: str) -> str:
+    return "" if label == "-" else label
+
+
+def _is_method(row: _Row) -> bool:
+    return row.operation == Operation.METHOD
+
+
+def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
+    prefix = "" if row.tclass in ("mach_port", "service") else f"{row.tclass}:"
+    for permission in row.denied:
+        reason = "permissive" if not row.enforced else code_name(row.result)
+        path.denied[prefix + permission, reason, row.enforced] += sums.count
+    for permission in row.reported:
+        if permission not in row.denied:
+            path.denied[prefix + permission, "reported", False] += sums.count
+    for permission in row.asked:
+        other = row.peer if permission == "recv" and row.tclass == "mach_port" else row.object
+        if row.subject != "-" and other != "-":
+            path.asks[row.subject, other, row.tclass, permission] += sums.count
+    if not row.done:
+        return
+    path.first = sums.first if path.first is None else min(path.first, sums.first)
+    path.last = sums.last if path.last is None else max(path.last, sums.last)
+    for event in _events(row):
+        path.events[event] = path.events.get(event, 0) + sums.count
+    if row.operation == Operation.SEND and row.tclass == "mach_port":
+        path.bytes += sums.bytes
+        path.once_bytes += sums.bytes if "move_send_once" in row.asked else 0
+    for method in _methods(row, numbered):
+        known = method in path.methods or len(path.methods) < MAX_METHODS
+        method = method if known else OTHER_METHODS
+        path.methods[method] = path.methods.get(method, 0) + sums.count
+
+
+def _events(row: _Row) -> Iterator[str]:
+    if row.tclass == "mach_port" and row.operation in _COUNTED:
+        yield from (name for name in row.asked if name in EVENTS)
+    elif row.tclass == "mach_task":
+        yield from (f"mach_task:{name}" for name in row.asked)
+    elif row.tclass in ("service", "kernel"):
+        yield from row.asked
+
+
+def _methods(row: _Row, numbered: bool) -> Iterator[str]:
+    if _is_method(row):
+        yield from row.asked
+    elif row.operation == Operation.SEND and numbered and row.msgh_id:
+        yield f"msgh_id {row.msgh_id}"
+
+
+def _task_name(batch: Batch, number: int) -> str:
+    return batch.tasks.get(number) or f"task {number}"
+
+
+def _label(batch: Batch, sid: int) -> str:
+    return batch.labels.get(sid, f"sid:{sid}") if sid else "-"
+
+
+def _words(batch: Batch, raw: tuple[int, ...]) -> _Row:
+    real, subject, target, peer, task, port, number, operation, asked, denied, report = raw[:11]
+    result, flags, msgh_id, name = raw[11:]
+    tclass = batch.classes.get(number)
+    labels = [_label(batch, sid) for sid in (real, subject, target, peer)]
+    service = batch.services.get(name, "") if operation == Operation.SERVICE else ""
+    words = [tclass.names(bits) if tclass else () for bits in (asked, denied, report)]
+    about: list[Any] = [*labels, _task_name(batch, task), port, tclass.name if tclass else ""]
+    return _Row._make([*about, operation, *words, result, flags, msgh_id, service])
+
+
+#: Odd, so that multiplying by them loses nothing; one for each column.
+_MIX = tuple(
+    np.uint64(((0x9E3779B97F4A7C15 * (2 * n + 1)) & (1 << 64) - 1) | 1)
+    for n in range(len(_COLUMNS))
+)
+
+
+def _distinct(records: npt.NDArray[Any]) -> Iterator[tuple[tuple[int, ...], _Sums]]:
+    """Yield each kind of record with the sums of those that are of it, in order of the first."""
+    columns = _columns(records)
+    mixed = np.zeros(len(records), np.uint64)
+    for column, factor in zip(columns, _MIX, strict=True):
+        mixed ^= column * factor
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
+    if not all((column[first][which] == column).all() for column in columns):
+        table = np.stack(columns)
+        _, first, which = np.unique(table, axis=1, return_index=True, return_inverse=True)
+    which = which.reshape(-1)
+    counts = np.bincount(which)
+    sizes = np.bincount(which, weights=records["size"])
+    times = records["time"] / 1e9
+    earliest, latest = np.full(len(first), np.inf), np.zeros(len(first))
+    np.minimum.at(earliest, which, times)
+    np.maximum.at(latest, which, times)
+    rows = list(zip(*(column[first].tolist() for column in columns), strict=True))
+    for at in np.argsort(first, kind="stable").tolist():
+        sums = int(counts[at]), int(sizes[at]), float(earliest[at]), float(latest[at])
+        yield rows[at], _Sums(*sums)
+
+
+def _columns(records: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:
+    """Return what makes a kind of record, without what does not matter to it."""
+    columns = {name: records[name].astype(np.uint64) for name in _COLUMNS}
+    columns["flags"] &= np.uint64(int(_SHOWN_FLAGS))
+    columns["result"] *= columns["denied"] != 0
+    columns["name"] *= columns["operation"] == np.uint64(Operation.SERVICE)
+    asked_of_sender = columns["asked"] & np.uint64(int(MachPort.recv)) != 0
+    columns["peer_sid"] *= asked_of_sender & (columns["tclass"] == np.uint64(_PORT))
+    return list(columns.values())

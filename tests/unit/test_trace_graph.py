@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""pympi.trace.graph: the same edges from a trace and from the audit of the same run."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from pympi.audit import Batch
+from pympi.policy import PolicyModule, Rules
+from pympi.trace import Labels, TraceRecord, make_plan, read_trace
+from pympi.trace.graph import Edge, Graph, GraphError, from_audit, from_trace, model, overlay
+from pympi.trace.replay import System
+
+DATA = Path(str(resources.files("pympi"))) / "data"
+
+
+def record(event: str, task: str, owner: str, number: int, count: int, kind: int = 0):
+    return TraceRecord(event, task, owner, kind, number, count)
+
+
+def edges(graph: Graph) -> dict[tuple[str, str], Edge]:
+    return {(edge.source, edge.target): edge for edge in graph.edges}
+
+
+CALLS = [
+    record("copy_send", "client", "server", 7, 5),
+    record("send", "client", "server", 7, 5),
+    record("send", "server", "client", 3, 5),  # by rights for one message: never copied
+]
+
+
+def test_replies_belong_to_the_requests_they_answer() -> None:
+    (edge,) = from_trace(CALLS).edges
+    assert (edge.source, edge.target) == ("task client", "task server")
+    assert (edge.messages, edge.replies, edge.transfers) == (5, 5, 0)
+    unfolded = edges(from_trace(CALLS, fold=False))
+    assert unfolded["task server", "task client"].messages == 5
+    assert unfolded["task client", "task server"].replies == 0
+
+
+def test_a_reply_to_nothing_is_an_edge_of_its_own() -> None:
+    (edge,) = from_trace(CALLS[2:]).edges
+    assert (edge.source, edge.target, edge.messages) == ("task server", "task client", 5)
+
+
+def test_by_port_label_and_service() -> None:
+    assert [node.id for node in from_trace(CALLS, by="port").nodes] == [
+        "port server:7", "task client", "task server",
+    ]  # fmt: skip
+    assert [node.name for node in from_trace(CALLS, by="label").nodes] == [
+        "rules/port_server", "rules/task_client", "rules/task_server",
+    ]  # fmt: skip
+    (edge,) = from_trace(CALLS, by="service").edges
+    assert edge.target == "task server"
+    shared = [*CALLS, record("copy_send", "other", "server", 7, 1)]
+    shared.append(record("send", "other", "server", 7, 1))
+    targets = {edge.target for edge in from_trace(shared, by="service").edges}
+    assert targets == {"service server:7"}
+
+
+def test_limits_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GraphError, match="by task, port, label, service, not by 'colour'"):
+        from_trace(CALLS, by="colour")
+    monkeypatch.setattr(model, "MAX_NODES", 1)
+    with pytest.raises(GraphError, match="at most 1 nodes"):
+        from_trace(CALLS)
+
+
+def test_json_of_hostile_names() -> None:
+    graph = from_trace([record("send", "\ud800\n<b>", '"\\', 1, 1)])
+    names = [node["name"] for node in json.loads(graph.as_json())["nodes"]]
+    assert sorted(names) == ['"\\', "?\n<b>"]
+
+
+# ---- a run, recorded twice ----
+
+
+class Recorded:
+    """A replay of a trace, as ipctrace and as audit have it.
+
+    ipctrace looks on after the tasks got their standing rights; so does audit, unless it is to see
+    whose ports they are.
+    """
+
+    def __init__(self, trace: Path, policies: list[PolicyModule], *, whole: bool = False) -> None:
+        self.batches: list[Batch] = []
+        with System(make_plan(read_trace(trace)), policies=policies) as system:
+            if not whole:
+                system._introduce()
+            system.kernel.audit.drain()
+            system.kernel.audit.everything()
+            system.kernel.audit.attach(self.batches.append)
+            system.round()
+            system.kernel.audit.flush()
+            self.records = system.kernel.trace.records()
+
+
+def events(graph: Graph, but: tuple[str, ...] = ()) -> dict[tuple[str, str], dict[str, int]]:
+    counts = {
+        key: {event: n for event, n in edge.events.items() if event not in but}
+        for key, edge in edges(graph).items()
+    }
+    return {key: found for key, found in counts.items() if found}
+
+
+@pytest.fixture(params=["demo", pytest.param("darwin-boot", marks=pytest.mark.real_data)])
+def trace(request: pytest.FixtureRequest) -> Path:
+    if request.param == "demo":
+        return DATA / "demo.trace"
+    shared: Path = request.getfixturevalue("shared_data")
+    return shared / "ipctrace" / "darwin-boot.trace"
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_audit_and_ipctrace_agree_on_every_event(trace: Path, fold: bool) -> None:
+    run = Recorded(trace, [Rules.from_text("allow * * * { * };")])
+    audited, traced = from_audit(run.batches, fold=fold), from_trace(run.records, fold=fold)
+    assert events(audited) == events(traced)
+    assert [(e.source, e.target, e.replies, e.transfers) for e in audited.edges] == [
+        (e.source, e.target, e.replies, e.transfers) for e in traced.edges
+    ]
+
+
+def test_without_labels_they_agree_on_all_but_who_took_what_was_inserted(trace: Path) -> None:
+    run = Recorded(trace, [], whole=True)
+    inserted = ("make_send", "hold_send", "hold_send_once")
+    audited = from_audit(run.batches, fold=False)
+    assert events(audited, inserted) == events(from_trace(run.records, fold=False), inserted)
+
+
+def test_refusals_are_edges_of_the_audit() -> None:
+    run = Recorded(DATA / "demo.trace", [Rules.from_file(DATA / "demo.rules")])
+    denied = [edge for edge in from_audit(run.batches).edges if edge.outcome == "denied"]
+    assert {(edge.source.split("/")[-1], edge.target.split("/")[-1]) for edge in denied} == {
+        ("login", "port #41"), ("fetch-agent", "keys"), ("fetch-agent", "storage"),
+    }  # fmt: skip
+    assert {(d.permission, d.reason) for edge in denied for d in edge.denied} == {
+        ("send", "MACH_SEND_INVALID_DEST"), ("copy_send", "MACH_SEND_INVALID_DEST"),
+    }  # fmt: skip
+
+
+# ---- a policy laid over it ----
+
+
+def test_overlay() -> None:
+    graph = from_trace(read_trace(DATA / "demo.trace"), labels=Labels())
+    laid = overlay(graph, [Rules.from_file(DATA / "demo.rules")], unused=True, most=10)
+    outcomes = {outcome: [] for outcome in ("would_deny", "allowed", "unused")}
+    for edge in laid.edges:
+        outcomes[edge.outcome].append(edge.target.split("/")[-1])
+    assert sorted(outcomes["would_deny"]) == ["greeter", "keys", "storage"]
+    assert len(outcomes["unused"]) == 10
+    assert laid.notes[0].endswith("allowed and unused edges are not shown")
+    assert {edge.outcome for edge in graph.edges} == {"allowed"}
+
+
+def test_overlay_needs_labels_that_the_policy_reads() -> None:
+    with pytest.raises(ValueError, match="make it with labels"):
+        overlay(from_trace(CALLS), [])
+    with pytest.raises(ValueError, match="cannot read the label 'rules/"):
+        overlay(from_trace(CALLS, labels=Labels()), [])
