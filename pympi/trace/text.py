@@ -303,6 +303,19 @@ def _parse_full(line: bytes) -> TraceRecord:
     return record
 
 
+def parse_full(line: bytes, name: str = "trace", number: int = 0) -> TraceRecord:
+    """Return the record that a line of the full form says; `name` and `number` are for errors.
+
+    Raises:
+        TraceError: naming the column and what was expected there.
+    """
+    try:
+        return _parse_full(line)
+    except _BadLine as bad:
+        found = repr(line[bad.column : bad.column + 32])[1:]
+        raise TraceError(name, number, bad.column + 1, bad.expected, found) from None
+
+
 def write_full(
     file: BinaryIO, records: Iterable[TraceRecord], *, lost: int = 0, name: str = "trace"
 ) -> None:

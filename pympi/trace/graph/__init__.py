@@ -11,6 +11,7 @@ from .model import (
     GraphError,
     Node,
     from_audit,
+    from_paths,
     from_trace,
 )
 from .overlay import overlay
@@ -25,6 +26,7 @@ __all__ = [
     "GraphError",
     "Node",
     "from_audit",
+    "from_paths",
     "from_trace",
     "overlay",
 ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BY", "MAX_EDGES", "MAX_NODES", "OUTCOMES", "Ask", "Denial", "Edge", "Graph", "GraphError",
-    "Node", "from_audit", "from_trace",
+    "Node", "from_audit", "from_paths", "from_trace",
 ]  # fmt: skip
 
 #: What nodes stand for.
@@ -221,7 +221,7 @@ def from_trace(
         [('task editor', 'task printer', 7, 7)]
     """
     labels = labels or (Labels() if by == "label" else None)
-    graph = build(of_trace(records, labels), by, fold=fold)
+    graph = from_paths(of_trace(records, labels), by, fold=fold)
     graph.name, graph.lost = name, lost
     return graph
 
@@ -243,7 +243,7 @@ def from_audit(
         AuditError: what the reader raises.
     """
     paths, lost = of_audit(batches)
-    graph = build(paths, by, fold=fold)
+    graph = from_paths(paths, by, fold=fold)
     graph.name, graph.lost = name, lost
     return graph
 
@@ -251,8 +251,8 @@ def from_audit(
 # --- from paths to edges --------------------------------------------------------------------------
 
 
-def build(paths: Iterable[Path], by: str, *, fold: bool = True) -> Graph:
-    """Make the graph of paths. Raises GraphError."""
+def from_paths(paths: Iterable[Path], by: str = "task", *, fold: bool = True) -> Graph:
+    """Make the graph of paths, of one recording or of several. Raises GraphError."""
     if by not in BY:
         raise GraphError(f"a graph is by {', '.join(BY)}, not by {by!r}")
     return _Builder(list(paths), by, fold).graph()
@@ -271,6 +271,7 @@ class _Builder:
         self._requests: defaultdict[tuple[str, str], Counter[tuple[str, str]]] = defaultdict(
             Counter
         )
+        self._ports: defaultdict[tuple[str, str], set[PortKey]] = defaultdict(set)
         self._shared = _shared(paths) if by == "service" else set()
 
     def graph(self) -> Graph:
@@ -298,7 +299,7 @@ class _Builder:
         _merge(edge.events, path.events)
         _merge(edge.methods, path.methods)
         edge.bytes += path.bytes
-        edge.ports += 1
+        self._ports[source.id, target.id].add(path.port)
         edge.first = min((t for t in (edge.first, path.first) if t is not None), default=None)
         edge.last = max((t for t in (edge.last, path.last) if t is not None), default=None)
         if path.messages:
@@ -335,6 +336,7 @@ class _Builder:
         return self._edges[key]
 
     def _finish(self, key: tuple[str, str], edge: Edge) -> None:
+        edge.ports = len(self._ports[key])
         gave = sum(edge.events.get(event, 0) for event in GIVES)
         edge.transfers = max(gave - edge.messages, 0)
         edge.denied = [

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi trace`: what recordings say, as text, tables and pictures.
+
+Exit codes: 0 done, or no difference; 1 there are differences, or it could not be drawn; 2 wrong
+usage, or what cannot be read or written.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .._verbs import Verbs
+
+VERBS = ("summary", "graph", "dump", "convert", "merge", "diff")
+
+
+@click.group(
+    cls=Verbs, package=__name__, verbs=VERBS, short_help="Show, draw and compare recordings."
+)  # fmt: skip
+def trace() -> None:
+    """Show, draw and compare recordings: traces of all forms, and audit files."""

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the verbs about traces share: reading recordings, and writing what they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._artefacts import publish_files
+from .._output import BadInput, ExistingFile, bad_input, complain, plural, progress, shown
+
+if TYPE_CHECKING:
+    from ...trace.recordings import Recording
+
+STDIN = "-"
+
+
+class RecordingFile(ExistingFile):
+    """A file that is there, or "-" for stdin; its name as it was given."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        return str(value) if value == STDIN else str(super().convert(value, param, ctx))
+
+
+RECORDING = RecordingFile()
+
+recordings_argument = click.argument(
+    "recordings", metavar="TRACE...", type=RECORDING, nargs=-1, required=True
+)
+out_option = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Where it goes, instead of stdout.",
+)  # fmt: skip
+
+
+def read(paths: Sequence[str], *, hidden: bool = False) -> list[Recording]:
+    """Read recordings, and say which of them lack something.
+
+    Raises:
+        BadInput: one cannot be read, or stdin was asked for twice.
+    """
+    from ...trace.recordings import read_recording
+
+    if list(paths).count(STDIN) > 1:
+        raise click.UsageError("- is stdin, which can be read once")
+    found = []
+    with bad_input(), progress("reading", len(paths), hidden=hidden or len(paths) < 2) as advance:
+        for path in paths:
+            found.append(read_recording(path))
+            advance(1)
+    for each in found:
+        if each.lost:
+            what = plural(each.lost, "record" if each.form == "audit" else "event")
+            complain(f"{each.name} lacks {what}, lost for want of room")
+    return found
+
+
+def write(contents: bytes, out: Path | None, inputs: Sequence[str], *, text: bool = True) -> None:
+    """Write a result to a file, or to stdout.
+
+    On a terminal, text does nothing to it, and what is no text is not written.
+
+    Raises:
+        BadInput: the file cannot be written, or is one that was read.
+    """
+    if out is not None:
+        with bad_input():
+            publish_files([(out, contents)], [Path(path) for path in inputs if path != STDIN])
+        return
+    buffer: Callable[[bytes], object] | None = getattr(sys.stdout, "buffer", None) and (
+        sys.stdout.buffer.write
+    )
+    if not text and sys.stdout.isatty():
+        raise BadInput("this is nothing for a terminal: --out FILE")
+    if buffer is None or sys.stdout.isatty():
+        sys.stdout.write(shown(contents.decode(errors="backslashreplace")))
+        return
+    sys.stdout.flush()
+    buffer(contents)

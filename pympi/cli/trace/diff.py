@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi trace diff`: what changed between two recordings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from .._output import json_option, plural, print_json, say
+from .._table import Column, print_table
+from . import _trace as ui
+
+if TYPE_CHECKING:
+    from ...trace import TraceRecord
+
+SHOWN = 40
+_COLUMNS = (
+    Column(""),
+    Column("EVENT"),
+    Column("TASK", least=16, tail=True),
+    Column("PORT OF", least=16, tail=True),
+    Column("NUMBER", right=True),
+    Column("BEFORE", right=True),
+    Column("AFTER", right=True),
+    Column("CHANGE", right=True, spare=1),
+)
+_SIGNS = {"came": "+", "went": "-", "changed": "~"}
+
+_Key = tuple[str, str, str, int, int | None]
+
+
+class Change(NamedTuple):
+    """An edge whose count is not the same: "came", "went" or "changed"."""
+
+    what: str
+    key: _Key
+    old: int
+    new: int
+
+
+@click.command(short_help="Compare two recordings.")
+@click.argument("old", type=ui.RECORDING)
+@click.argument("new", type=ui.RECORDING)
+@click.option("--ports", is_flag=True, help="Tell the ports of a task apart by their numbers.")
+@click.option("--all", "everything", is_flag=True, help="Show all lines, however many.")
+@json_option
+def diff(old: str, new: str, ports: bool, everything: bool, as_json: bool) -> int:
+    """Compare recordings OLD and NEW: which edges came, went, or changed their counts.
+
+    An edge is an event, the task, and whose port it was. Exit code 1: there are differences.
+    """
+    before, after = (each.records for each in ui.read([old, new], hidden=as_json))
+    changes = [*_compare(_edges(before, ports), _edges(after, ports))]
+    if as_json:
+        print_json({"equal": not changes, "changes": map(_as_dict, changes)})
+    elif changes:
+        _print(changes, None if everything else SHOWN)
+    else:
+        say("No differences.")
+    return 1 if changes else 0
+
+
+def _edges(records: Iterable[TraceRecord], ports: bool) -> Counter[_Key]:
+    counts = Counter[_Key]()
+    for event, task, owner, kind, number, count in records:
+        counts[event, task, owner, kind, number if ports else None] += count
+    return counts
+
+
+def _compare(before: Counter[_Key], after: Counter[_Key]) -> Iterator[Change]:
+    for key in sorted({*before, *after}, key=lambda key: (key[1:], key[0])):
+        old, new = before[key], after[key]
+        if old != new:
+            yield Change("changed" if old and new else "came" if new else "went", key, old, new)
+
+
+def _as_dict(change: Change) -> dict[str, Any]:
+    from ...trace.text import kobject_name
+
+    event, task, owner, kind, number = change.key
+    edge: dict[str, Any] = {
+        "event": event,
+        "task": task,
+        "owner": owner,
+        "kind": kobject_name(kind),
+    }
+    if number is not None:
+        edge["number"] = number
+    return {"what": change.what, **edge, "old": change.old, "new": change.new}
+
+
+def _print(changes: list[Change], limit: int | None) -> None:
+    counts = Counter(change.what for change in changes)
+    said = ", ".join(f"{counts[what]:,} {what}" for what in _SIGNS if counts[what])
+    say(f"{plural(len(changes), 'edge')}: {said}", bold=True)
+    print_table(_COLUMNS, [_cells(change) for change in changes[:limit]])
+    if limit is not None and len(changes) > limit:
+        say(f"and {plural(len(changes) - limit, 'line')} more: --all", "    ", dim=True)
+
+
+def _cells(change: Change) -> list[str]:
+    from ...trace.text import kobject_name
+
+    event, task, owner, kind, number = change.key
+    return [
+        _SIGNS[change.what], event, task, f"{owner}:{kobject_name(kind)}" if kind else owner or "?",
+        "" if number is None else str(number), f"{change.old:,}" if change.old else "",
+        f"{change.new:,}" if change.new else "", f"{change.new - change.old:+,}",
+    ]  # fmt: skip

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi trace summary`: what is in a recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._output import json_option, plural, print_json, say
+from .._table import Column, print_table
+from . import _trace as ui
+
+if TYPE_CHECKING:
+    from ...trace import TraceRecord
+    from ...trace.recordings import Recording
+
+_PATHS = (
+    Column("COUNT", right=True),
+    Column("EVENT"),
+    Column("TASK", least=16, tail=True),
+    Column("PORT OF", least=16, tail=True),
+    Column("KIND", spare=1),
+    Column("NUMBER", right=True, spare=2),
+)
+_TASKS = (
+    Column("TASK", least=16, tail=True),
+    Column("PATHS", right=True),
+    Column("EVENTS", right=True),
+    Column("ON ITS PORTS", right=True),
+    Column("PORTS", right=True),
+)
+
+
+@click.command(short_help="Say what is in a recording.")
+@ui.recordings_argument
+@click.option(
+    "--top", type=click.IntRange(0), default=10, show_default=True, metavar="N",
+    help="How many of the busiest paths and tasks.",
+)  # fmt: skip
+@json_option
+def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
+    """Count what is in the TRACEs, and show the busiest paths and tasks."""
+    from ...trace.recordings import merged
+
+    read = ui.read(recordings, hidden=as_json)
+    records = merged(read)
+    found = _counts(read, records)
+    paths = sorted(records, key=lambda record: (-record.count, record.key))[:top]
+    tasks = _tasks(records)[:top]
+    if as_json:
+        print_json({
+            **found, "busiest_paths": map(_path, paths),
+            "busiest_tasks": (dict(zip(_FIELDS, row, strict=True)) for row in tasks),
+        })  # fmt: skip
+        return
+    kinds = ", ".join(f"{event} {count:,}" for event, count in found["events_by_kind"].items())
+    say(
+        f"{plural(found['tasks'], 'task')}, {plural(found['ports'], 'port')}, "
+        f"{plural(found['paths'], 'path')}, {plural(found['events'], 'event')}", bold=True,
+    )  # fmt: skip
+    say(kinds or "no events", "    ")
+    if paths:
+        say()
+        print_table(_PATHS, [_cells(record) for record in paths])
+        say()
+        print_table(_TASKS, [[row[0], *(f"{n:,}" for n in row[1:])] for row in tasks])
+
+
+_FIELDS = ("task", "paths", "events", "events_on_its_ports", "ports")
+
+
+def _counts(read: list[Recording], records: list[TraceRecord]) -> dict[str, Any]:
+    from ...trace import EVENTS
+
+    kinds = Counter[str]()
+    for record in records:
+        kinds[record.event] += record.count
+    return {
+        "files": [{"name": each.name, "form": each.form, "lost": each.lost} for each in read],
+        "tasks": len({name for record in records for name in (record.task, record.owner) if name}),
+        "ports": len({record[2:5] for record in records}),
+        "paths": len(records),
+        "events": kinds.total(),
+        "events_by_kind": {event: kinds[event] for event in EVENTS if kinds[event]},
+    }
+
+
+def _path(record: TraceRecord) -> dict[str, Any]:
+    from ...trace.text import kobject_name
+
+    return record._asdict() | {"kind": kobject_name(record.kind)}
+
+
+def _cells(record: TraceRecord) -> list[str]:
+    kind = _path(record)["kind"]
+    return [
+        f"{record.count:,}", record.event, record.task, record.owner or "?",
+        "" if kind == "none" else kind, str(record.number),
+    ]  # fmt: skip
+
+
+def _tasks(records: list[TraceRecord]) -> list[tuple[str, int, int, int, int]]:
+    """Return tasks, the busiest first, with their paths and events, and what others did to them."""
+    paths, events, received = Counter[str](), Counter[str](), Counter[str]()
+    ports: dict[str, set[tuple[int, int]]] = {}
+    for record in records:
+        paths[record.task] += 1
+        events[record.task] += record.count
+        received[record.owner] += record.count
+        ports.setdefault(record.owner, set()).add((record.kind, record.number))
+    names = {*events, *(name for name in received if name)}
+    rows = [
+        (name, paths[name], events[name], received[name], len(ports.get(name, ())))
+        for name in names
+    ]
+    return sorted(rows, key=lambda row: (-row[2] - row[3], row[0]))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Graphviz: the programs on the PATH, or else pygraphviz, in a process that can be ended.
+
+`dot` takes minutes where `sfdp` takes none, so a graph's size says with which to begin, each has a
+time limit, and after it comes the next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import PympiError
+from .model import Graph
+
+__all__ = ["ENGINES", "FORMATS", "TIME_LIMIT", "Drawing", "LayoutError", "draw", "engines"]
+
+#: What `--engine` may be, besides "auto".
+ENGINES = ("dot", "sfdp", "neato", "fdp", "circo", "twopi")
+FORMATS = ("svg", "png", "pdf")
+TIME_LIMIT = 20.0
+"""Seconds for one engine."""
+
+#: The largest graphs that `dot` does in a second, and that are no tangle then.
+_DOT_NODES, _DOT_EDGES = 60, 160
+#: Run by itself: DOT from stdin, a picture to stdout.
+_IN_PYTHON = """
+import sys, pygraphviz
+engine, form = sys.argv[1:]
+graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
+sys.stdout.buffer.write(graph.draw(format=form, prog=engine))
+"""
+
+
+class LayoutError(PympiError):
+    """Nothing here could draw the graph; the message says why, and what would help."""
+
+
+class Drawing(NamedTuple):
+    """A picture, and the engine that made it."""
+
+    picture: bytes
+    engine: str
+
+
+class _TooSlow(Exception):
+    """An engine took longer than it may."""
+
+
+def engines(graph: Graph, engine: str = "auto") -> Sequence[str]:
+    """Return the engines to try for a graph, in order."""
+    if engine != "auto":
+        return (engine,)
+    small = len(graph.nodes) <= _DOT_NODES and len(graph.edges) <= _DOT_EDGES
+    return ("dot", "sfdp", "twopi") if small else ("sfdp", "twopi")
+
+
+def draw(
+    dot: Callable[[str], str], order: Sequence[str], form: str, *, limit: float = TIME_LIMIT
+) -> Drawing:
+    """Draw a graph with the first engine that ends in time.
+
+    Args:
+        dot: returns the DOT for an engine.
+        order: of engines.
+        form: one of `FORMATS`.
+        limit: seconds for each engine.
+
+    Raises:
+        LayoutError: there is no Graphviz, or it failed, or no engine ended in time.
+    """
+    tried = []
+    for engine in order:
+        try:
+            return Drawing(_run(_command(engine, form), dot(engine), limit), engine)
+        except _TooSlow:
+            tried.append(engine)
+    raise LayoutError(
+        f"{' and '.join(tried)} took longer than {limit:g} seconds: choose another --engine, "
+        "or --format dot and lay it out yourself"
+    )
+
+
+def _command(engine: str, form: str) -> list[str]:
+    """Return how to run an engine: the program itself, `dot` in its place, or pygraphviz."""
+    if program := shutil.which(engine):
+        return [program, f"-T{form}"]
+    if program := shutil.which("dot"):
+        return [program, f"-K{engine}", f"-T{form}"]
+    if importlib.util.find_spec("pygraphviz"):
+        return [sys.executable, "-I", "-c", _IN_PYTHON, engine, form]
+    raise LayoutError(
+        "no Graphviz here: install it (it brings `dot`), or pip install 'pympi-mach[graph]'; "
+        "--format dot needs neither"
+    )
+
+
+def _run(command: list[str], dot: str, limit: float) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="pympi-graph-") as directory:
+        written = Path(directory) / "picture"
+        with written.open("wb") as picture:
+            try:
+                done = subprocess.run(
+                    command, input=dot.encode(), stdout=picture, stderr=subprocess.PIPE,
+                    timeout=limit, check=False, cwd=directory,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise _TooSlow from None
+        drawn = written.read_bytes()
+    if done.returncode or not drawn:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        why = said[0][:200] if said else f"exit code {done.returncode}"
+        raise LayoutError(f"{Path(command[0]).name} failed: {why}")
+    return drawn
