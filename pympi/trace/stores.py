@@ -150,13 +150,26 @@ def read_parquet(file: BinaryIO, name: str = "trace") -> tuple[list[TraceRecord]
     """
     arrow = _pyarrow()
     try:
-        opened = arrow.parquet.ParquetFile(file)
+        opened = arrow.parquet.ParquetFile(file, read_dictionary=_WORDS)
         lost = _check_parquet(opened, name)
         table = opened.read(columns=list(TraceRecord._fields))
-        columns = [table.column(field).to_pylist() for field in TraceRecord._fields]
+        columns = [[*_values(table.column(field))] for field in TraceRecord._fields]
     except (arrow.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise TraceError(name, 0, 1, "a trace in Parquet", str(error)[:200]) from None
     return _checked(zip(*columns, strict=True), opened.metadata.num_rows, name), lost
+
+
+_WORDS = ("event", "task", "owner", "kind")
+
+
+def _values(column: Any) -> Iterator[Any]:
+    """Yield the values of a column; equal words are one object, however many rows have it."""
+    for chunk in column.chunks:
+        if hasattr(chunk, "dictionary"):
+            words = chunk.dictionary.to_pylist()
+            yield from (words[at] if at is not None else None for at in chunk.indices.to_pylist())
+        else:
+            yield from chunk.to_pylist()
 
 
 def _check_parquet(opened: Any, name: str) -> int:

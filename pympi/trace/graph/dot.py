@@ -5,8 +5,8 @@ Nodes are called n0, n1, ... and edges e0, e1, ...; names are only ever text: in
 `"` and `&` escaped for Graphviz and what is not printable shown as `\\u{hex}`. So no name can be an
 attribute, a port of a node, HTML or an entity.
 
-Colours are of Okabe's and Ito's palette, which the colour-blind tell apart; what was refused is dashed,
-too.
+Colours are of Okabe's and Ito's palette, which the colour-blind tell apart; what was refused is
+dashed, too.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ time limit, and after it comes the next.
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,8 +93,8 @@ def _command(engine: str, form: str) -> list[str]:
         return [program, f"-T{form}"]
     if program := shutil.which("dot"):
         return [program, f"-K{engine}", f"-T{form}"]
-    if importlib.util.find_spec("pygraphviz"):
-        return [sys.executable, "-I", "-c", _IN_PYTHON, engine, form]
+    if find_spec("pygraphviz"):
+        return [sys.executable, "-c", _IN_PYTHON, engine, form]
     raise LayoutError(
         "no Graphviz here: install it (it brings `dot`), or pip install 'pympi-mach[graph]'; "
         "--format dot needs neither"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from .dot import Color, to_dot, tooltips
+from .dot import Color, quoted, to_dot, tooltips
 from .layout import FORMATS, TIME_LIMIT, Drawing, draw, engines
 from .model import Graph
 from .svg import page, polish
@@ -50,10 +50,9 @@ def picture_of_pairs(
 ) -> Drawing:  # fmt: skip
     """Draw what tr2dot makes; in DOT it is byte for byte that."""
     pairs = list(pairs)
-    raw = pair_dot(pairs).encode("latin-1")
     if form == "dot":
-        return Drawing(raw, "")
-    text = raw.decode(errors="backslashreplace")
+        return Drawing(pair_dot(pairs).encode("latin-1"), "")
+    text = pair_dot(pairs, lambda name: quoted(name.encode("latin-1").decode(errors="replace")))
     order = ("dot", "sfdp") if engine == "auto" else (engine,)
     return _drawn(lambda engine: text, order, form, None, name, limit)
 

@@ -17,7 +17,7 @@ It differs from the ancestor in this:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -147,22 +147,23 @@ def _draw(drawn: dict[str, _Drawn], record: _Record, matches: Matches) -> None:
 # --- as DOT ---------------------------------------------------------------------------------------
 
 
-def pair_dot(pairs: Iterable[Pair]) -> str:
-    """Return the DOT that tr2dot prints; as text of latin-1, like the names."""
-    lines = ["digraph G {", *map(_line, pairs), "}", ""]
+def pair_dot(pairs: Iterable[Pair], quote: Callable[[str], str] | None = None) -> str:
+    """Return the DOT that tr2dot prints; as text of latin-1, like the names, unless quoted so."""
+    lines = ["digraph G {", *(_line(pair, quote or _quoted) for pair in pairs), "}", ""]
     return "\n".join(lines)
 
 
-def _line(pair: Pair) -> str:
+def _line(pair: Pair, quote: Callable[[str], str]) -> str:
     colors = "".join(f',color="{c}"' if c.startswith("#") else f",color={c}" for c in pair.colors)
-    return f'"{_escaped(pair.tail)}" -> "{_escaped(pair.head)}" [dir={pair.direction}{colors}];'
+    return f"{quote(pair.tail)} -> {quote(pair.head)} [dir={pair.direction}{colors}];"
 
 
 _HOSTILE = re.compile('[\\\\"\x00-\x1f\x7f]')
 
 
-def _escaped(name: str) -> str:
-    return _HOSTILE.sub(lambda m: f"\\{m[0]}" if m[0] in '\\"' else f"\\\\u{{{ord(m[0]):x}}}", name)
+def _quoted(name: str) -> str:
+    text = _HOSTILE.sub(lambda m: f"\\{m[0]}" if m[0] in '\\"' else f"\\\\u{{{ord(m[0]):x}}}", name)
+    return f'"{text}"'
 
 
 def split(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
