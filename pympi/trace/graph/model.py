@@ -54,7 +54,8 @@ class Denial:
     """What was refused on an edge.
 
     Attributes:
-        permission: "send", or "mi_printing:cancel" for another class than mach_port.
+        permission: "send", or "mi_printing:cancel" for another class than mach_port; several that
+            were refused at once, with blanks between them.
         reason: the code's name; "reported" for what a permissive or a shadow policy would refuse;
             what an overlaid policy says.
         count: how often.

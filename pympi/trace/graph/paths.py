@@ -58,7 +58,7 @@ class Path:
         events: by event of ipctrace.
         methods: messages by routine.
         bytes: of the messages, and of those by a send-once right.
-        denied: by permission, reason, and whether it was enforced.
+        denied: by permissions that were refused at once, reason, and whether it was enforced.
         asks: by subject's and object's label, class, permission.
         first, last: seconds, where known.
     """
@@ -310,12 +310,12 @@ def _is_method(row: _Row) -> bool:
 
 def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
     prefix = "" if row.tclass in ("mach_port", "service") else f"{row.tclass}:"
-    for permission in row.denied:
+    if row.denied:
         reason = "permissive" if not row.enforced else code_name(row.result)
-        path.denied[prefix + permission, reason, row.enforced] += sums.count
-    for permission in row.reported:
-        if permission not in row.denied:
-            path.denied[prefix + permission, "reported", False] += sums.count
+        path.denied[prefix + " ".join(row.denied), reason, row.enforced] += sums.count
+    reported = [permission for permission in row.reported if permission not in row.denied]
+    if reported:
+        path.denied[prefix + " ".join(reported), "reported", False] += sums.count
     for permission in row.asked:
         other = row.peer if permission == "recv" and row.tclass == "mach_port" else row.object
         if row.subject != "-" and other != "-":
