@@ -30,7 +30,7 @@ IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build demo test test-c asan tsan portable stock model long lint format bench bench-quick \
-    bench-peers top-capture wheel clean
+    bench-peers top-capture graph-picture wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ bench-peers: .venv/.tools
 top-capture: .venv/.tools ## docs/top.svg: what the screen of `pympi top` shows of a small system
 	.venv/bin/python tools/top_capture.py docs/top.svg
 
+graph-picture: .venv/.tools ## docs/graph.svg: the demo's graph under the demo's policy; needs Graphviz
+	.venv/bin/pympi trace graph pympi/data/demo.trace --policy pympi/data/demo.rules \
+	    --rules docs/graph.rules --out docs/graph.svg
+
 wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where no compiler is
 	rm -rf dist
 	PYMPI_SEPOL=0 .venv/bin/python -m build --outdir dist
@@ -109,6 +113,8 @@ clean: ## remove all that make has made, except figures in benchmarks/results
 
 .venv/.tools: pyproject.toml | .venv/.built
 	$(INSTALL) --editable '.[test,dev]'
+	@$(INSTALL) --editable '.[graph,analysis]' || \
+	    echo 'make: no pygraphviz or no pyarrow here; their tests will be skipped' >&2
 	@touch $@
 
 $(VARIANTS:%=.venv-%/.built): .venv-%/.built: .venv-%/.made $(PROJECT) $(CORE) $(PACKAGE)

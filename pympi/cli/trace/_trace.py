@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._artefacts import publish_files
-from .._output import BadInput, ExistingFile, bad_input, complain, plural, progress, shown
+from .._output import BadInput, ExistingFile, asking, bad_input, complain, plural, shown
 
 if TYPE_CHECKING:
     from ...trace.recordings import Recording
@@ -38,7 +38,7 @@ out_option = click.option(
 )  # fmt: skip
 
 
-def read(paths: Sequence[str], *, hidden: bool = False) -> list[Recording]:
+def read(paths: Sequence[str]) -> list[Recording]:
     """Read recordings, and say which of them lack something.
 
     Raises:
@@ -48,11 +48,8 @@ def read(paths: Sequence[str], *, hidden: bool = False) -> list[Recording]:
 
     if list(paths).count(STDIN) > 1:
         raise click.UsageError("- is stdin, which can be read once")
-    found = []
-    with bad_input(), progress("reading", len(paths), hidden=hidden or len(paths) < 2) as advance:
-        for path in paths:
-            found.append(read_recording(path))
-            advance(1)
+    with asking():
+        found = [read_recording(path) for path in paths]
     for each in found:
         if each.lost:
             what = plural(each.lost, "record" if each.form == "audit" else "event")

@@ -52,7 +52,7 @@ def diff(old: str, new: str, ports: bool, everything: bool, as_json: bool) -> in
 
     An edge is an event, the task, and whose port it was. Exit code 1: there are differences.
     """
-    before, after = (each.records for each in ui.read([old, new], hidden=as_json))
+    before, after = (each.records for each in ui.read([old, new]))
     changes = [*_compare(_edges(before, ports), _edges(after, ports))]
     if as_json:
         print_json({"equal": not changes, "changes": map(_as_dict, changes)})

@@ -44,7 +44,7 @@ def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
     """Count what is in the TRACEs, and show the busiest paths and tasks."""
     from ...trace.recordings import merged
 
-    read = ui.read(recordings, hidden=as_json)
+    read = ui.read(recordings)
     records = merged(read)
     found = _counts(read, records)
     paths = sorted(records, key=lambda record: (-record.count, record.key))[:top]

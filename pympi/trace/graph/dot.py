@@ -133,7 +133,8 @@ def _edge(
     if edge.outcome == "allowed":
         line = paint or (_TO_KERNEL if kernel else line) + _SEEN_THROUGH
     width = (1.6 if edge.denied else 0.6) + 0.6 * math.log10(1 + edge.weight)
-    text = f", label={quoted(_count(edge))}, fontcolor={quoted(line)}" if counted else ""
+    ink = line.removesuffix(_SEEN_THROUGH) if line.startswith("#") else line
+    text = f', label={quoted(_count(edge))}, fontcolor="{ink}"' if counted else ""
     free = ", constraint=false" if edge.outcome == "unused" else ""
     free += ", arrowhead=empty" if _only_rights(edge) else ""
     return (

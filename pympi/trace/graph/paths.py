@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ GIVES = ("make_send", "make_send_once", "copy_send", "move_send", "move_send_onc
 _ONCE = ("move_send_once", "hold_send_once")
 
 MAX_ROWS = 1_000_000
+_AT_ONCE = 1 << 18
 #: Different methods of one path that are told apart.
 MAX_METHODS = 1024
 OTHER_METHODS = "others"
@@ -185,6 +186,9 @@ class _Row(NamedTuple):
         return not self.enforced and not self.flags & AuditFlag.ERROR
 
 
+_K = TypeVar("_K")
+
+
 @dataclass(slots=True)
 class _Sums:
     count: int = 0
@@ -202,8 +206,16 @@ def of_audit(batches: Iterable[Batch]) -> tuple[list[Path], int]:
 
 
 class _Tally:
+    """Counts kinds of records by their numbers as long as these stand for the same, then in words.
+
+    What a server was asked about is known for one batch only, so that is put into words at once.
+    """
+
     def __init__(self) -> None:
         self.lost = 0
+        self._waiting: list[npt.NDArray[Any]] = []
+        self._numbers: dict[tuple[int, ...], _Sums] = {}
+        self._batch: Batch | None = None  # whose tables the numbers are of
         self._rows: dict[_Row, _Sums] = {}
         self._owner: dict[int, str] = {}  # by port
         self._labels: dict[int, str] = {}  # of ports, as first seen
@@ -220,20 +232,33 @@ class _Tally:
         records = records[~loss]
         if not len(records):
             return
+        if self._batch is not None and _rebound(self._batch, batch):
+            self._settle()
+        self._batch = batch
         self._find_owners(batch, records)
-        for row, sums in _distinct(records):
-            self._count(_words(batch, row), sums)
-        if len(self._rows) > MAX_ROWS:
+        served = records["operation"] == Operation.SERVICE
+        for row, sums in _distinct(records[served]):
+            _add(self._rows, _words(batch, row), sums)
+        self._waiting.append(records[~served])
+        if sum(map(len, self._waiting)) >= _AT_ONCE:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Count the records that wait; many at once, since the same come again and again."""
+        if self._waiting:
+            for row, sums in _distinct(np.concatenate(self._waiting)):
+                _add(self._numbers, row, sums)
+        self._waiting.clear()
+        if len(self._rows) + len(self._numbers) > MAX_ROWS:
             raise PathError(f"more than {MAX_ROWS:,} different kinds of records: select fewer")
 
-    def _count(self, row: _Row, sums: _Sums) -> None:
-        known = self._rows.get(row)
-        if known is None:
-            self._rows[row] = sums
-            return
-        known.count += sums.count
-        known.bytes += sums.bytes
-        known.first, known.last = min(known.first, sums.first), max(known.last, sums.last)
+    def _settle(self) -> None:
+        """Put into words what was counted by numbers."""
+        self._merge()
+        if self._batch is not None:
+            for row, sums in self._numbers.items():
+                _add(self._rows, _words(self._batch, row), sums)
+        self._numbers.clear()
 
     def _find_owners(self, batch: Batch, records: npt.NDArray[Any]) -> None:
         refused = (records["denied"] != 0) & (records["flags"] & AuditFlag.PERMISSIVE == 0)
@@ -247,6 +272,7 @@ class _Tally:
 
     def paths(self) -> list[Path]:
         """Return what was counted."""
+        self._settle()
         attribution = _Attribution(self._rows, self._owner, self._labels)
         with_methods = {(row.task, row.port) for row in self._rows if _is_method(row)}
         paths: dict[tuple[str, PortKey], Path] = {}
@@ -256,6 +282,23 @@ class _Tally:
             path = attribution.path(row, paths)
             _count_row(path, row, sums, numbered=(row.task, row.port) not in with_methods)
         return [path for path in paths.values() if path.events or path.denied or path.methods]
+
+
+def _add(rows: dict[_K, _Sums], row: _K, sums: _Sums) -> None:
+    known = rows.setdefault(row, sums)
+    if known is not sums:
+        known.count += sums.count
+        known.bytes += sums.bytes
+        known.first, known.last = min(known.first, sums.first), max(known.last, sums.last)
+
+
+def _rebound(before: Batch, now: Batch) -> bool:
+    """Whether a number stands for something else now, or for nothing any more."""
+    tables = ((before.labels, now.labels), (before.tasks, now.tasks), (before.classes, now.classes))
+    return any(
+        old != new and any(new.get(number) != known for number, known in old.items())
+        for old, new in tables
+    )
 
 
 class _Attribution:

@@ -48,7 +48,7 @@ def polish(picture: bytes, tooltips: Mapping[str, str] | None = None) -> bytes:
     style = ET.Element(f"{{{SVG}}}style")
     style.text = _STYLE
     root.insert(0, style)
-    return ET.tostring(root, encoding="unicode").encode()
+    return ET.tostring(root, encoding="unicode").encode() + b"\n"
 
 
 def _clean(element: ET.Element) -> None:
