@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -247,3 +250,58 @@ def test_first_colour_wins_in_our_own_pictures() -> None:
     assert matches.ignored("a", "z")
     assert not matches.ignored("ab")
     assert matches.color() == ""
+
+
+# ---- the same in Perl ----
+
+PERL = Path(__file__).with_name("tr2dot_by_the_facts.pl")
+needs_perl = pytest.mark.skipif(not shutil.which("perl"), reason="no perl")
+RULES = (
+    b"option ignore ^(names|mach_init)$", b"option color red Server$|^k",
+    b"option color blue \\w+\\.app", b"option ignore (.)\\1\\1", b"option color green (?=l).*d",
+)  # fmt: skip
+
+
+def same_in_perl(lines: list[bytes]) -> None:
+    """Compare the sets of edges, and the lines that are complained about."""
+    done = subprocess.run(
+        ["perl", str(PERL)], input=b"\n".join(lines), capture_output=True, check=True
+    )
+    made = tr2dot(lines)
+    ours = pair_dot(made.pairs).encode("latin-1").splitlines()[1:-1]
+    assert sorted(ours) == sorted(done.stdout.splitlines())
+    assert [b"bad line " + line for line in made.bad] == done.stderr.splitlines()
+
+
+@needs_perl
+def test_perl_agrees_about_the_demo() -> None:
+    lines = (Path(str(resources.files("pympi"))) / "data" / "demo.trace").read_bytes().splitlines()
+    same_in_perl(lines)
+    same_in_perl([*RULES[:2], *lines])
+    same_in_perl([*lines[:100], *RULES, *lines[100:]])
+
+
+@needs_perl
+@pytest.mark.real_data
+def test_perl_agrees_about_the_recorded_boot(shared_data: Path) -> None:
+    lines = (shared_data / "ipctrace" / "darwin-boot.trace").read_bytes().splitlines()
+    same_in_perl(lines)
+    same_in_perl([*lines[:2000], *RULES, *lines[2000:]])
+
+
+@needs_perl
+def test_perl_agrees_about_lines_of_all_kinds(rng: random.Random) -> None:
+    words = [
+        "send", "copy_send", "Send", "a", "/a", "/x/b", "c d", "?", "mach_kernel:task", "|", " ",
+        ":", " : ", " | ", "7", "12", "   ", "M.app/Contents/MacOS/M", "/", "é", "//",
+        "option ignore a", "3 trace records:", "mach_kernel", "/x/", "xM.app/Contents/MacOS/M",
+    ]  # fmt: skip
+    lines = [line("/a b", "/x/c", number=1)]
+    for _ in range(3000):
+        parts = rng.choices(words, k=rng.randint(1, 9))
+        text = rng.choice(["", " "]).join(parts)
+        if rng.random() < 0.7:
+            text = f"send {text} | {rng.choice(words)}: {rng.randint(0, 9)} {rng.randint(1, 9)}"
+        if not text.startswith("option"):
+            lines.append(text.encode())
+    same_in_perl([text for text in lines if b'"' not in text and b"\\" not in text])

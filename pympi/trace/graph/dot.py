@@ -136,15 +136,15 @@ def _edge(
     ink = line.removesuffix(_SEEN_THROUGH) if line.startswith("#") else line
     text = f', label={quoted(_count(edge))}, fontcolor="{ink}"' if counted else ""
     free = ", constraint=false" if edge.outcome == "unused" else ""
-    free += ", arrowhead=empty" if _only_rights(edge) else ""
+    free += ", arrowhead=empty" if _no_messages(edge) else ""
     return (
         f'  {ids[edge.source]} -> {ids[edge.target]} [id="e{number}", color="{line}", '
         f"style={style}, penwidth={width:.2f}{text}{free}];"
     )
 
 
-def _only_rights(edge: Edge) -> bool:
-    """Whether rights were given and taken on it, and no message sent, nor refused."""
+def _no_messages(edge: Edge) -> bool:
+    """Whether something was done on it, but no message sent, and nothing refused."""
     return bool(edge.events) and not edge.messages and not edge.replies and not edge.denied
 
 
@@ -184,7 +184,12 @@ def _title(graph: Graph) -> str:
 
 
 def _text(text: str) -> str:
-    return html(printable(text)) or " "
+    shown = printable(text)
+    shown = shown if len(shown) <= _LONGEST_LINE else f"{shown[:_LONGEST_LINE]}…"
+    return html(shown) or " "
+
+
+_LONGEST_LINE = 160
 
 
 _SAMPLES = {
@@ -205,7 +210,7 @@ def _legend(graph: Graph) -> str:
         f'<FONT COLOR="{line}">{_SAMPLES[style]} {said}</FONT>'
         for outcome, (line, style, said) in EDGE_STYLES.items() if outcome in outcomes
     ]  # fmt: skip
-    parts += ["hollow arrow: rights only"] if any(map(_only_rights, graph.edges)) else []
+    parts += ["hollow arrow: no messages"] if any(map(_no_messages, graph.edges)) else []
     return " &#160; ".join([*parts, "wider: more"])
 
 
