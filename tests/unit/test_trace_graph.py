@@ -12,7 +12,7 @@ import pytest
 from pympi.audit import Batch
 from pympi.policy import PolicyModule, Rules
 from pympi.trace import Labels, TraceRecord, make_plan, read_trace
-from pympi.trace.graph import Edge, Graph, GraphError, from_audit, from_trace, model, overlay
+from pympi.trace.graph import Ask, Edge, Graph, GraphError, from_audit, from_trace, model, overlay
 from pympi.trace.replay import System
 
 DATA = Path(str(resources.files("pympi"))) / "data"
@@ -162,5 +162,12 @@ def test_overlay() -> None:
 def test_overlay_needs_labels_that_the_policy_reads() -> None:
     with pytest.raises(ValueError, match="make it with labels"):
         overlay(from_trace(CALLS), [])
-    with pytest.raises(ValueError, match="cannot read the label 'rules/"):
+    with pytest.raises(ValueError, match=r"labels that the policy knows \(--labels\)"):
         overlay(from_trace(CALLS, labels=Labels()), [])
+
+
+def test_overlay_of_methods_that_no_policy_knows_refuses_them() -> None:
+    graph = from_trace(CALLS, labels=Labels())
+    graph.edges[0].asks.append(Ask("rules/a", "rules/b", "mi_nothing", "go", 1))
+    (edge,) = overlay(graph, [Rules.from_text("allow * * * { * };")]).edges
+    assert [denial.permission for denial in edge.denied] == ["go"]

@@ -94,7 +94,7 @@ def _command(engine: str, form: str) -> list[str]:
     if program := shutil.which("dot"):
         return [program, f"-K{engine}", f"-T{form}"]
     if find_spec("pygraphviz"):
-        return [sys.executable, "-c", _IN_PYTHON, engine, form]
+        return [sys.executable or "python3", "-c", _IN_PYTHON, engine, form]
     raise LayoutError(
         "no Graphviz here: install it (it brings `dot`), or pip install 'pympi-mach[graph]'; "
         "--format dot needs neither"

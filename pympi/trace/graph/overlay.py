@@ -75,29 +75,26 @@ class _Sids:
             try:
                 self._sids[label] = self._kept.enter_context(self._kernel.borrowed(label))
             except (MachError, PympiError) as error:
-                raise ValueError(f"the policy cannot read the label {label!r}: {error}") from error
+                hint = "the graph needs labels that the policy knows (--labels)"
+                raise ValueError(f"{hint}: {error}") from error
         return self._sids[label]
 
     def decide(self, asks: Iterable[tuple[str, str, str, str]]) -> list[bool]:
-        """Return what is allowed; a class or permission the kernel does not have is not."""
-        results: list[bool] = []
-        table = []
-        for subject, target, tclass, permission in asks:
-            try:
-                kind = self._kernel.object_class(tclass)
-                row = self.of(subject), self.of(target), kind.number, kind.mask(permission)
-            except (KeyError, ValueError) as error:
-                if isinstance(error, ValueError) and "label" in str(error):
-                    raise
-                row = (0, 0, 0, 0)
-            table.append(row)
-        columns = np.array(table, np.uint32).reshape(-1, 4).T
-        known = columns[2] != 0
-        verdicts = np.zeros(len(table), bool)
+        """Return what is allowed; a class or permission that the kernel does not have is not."""
+        rows = [(self.of(s), self.of(t), *self._mask(c, p)) for s, t, c, p in asks]
+        columns = np.array(rows, np.uint32).reshape(-1, 4).T
+        verdicts, known = np.zeros(len(rows), bool), columns[2] != 0
         if known.any():
             verdicts[known] = self._kernel.check_many(*(column[known] for column in columns))
-        results.extend(verdicts.tolist())
-        return results
+        return [bool(verdict) for verdict in verdicts]
+
+    def _mask(self, tclass: str, permission: str) -> tuple[int, int]:
+        """Return the number of a class and the vector of a permission; zeros if there is none."""
+        try:
+            kind = self._kernel.object_class(tclass)
+            return kind.number, int(kind.mask(permission))
+        except (KeyError, ValueError):
+            return 0, 0
 
 
 def _judged(edge: Edge, allowed: dict[tuple[str, str, str, str], bool]) -> Edge:

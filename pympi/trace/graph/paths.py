@@ -352,19 +352,26 @@ def _is_method(row: _Row) -> bool:
 
 
 def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
-    prefix = "" if row.tclass in ("mach_port", "service") else f"{row.tclass}:"
-    if row.denied:
-        reason = "permissive" if not row.enforced else code_name(row.result)
-        path.denied[prefix + " ".join(row.denied), reason, row.enforced] += sums.count
-    reported = [permission for permission in row.reported if permission not in row.denied]
-    if reported:
-        path.denied[prefix + " ".join(reported), "reported", False] += sums.count
+    _count_refusals(path, row, sums.count)
     for permission in row.asked:
         other = row.peer if permission == "recv" and row.tclass == "mach_port" else row.object
         if row.subject != "-" and other != "-":
             path.asks[row.subject, other, row.tclass, permission] += sums.count
-    if not row.done:
-        return
+    if row.done:
+        _count_done(path, row, sums, numbered)
+
+
+def _count_refusals(path: Path, row: _Row, count: int) -> None:
+    prefix = "" if row.tclass in ("mach_port", "service") else f"{row.tclass}:"
+    if row.denied:
+        reason = code_name(row.result) if row.enforced else "permissive"
+        path.denied[prefix + " ".join(row.denied), reason, row.enforced] += count
+    reported = [permission for permission in row.reported if permission not in row.denied]
+    if reported:
+        path.denied[prefix + " ".join(reported), "reported", False] += count
+
+
+def _count_done(path: Path, row: _Row, sums: _Sums, numbered: bool) -> None:
     path.first = sums.first if path.first is None else min(path.first, sums.first)
     path.last = sums.last if path.last is None else max(path.last, sums.last)
     for event in _events(row):
@@ -374,8 +381,8 @@ def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
         path.once_bytes += sums.bytes if "move_send_once" in row.asked else 0
     for method in _methods(row, numbered):
         known = method in path.methods or len(path.methods) < MAX_METHODS
-        method = method if known else OTHER_METHODS
-        path.methods[method] = path.methods.get(method, 0) + sums.count
+        key = method if known else OTHER_METHODS
+        path.methods[key] = path.methods.get(key, 0) + sums.count
 
 
 def _events(row: _Row) -> Iterator[str]:

@@ -163,7 +163,7 @@ def match(
     if raw:
         patterns = [pattern.encode().decode("latin-1") for pattern in patterns]
     question = json.dumps({"patterns": patterns, "names": list(names), "bytes": raw})
-    command = [sys.executable, "-I", "-S", str(_MATCHER)]
+    command = [sys.executable or "python3", "-I", "-S", str(_MATCHER)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
