@@ -13,14 +13,20 @@ import pytest
 from pympi.trace import TraceRecord
 from pympi.trace.graph import Graph, from_trace, layout
 from pympi.trace.graph.dot import EDGE_STYLES, summary, to_dot, tooltips
-from pympi.trace.graph.layout import LayoutError, draw, engines
+from pympi.trace.graph.layout import Attempt, LayoutError, attempts, draw
 from pympi.trace.graph.model import Denial
 from pympi.trace.graph.names import short_names
 from pympi.trace.graph.picture import picture
 from pympi.trace.graph.shrink import connected, filtered, shrink
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
-DRAWS = [sys.executable, "-c", "print('drawn')"]
+_PROGRAM = """
+import sys, time
+if 'splines=line' not in sys.stdin.read():
+    time.sleep(600)
+print('drawn')
+"""
+DRAWS_IF_STRAIGHT = [sys.executable, "-c", _PROGRAM]
 FAILS = [sys.executable, "-c", "import sys; sys.exit('no such thing\\nand more')"]
 
 
@@ -137,19 +143,24 @@ def test_filtered_and_connected() -> None:
 
 
 def test_the_engine_goes_by_size() -> None:
-    assert engines(many(20, 40))[0] == "dot"
-    assert engines(many(300, 900))[0] == "sfdp"
-    assert engines(many(300, 900), "neato") == ("neato",)
+    assert attempts(many(20, 40))[0].engine == "dot"
+    assert attempts(many(300, 900))[0].engine == "sfdp"
+    assert {attempt.engine for attempt in attempts(many(300, 900), "neato")} == {"neato"}
 
 
-def test_an_engine_that_takes_too_long_is_ended_and_the_next_one_tried(
+def test_what_takes_too_long_is_ended_and_edges_become_straight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    commands = {"dot": SLEEPS, "sfdp": DRAWS}
+    graph = many(20, 40)
+    commands = {"dot": SLEEPS, "sfdp": DRAWS_IF_STRAIGHT}
     monkeypatch.setattr(layout, "_command", lambda engine, form: commands[engine])
-    assert draw(lambda engine: engine, ("dot", "sfdp"), "svg", limit=0.5).engine == "sfdp"
-    with pytest.raises(LayoutError, match=r"dot and dot took longer than 0\.5 seconds: choose"):
-        draw(lambda engine: engine, ("dot", "dot"), "svg", limit=0.5)
+
+    def dot(attempt: Attempt) -> str:
+        return to_dot(graph, attempt.engine, straight=attempt.straight)
+
+    assert draw(dot, attempts(graph), "png", limit=0.5)[1:] == ("sfdp", True)
+    with pytest.raises(LayoutError, match=r"^dot took longer than 0\.5 seconds: choose"):
+        draw(dot, attempts(graph, "dot"), "png", limit=0.5)
 
 
 def test_what_graphviz_complains_of_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

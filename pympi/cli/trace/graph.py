@@ -38,7 +38,7 @@ _BINARY = ("png", "pdf")
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True)
 @click.option(
     "--time-limit", type=NumberRange(0, 86400, min_open=True), default=TIME_LIMIT,
-    show_default=True, metavar="SECONDS", help="For each engine; after it comes the next.",
+    show_default=True, metavar="SECONDS", help="After that, something faster is tried.",
 )  # fmt: skip
 @click.option("--labels", type=FILE, help="Labels for some names, instead of the mangled ones.")
 @click.option("--policy", type=FILE, help="Show what another policy would refuse: .cil or rules.")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Graphviz: the programs on the PATH, or else pygraphviz, in a process that can be ended.
 
-`dot` takes minutes where `sfdp` takes none, so a graph's size says with which to begin, each has a
-time limit, and after it comes the next.
+`dot` takes minutes where `sfdp` takes none, and to lead edges around nodes takes longer than to
+place these. So a graph's size says with what to begin, each attempt has a time limit, and after it
+comes the next; the last ones have straight edges.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import NamedTuple
 from ...errors import PympiError
 from .model import Graph
 
-__all__ = ["ENGINES", "FORMATS", "TIME_LIMIT", "Drawing", "LayoutError", "draw", "engines"]
+__all__ = [
+    "ENGINES", "FORMATS", "TIME_LIMIT", "Attempt", "Drawing", "LayoutError", "attempts", "draw",
+]  # fmt: skip
 
 #: What `--engine` may be, besides "auto".
 ENGINES = ("dot", "sfdp", "neato", "fdp", "circo", "twopi")
 FORMATS = ("svg", "png", "pdf")
 TIME_LIMIT = 20.0
-"""Seconds for one engine."""
+"""Seconds for one attempt."""
 
 #: The largest graphs that `dot` does in a second, and that are no tangle then.
 _DOT_NODES, _DOT_EDGES = 60, 160
@@ -42,48 +45,58 @@ class LayoutError(PympiError):
     """Nothing here could draw the graph; the message says why, and what would help."""
 
 
+class Attempt(NamedTuple):
+    """A way to draw: an engine, and whether edges are straight."""
+
+    engine: str
+    straight: bool = False
+
+
 class Drawing(NamedTuple):
-    """A picture, and the engine that made it."""
+    """A picture, and the engine that made it; straight: with straight edges, to end in time."""
 
     picture: bytes
     engine: str
+    straight: bool = False
 
 
 class _TooSlow(Exception):
     """An engine took longer than it may."""
 
 
-def engines(graph: Graph, engine: str = "auto") -> Sequence[str]:
-    """Return the engines to try for a graph, in order."""
+def attempts(graph: Graph, engine: str = "auto") -> Sequence[Attempt]:
+    """Return the ways to try for a graph, in order."""
     if engine != "auto":
-        return (engine,)
+        return Attempt(engine), Attempt(engine, straight=True)
     small = len(graph.nodes) <= _DOT_NODES and len(graph.edges) <= _DOT_EDGES
-    return ("dot", "sfdp", "twopi") if small else ("sfdp", "twopi")
+    large = Attempt("sfdp"), Attempt("sfdp", straight=True)
+    return (Attempt("dot"), *large) if small else large
 
 
 def draw(
-    dot: Callable[[str], str], order: Sequence[str], form: str, *, limit: float = TIME_LIMIT
-) -> Drawing:
-    """Draw a graph with the first engine that ends in time.
+    dot: Callable[[Attempt], str], order: Sequence[Attempt], form: str, *,
+    limit: float = TIME_LIMIT,
+) -> Drawing:  # fmt: skip
+    """Draw a graph in the first way that ends in time.
 
     Args:
-        dot: returns the DOT for an engine.
-        order: of engines.
+        dot: returns the DOT for an attempt.
+        order: of attempts.
         form: one of `FORMATS`.
-        limit: seconds for each engine.
+        limit: seconds for each.
 
     Raises:
-        LayoutError: there is no Graphviz, or it failed, or no engine ended in time.
+        LayoutError: there is no Graphviz, or it failed, or no attempt ended in time.
     """
-    tried = []
-    for engine in order:
+    for attempt in order:
         try:
-            return Drawing(_run(_command(engine, form), dot(engine), limit), engine)
+            return Drawing(_run(_command(attempt.engine, form), dot(attempt), limit), *attempt)
         except _TooSlow:
-            tried.append(engine)
+            continue
+    tried = " and ".join(dict.fromkeys(attempt.engine for attempt in order))
     raise LayoutError(
-        f"{' and '.join(tried)} took longer than {limit:g} seconds: choose another --engine, "
-        "or --format dot and lay it out yourself"
+        f"{tried} took longer than {limit:g} seconds: choose another --engine or --time-limit, or "
+        "--format dot and lay it out yourself"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from .dot import Color, quoted, to_dot, tooltips
-from .layout import FORMATS, TIME_LIMIT, Drawing, draw, engines
+from .layout import FORMATS, TIME_LIMIT, Attempt, Drawing, attempts, draw
 from .model import Graph
 from .svg import page, polish
 from .tr2dot import Pair, pair_dot
@@ -29,17 +29,17 @@ def picture(
     Args:
         graph: as it is; `shrink` makes large ones small.
         form: one of `FILE_FORMATS`; html is a page with the SVG.
-        engine: one of `ENGINES`, or "auto": by size, and the next if one takes too long.
+        engine: one of `ENGINES`, or "auto": by size, and another if it takes too long.
         color: returns what a rules file says of a node; "" for nothing.
-        limit: seconds for each engine.
+        limit: seconds for each attempt.
 
     Raises:
         LayoutError: it cannot be drawn here.
     """
-    order = engines(graph, engine)
+    order = attempts(graph, engine)
 
-    def dot(engine: str) -> str:
-        return to_dot(graph, engine, color=color)
+    def dot(attempt: Attempt) -> str:
+        return to_dot(graph, attempt.engine, straight=attempt.straight, color=color)
 
     return _drawn(dot, order, form, tooltips(graph), graph.name, limit)
 
@@ -53,21 +53,21 @@ def picture_of_pairs(
     if form == "dot":
         return Drawing(pair_dot(pairs).encode("latin-1"), "")
     text = pair_dot(pairs, lambda name: quoted(name.encode("latin-1").decode(errors="replace")))
-    order = ("dot", "sfdp") if engine == "auto" else (engine,)
-    return _drawn(lambda engine: text, order, form, None, name, limit)
+    order = [Attempt(name) for name in (("dot", "sfdp") if engine == "auto" else (engine,))]
+    return _drawn(lambda attempt: text, order, form, None, name, limit)
 
 
 def _drawn(
-    dot: Callable[[str], str], order: Sequence[str], form: str, texts: dict[str, str] | None,
-    name: str, limit: float,
+    dot: Callable[[Attempt], str], order: Sequence[Attempt], form: str,
+    texts: dict[str, str] | None, name: str, limit: float,
 ) -> Drawing:  # fmt: skip
     if form == "dot":
-        return Drawing(dot(order[0]).encode(), order[0])
+        return Drawing(dot(order[0]).encode(), *order[0])
     drawing = draw(dot, order, "svg" if form == "html" else form, limit=limit)
     if form in FORMATS[1:]:
         return drawing
     svg = polish(drawing.picture, texts)
-    return Drawing(page(svg, name) if form == "html" else svg, drawing.engine)
+    return drawing._replace(picture=page(svg, name) if form == "html" else svg)
 
 
 # --- one picture for each node --------------------------------------------------------------------
