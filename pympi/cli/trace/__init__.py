@@ -11,11 +11,16 @@ import click
 
 from .._verbs import Verbs
 
-VERBS = ("summary", "graph", "dump", "convert", "merge", "diff")
+VERBS = {
+    "summary": "Say what is in a recording.",
+    "graph": "Draw who talks to whom.",
+    "dump": "Print SEDarwin's text of a recording.",
+    "convert": "Write a recording in another form.",
+    "merge": "Add recordings up.",
+    "diff": "Compare two recordings.",
+}
 
 
-@click.group(
-    cls=Verbs, package=__name__, verbs=VERBS, short_help="Show, draw and compare recordings."
-)  # fmt: skip
+@click.group(cls=Verbs, package=__name__, verbs=VERBS)
 def trace() -> None:
     """Show, draw and compare recordings: traces of all forms, and audit files."""

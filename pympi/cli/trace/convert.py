@@ -62,7 +62,7 @@ FORMS: dict[str, Callable[[Recording], bytes]] = {
 }  # fmt: skip
 
 
-@click.command(short_help="Write a recording in another form.")
+@click.command()
 @click.argument("recording", metavar="TRACE", type=ui.RECORDING)
 @click.option("--to", "form", type=click.Choice([*FORMS]), help="By default what FILE is called.")
 @ui.out_option

@@ -41,7 +41,7 @@ class Change(NamedTuple):
     new: int
 
 
-@click.command(short_help="Compare two recordings.")
+@click.command()
 @click.argument("old", type=ui.RECORDING)
 @click.argument("new", type=ui.RECORDING)
 @click.option("--ports", is_flag=True, help="Tell the ports of a task apart by their numbers.")

@@ -12,7 +12,7 @@ from .._output import bad_input
 from . import _trace as ui
 
 
-@click.command(short_help="Print SEDarwin's text of a recording.")
+@click.command()
 @ui.recordings_argument
 @ui.out_option
 def dump(recordings: tuple[str, ...], out: Path | None) -> None:

@@ -26,7 +26,7 @@ TIME_LIMIT = 20
 _BINARY = ("png", "pdf")
 
 
-@click.command(short_help="Draw who talks to whom.")
+@click.command()
 @ui.recordings_argument
 @click.option("--rules", type=FILE, help="What to leave out and to colour, as for tr2dot.")
 @click.option(

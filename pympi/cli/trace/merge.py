@@ -12,7 +12,7 @@ from . import _trace as ui
 from .convert import FORMS
 
 
-@click.command(short_help="Add recordings up.")
+@click.command()
 @ui.recordings_argument
 @click.option(
     "--to", "form", type=click.Choice(["full", "sedarwin", "json", "parquet"]), default="full",

@@ -33,7 +33,7 @@ _TASKS = (
 )
 
 
-@click.command(short_help="Say what is in a recording.")
+@click.command()
 @ui.recordings_argument
 @click.option(
     "--top", type=click.IntRange(0), default=10, show_default=True, metavar="N",
