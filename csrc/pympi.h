@@ -547,14 +547,25 @@ enum pm_operation {
 };
 /* Bits of granted and of denied operations of a class that are recorded; tclass 0 sets all classes. */
 int pm_audit_select(struct pm_kernel *kernel, uint32_t tclass, uint32_t granted, uint32_t denied);
-/* everything: denials are recorded whatever dontaudit says. errors: calls that fail for other reasons than access. */
-int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full);
+/* everything: denials are recorded whatever dontaudit says. errors: calls that fail for other reasons than access. synchronous:
+ * no operation that was recorded returns before the drainer was called. full: enum pm_audit_full. */
+int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full, int synchronous);
+/* On: every operation that would be recorded fails with PM_AUDIT_FULL and is not done. What is refused is still refused as it is
+ * without, and that is recorded. */
+int pm_audit_halt(struct pm_kernel *kernel, int on);
 /* Moves up to capacity records out of the ring; returns how many. Labels of records handed out stay known until the next call. */
 int64_t pm_audit_drain(struct pm_kernel *kernel, struct pm_audit_record *records, size_t capacity);
-/* Called without any lock when the ring is full and `full` is PM_AUDIT_BLOCK; it should drain. Non-zero: failed. */
+/* Waits until so many records are in the ring (or it is full), until woken, or until the time is over; returns how many there
+ * are. -MACH_RCV_INTERRUPTED: by a signal; -KERN_TERMINATED: the kernel was destroyed meanwhile. */
+int64_t pm_audit_wait(struct pm_kernel *kernel, uint32_t records, const struct pm_wait *wait);
+/* Ends the waits there are; where there is none, the next one does not wait. */
+int pm_audit_wake(struct pm_kernel *kernel);
+/* Called without any lock when the ring is full and `full` is PM_AUDIT_BLOCK, and it should drain; and after each recorded
+ * operation where records are synchronous. Non-zero: failed; an operation that found no room is then not done. */
 typedef int (*pm_drainer)(void *context);
 int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context);
-/* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. */
+/* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. PM_AUDIT_FULL:
+ * it is lost, or, while the trail is halted, not written. */
 int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *record);
 
 /* ---- watching ------------------------------------------------------------------------------------------------------- */

@@ -155,7 +155,7 @@ static void make_observers(struct bench *bench)
     uint32_t selected = bench->options.audit == AUDIT_OFF ? 0 : UINT32_MAX;
 
     failed(bench, "pm_audit_select", pm_audit_select(bench->kernel, 0, selected, selected));
-    failed(bench, "pm_audit_options", pm_audit_options(bench->kernel, 0, 0, PM_AUDIT_DROP));
+    failed(bench, "pm_audit_options", pm_audit_options(bench->kernel, 0, 0, PM_AUDIT_DROP, 0));
     if (bench->options.trace)
         failed(bench, "pm_trace_start", pm_trace_start(bench->kernel));
     bench->records = calloc(RING_RECORDS, sizeof *bench->records);

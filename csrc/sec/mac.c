@@ -53,7 +53,7 @@ void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task
     op->records_room = MAC_INLINE_RECORDS;
     op->index = NULL;
     op->index_room = 0;
-    op->missed = op->short_of_memory = false;
+    op->missed = op->short_of_memory = op->recorded = false;
     op->denial.operation = PM_OP_NONE;
 }
 
@@ -363,12 +363,17 @@ void mac_show(struct mac *mac, const struct pm_audit_record *record, uint32_t re
     watches_offer(&mac->watches, &event, &shown, receiver);
 }
 
+static void into_trail(struct mac_op *op, const struct pm_audit_record *record) {
+    op->recorded = true;
+    audit_append(&op->mac->audit, record);
+}
+
 static void note(struct mac_op *op, const struct mac_site *site, int32_t result, bool trail) {
     struct pm_audit_record record;
     record_fill(&record, op, site);
     record.time = op->mac->clock(op->mac->clock_context);
     record.result = result;
-    if (trail) audit_append(&op->mac->audit, &record);
+    if (trail) into_trail(op, &record);
     mac_show(op->mac, &record, site->receiver);
 }
 
@@ -401,7 +406,7 @@ static void commit_records(struct mac_op *op, int32_t result, bool done, uint64_
         record->time = now;
         record->transfer = transfer;
         record->result = result;
-        if (op->records[i].trail) audit_append(&op->mac->audit, record);
+        if (op->records[i].trail) into_trail(op, record);
         mac_show(op->mac, record, op->records[i].receiver);
     }
 }

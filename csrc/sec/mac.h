@@ -70,7 +70,7 @@ struct mac_op {
     uint32_t real_sid, sid, task;
     uint32_t epoch;                     /* of the answers in scratch */
     uint32_t attempts, answered, queries_used, queries_room, records_used, records_room, denials;
-    bool missed, short_of_memory;
+    bool missed, short_of_memory, recorded;     /* recorded: something in the audit trail */
     struct pm_denial denial;            /* operation PM_OP_NONE: none */
     pm_decider decider;                 /* as it was when the first question went without an answer */
     void *decider_context;

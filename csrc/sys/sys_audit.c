@@ -2,7 +2,7 @@
 /* The audit trail and ipctrace, from outside. */
 #include <string.h>
 
-#include "sys/kernel.h"
+#include "sys/msg.h"
 
 int pm_audit_select(struct pm_kernel *kernel, uint32_t tclass, uint32_t granted, uint32_t denied) {
     if (kernel_forked(kernel)) return PM_FORKED;
@@ -14,25 +14,70 @@ int pm_audit_select(struct pm_kernel *kernel, uint32_t tclass, uint32_t granted,
     return 0;
 }
 
-int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full) {
+int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full, int synchronous) {
     if (kernel_forked(kernel)) return PM_FORKED;
     if (full < PM_AUDIT_DROP || full > PM_AUDIT_ABORT) return KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
     kernel->mac.audit.everything = everything;
     kernel->mac.audit.errors = errors;
-    kernel->mac.audit.full = (enum pm_audit_full)full;
+    audit_options(&kernel->mac.audit, synchronous, (enum pm_audit_full)full);
     kernel_move_stamp(kernel);
     kernel_unlock(kernel);
     return 0;
 }
 
-int64_t pm_audit_drain(struct pm_kernel *kernel, struct pm_audit_record *records, size_t capacity) {
-    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+int pm_audit_halt(struct pm_kernel *kernel, int on) {
+    if (kernel_forked(kernel)) return PM_FORKED;
     kernel_lock(kernel);
-    size_t count = audit_drain(&kernel->mac.audit, records, capacity);
+    audit_halt(&kernel->mac.audit, on);
+    kernel_unlock(kernel);
+    return 0;
+}
+
+/* One drains at a time; nobody else waits while it copies. */
+int64_t pm_audit_drain(struct pm_kernel *kernel, struct pm_audit_record *records, size_t capacity) {
+    struct audit *audit = &kernel->mac.audit;
+    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+    lock_take(&kernel->draining);
+    kernel_lock(kernel);
+    size_t count = audit_waiting(audit) < capacity ? audit_waiting(audit) : capacity;
+    kernel_unlock(kernel);
+    audit_copy(audit, records, count);
+    kernel_lock(kernel);
+    audit_taken(audit, count);
     kernel_collect_sids(kernel);
     kernel_unlock(kernel);
+    lock_drop(&kernel->draining);
     return (int64_t)count;
+}
+
+/* Who waits keeps the kernel. */
+int64_t pm_audit_wait(struct pm_kernel *kernel, uint32_t records, const struct pm_wait *wait) {
+    struct audit *audit = &kernel->mac.audit;
+    struct audit_waiter waiter;
+    enum sleep_outcome outcome = SLEPT;
+    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+    kernel_lock(kernel);
+    kernel->refs++;
+    if (may_wait(kernel, wait) && audit_wait_enter(audit, &waiter, records)) {
+        kernel_unlock(kernel);
+        outcome = sleep_on(&waiter.sleeper, wait, deadline_of(wait));
+        kernel_lock(kernel);
+        audit_wait_leave(audit, &waiter);
+    }
+    int64_t count = (int64_t)audit_waiting(audit);
+    if (outcome == SLEPT_INTERRUPTED) count = -(int64_t)MACH_RCV_INTERRUPTED;
+    if (!kernel->alive) count = -(int64_t)KERN_TERMINATED;
+    kernel_unref_unlock(kernel);
+    return count;
+}
+
+int pm_audit_wake(struct pm_kernel *kernel) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    audit_wake(&kernel->mac.audit);
+    kernel_unlock(kernel);
+    return 0;
 }
 
 int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context) {
@@ -44,17 +89,27 @@ int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *con
     return 0;
 }
 
-int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *record) {
-    if (kernel_forked(kernel)) return PM_FORKED;
-    kernel_lock(kernel);
+static int write_record(struct pm_kernel *kernel, const struct pm_audit_record *record) {
+    struct audit *audit = &kernel->mac.audit;
     struct pm_audit_record filled = *record;
+    bool room = audit_has_room(audit, 1);
+    if (audit->halted) return PM_AUDIT_FULL;
     filled.time = kernel->mac.clock(kernel);
     filled.epoch = kernel->mac.epoch;
-    bool room = audit_has_room(&kernel->mac.audit, 1);
-    audit_append(&kernel->mac.audit, &filled);
+    audit_append(audit, &filled);
     mac_show(&kernel->mac, &filled, 0);
-    kernel_unlock(kernel);
     return room ? 0 : PM_AUDIT_FULL;
+}
+
+int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *record) {
+    struct write_through through;
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    int code = write_record(kernel, record);
+    write_through_note(&through, &kernel->mac.audit, true);
+    kernel_unlock(kernel);
+    write_through(&through);
+    return code;
 }
 
 /* ==== ipctrace =================================================================================================== */

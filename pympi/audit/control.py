@@ -73,6 +73,7 @@ class Audit:
         self._pending: list[npt.NDArray[Any]] = []
         self._everything, self._errors = False, True
         self._full = "drop"
+        self._synchronous = False
         self._drained = 0
         self._trail = NameTrail()
         self._number = _upcall.register(_weakly(self._make_room))
@@ -144,8 +145,8 @@ class Audit:
         self._set_options()
 
     def _set_options(self) -> None:
-        full = _FULL[self._full]
-        check(lib.pm_audit_options(self._kernel.pointer, self._everything, self._errors, full))
+        options = self._everything, self._errors, _FULL[self._full], self._synchronous
+        check(lib.pm_audit_options(self._kernel.pointer, *options))
 
     # ---- records ----
 

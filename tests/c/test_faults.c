@@ -155,9 +155,14 @@ STEP(load_policy, CODE(pm_kernel_set_policy(w->kernel, PM_POLICY_LOADED | PM_POL
                                                            PM_POLICY_CHECKS_RELABEL)))
 STEP(select_all, CODE(pm_audit_select(w->kernel, 0, UINT32_MAX, UINT32_MAX)))
 STEP(set_drainer, CODE(pm_audit_set_drainer(w->kernel, drainer, w)))
-STEP(full_blocks, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_BLOCK)))
-STEP(full_drops, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_DROP)))
-STEP(full_fails, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_FAIL)))
+STEP(full_blocks, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_BLOCK, 0)))
+STEP(full_drops, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_DROP, 0)))
+STEP(full_fails, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_FAIL, 0)))
+STEP(synchronous, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_BLOCK, 1)))
+STEP(halt, CODE(pm_audit_halt(w->kernel, 1)))
+STEP(go_on, CODE(pm_audit_halt(w->kernel, 0)))
+STEP(wake, CODE(pm_audit_wake(w->kernel)))
+STEP(wait_for_records, pm_audit_wait(w->kernel, 1, NULL))
 STEP(drain_all, drainer(w))
 STEP(start_trace, CODE(pm_trace_start(w->kernel)))
 STEP(stop_trace, CODE(pm_trace_stop(w->kernel)))
@@ -474,7 +479,8 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(receive_body), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
     DO(ask_registered), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(types), DO(names), DO(refs),
     DO(more_refs), DO(fewer_refs), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table),
-    DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(names), DO(full_drops), DO(destroy_third),
+    DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(synchronous), DO(names), DO(halt),
+    DO(wake), DO(wait_for_records), DO(go_on), DO(full_drops), DO(destroy_third),
     DO(destroy_other), DO(destruct_port), DO(end_server), DO(receive_reply), DO(stop_trace), DO(reset_trace),
 };
 

@@ -220,7 +220,7 @@ static void step_audit(void)
 
     EACH(world) {
         assert(pm_audit_select(world->kernel, 0, granted, denied) == 0);
-        assert(pm_audit_options(world->kernel, everything, 1, full) == 0);
+        assert(pm_audit_options(world->kernel, everything, 1, full, 0) == 0);
     }
 }
 
