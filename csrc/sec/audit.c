@@ -16,7 +16,9 @@ static void marks_renew(struct audit *audit) {
     }
     audit->wake_at = wanted == UINT64_MAX ? wanted : audit->tail + wanted;
     uint64_t full = audit->tail + audit->room;
-    audit->ready_until = plain ? (full < audit->wake_at ? full : audit->wake_at) - 1 : 0;
+    uint64_t until = plain ? (full < audit->wake_at ? full : audit->wake_at) - 1 : 0;
+    audit->ready_until = sample_on(&audit->sample) ? 0 : until;
+    audit->sample_until = sample_on(&audit->sample) ? until : 0;
 }
 
 bool audit_init(struct audit *audit, struct heap *heap, uint32_t records) {
@@ -26,21 +28,17 @@ bool audit_init(struct audit *audit, struct heap *heap, uint32_t records) {
     audit->errors = true;
     list_init(&audit->waiters);
     audit->ring = heap_alloc(heap, audit->room * sizeof *audit->ring);
-    audit_select(audit, 0, 0, UINT32_MAX);
-    audit_select(audit, PM_CLASS_SERVICE, UINT32_MAX, UINT32_MAX);
+    selection_init(&audit->selection, heap);
+    selection_select(&audit->selection, &audit->selection.first, 0, 0, UINT32_MAX);
+    selection_select(&audit->selection, &audit->selection.first, PM_CLASS_SERVICE, UINT32_MAX, UINT32_MAX);
     marks_renew(audit);
     return audit->ring != NULL;
 }
 
-void audit_destroy(struct audit *audit) { heap_free(audit->heap, audit->ring, audit->room * sizeof *audit->ring); }
-
-void audit_select(struct audit *audit, uint32_t tclass, uint32_t granted, uint32_t denied) {
-    for (uint32_t i = tclass ? tclass : 0; i <= (tclass ? tclass : PM_CLASSES_MAX - 1); i++) {
-        audit->granted[i] = granted;
-        audit->denied[i] = denied;
-    }
-    audit->any_granted = false;
-    for (uint32_t i = 0; i < PM_CLASSES_MAX; i++) audit->any_granted |= audit->granted[i] && i != PM_CLASS_SERVICE;
+void audit_destroy(struct audit *audit) {
+    selection_destroy(&audit->selection);
+    sample_stop(&audit->sample);
+    heap_free(audit->heap, audit->ring, audit->room * sizeof *audit->ring);
 }
 
 void audit_options(struct audit *audit, bool synchronous, enum pm_audit_full full) {
@@ -75,7 +73,14 @@ static void put_loss(struct audit *audit, const struct pm_audit_record *after) {
     marks_renew(audit);
 }
 
-void audit_append(struct audit *audit, const struct pm_audit_record *record) {
+bool audit_sample(struct audit *audit, const struct pm_audit_sampling *wanted, struct sample_clock clock) {
+    if (!wanted) sample_stop(&audit->sample);
+    bool done = !wanted || sample_start(&audit->sample, audit->heap, wanted, clock);
+    marks_renew(audit);
+    return done;
+}
+
+static void record_put(struct audit *audit, const struct pm_audit_record *record) {
     if (!audit_has_room(audit, 1)) {
         audit->sequence++;
         audit->lost_total++;
@@ -85,6 +90,19 @@ void audit_append(struct audit *audit, const struct pm_audit_record *record) {
     if (audit->lost) put_loss(audit, record);
     put(audit, record, audit->sequence++);
     if (pm_unlikely(audit->head >= audit->wake_at)) audit_wake(audit);
+}
+
+void audit_append(struct audit *audit, const struct pm_audit_record *record) {
+    if (pm_likely(!sample_on(&audit->sample))) {
+        record_put(audit, record);
+        return;
+    }
+    struct sample_event event = sample_event_of(record);
+    struct pm_audit_record sampled = *record;
+    uint32_t weight;
+    if (!sample_admits(&audit->sample, &event, &weight)) return;
+    sampled.flags |= weight;
+    record_put(audit, &sampled);
 }
 
 void audit_copy(const struct audit *audit, struct pm_audit_record *records, size_t count) {

@@ -8,13 +8,15 @@ bool audit_init(struct audit *audit, struct heap *heap, uint32_t records) {
     (void)records;
     memset(audit, 0, sizeof *audit);
     audit->heap = heap;
+    selection_init(&audit->selection, heap);
     return true;
 }
 
-void audit_destroy(struct audit *audit) { (void)audit; }
+void audit_destroy(struct audit *audit) { selection_destroy(&audit->selection); }
 
-void audit_select(struct audit *audit, uint32_t tclass, uint32_t granted, uint32_t denied) {
-    (void)audit, (void)tclass, (void)granted, (void)denied;
+bool audit_sample(struct audit *audit, const struct pm_audit_sampling *wanted, struct sample_clock clock) {
+    (void)audit, (void)wanted, (void)clock;
+    return true;
 }
 
 void audit_options(struct audit *audit, bool synchronous, enum pm_audit_full full) {

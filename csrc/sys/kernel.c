@@ -125,6 +125,7 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
     lock_init(&kernel->draining);
     list_init(&kernel->tasks);
     sids_init(&kernel->sids, &kernel->heap, config->seed);
+    kernel->mac.audit.selection.sids = &kernel->sids;
     trace_init(&kernel->trace, &kernel->heap, config->trace_paths ? config->trace_paths : 65536, config->seed);
     interfaces_init(&kernel->interfaces, &kernel->heap);
     ipc_init(kernel);

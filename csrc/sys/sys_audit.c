@@ -8,11 +8,111 @@ int pm_audit_select(struct pm_kernel *kernel, uint32_t tclass, uint32_t granted,
     if (kernel_forked(kernel)) return PM_FORKED;
     if (tclass >= PM_CLASSES_MAX) return KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    audit_select(&kernel->mac.audit, tclass, granted, denied);
+    selection_select(&kernel->mac.audit.selection, &kernel->mac.audit.selection.first, tclass, granted, denied);
     kernel_move_stamp(kernel);
     kernel_unlock(kernel);
     return 0;
 }
+
+/* ---- rules ---- */
+
+/* Patterns end by a zero byte, the last one too. */
+static bool texts_good(const char *text, size_t size) {
+    return size <= PM_AUDIT_RULE_TEXT_MAX && (!size || (text && !text[size - 1]));
+}
+
+static bool rule_good(const struct pm_audit_rule *rule) {
+    return rule && texts_good(rule->labels, rule->labels_size) && texts_good(rule->tasks, rule->tasks_size) &&
+           rule->numbers_count <= PM_AUDIT_RULE_NUMBERS_MAX && (rule->numbers || !rule->numbers_count);
+}
+
+static bool pick_all(struct pm_kernel *kernel) {
+    list_each(&kernel->tasks, node) {
+        const struct pm_task *task = task_of(container_of(node, struct space, tasks));
+        if (!selection_pick(&kernel->mac.audit.selection, task->space.id, task->name, task->name_length)) return false;
+    }
+    return true;
+}
+
+static int64_t add_rule(struct pm_kernel *kernel, const struct pm_audit_rule *wanted) {
+    struct selection *selection = &kernel->mac.audit.selection;
+    if (selection_is_full(selection)) return -(int64_t)KERN_NO_SPACE;
+    struct rule *rule = selection_add(selection, wanted);
+    if (!rule) return -(int64_t)KERN_RESOURCE_SHORTAGE;
+    if (pick_all(kernel)) return (int64_t)rule->number;
+    selection_remove(selection, rule);
+    return -(int64_t)KERN_RESOURCE_SHORTAGE;
+}
+
+int64_t pm_audit_rule_add(struct pm_kernel *kernel, const struct pm_audit_rule *rule) {
+    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+    if (!rule_good(rule)) return -(int64_t)KERN_INVALID_ARGUMENT;
+    kernel_lock(kernel);
+    int64_t number = add_rule(kernel, rule);
+    kernel_unlock(kernel);
+    return number;
+}
+
+/* The rule of a number, with the lock taken; NULL without it where there is none. */
+static struct rule *enter_rule(struct pm_kernel *kernel, uint64_t number, int *code) {
+    *code = PM_FORKED;
+    if (kernel_forked(kernel)) return NULL;
+    kernel_lock(kernel);
+    struct rule *rule = number ? selection_find(&kernel->mac.audit.selection, number) : NULL;
+    *code = rule ? 0 : KERN_INVALID_NAME;
+    if (!rule) kernel_unlock(kernel);
+    return rule;
+}
+
+int pm_audit_rule_select(struct pm_kernel *kernel, uint64_t rule, uint32_t tclass, uint32_t granted, uint32_t denied) {
+    int code;
+    if (tclass >= PM_CLASSES_MAX) return KERN_INVALID_ARGUMENT;
+    struct rule *found = enter_rule(kernel, rule, &code);
+    if (!found) return code;
+    selection_select(&kernel->mac.audit.selection, found, tclass, granted, denied);
+    kernel_move_stamp(kernel);
+    kernel_unlock(kernel);
+    return 0;
+}
+
+int pm_audit_rule_remove(struct pm_kernel *kernel, uint64_t rule) {
+    int code;
+    struct rule *found = enter_rule(kernel, rule, &code);
+    if (!found) return code;
+    selection_remove(&kernel->mac.audit.selection, found);
+    kernel_move_stamp(kernel);
+    kernel_unlock(kernel);
+    return 0;
+}
+
+/* ---- sampling ---- */
+
+static bool sampling_good(const struct pm_audit_sampling *sampling) {
+    bool budget = sampling->budget && sampling->budget <= UINT32_MAX && sampling->period_ns;
+    bool rate = !sampling->budget && sampling->one_in && sampling->one_in <= SAMPLE_WEIGHT_MAX;
+    return (budget || rate) && sampling->strata && sampling->strata <= SAMPLE_STRATA_MAX;
+}
+
+int pm_audit_sample(struct pm_kernel *kernel, const struct pm_audit_sampling *sampling) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    if (sampling && !sampling_good(sampling)) return KERN_INVALID_ARGUMENT;
+    kernel_lock(kernel);
+    struct mac *mac = &kernel->mac;
+    bool done = audit_sample(&mac->audit, sampling, (struct sample_clock){mac->clock, mac->clock_context});
+    kernel_unlock(kernel);
+    return done ? 0 : KERN_RESOURCE_SHORTAGE;
+}
+
+int64_t pm_audit_strata(struct pm_kernel *kernel, struct pm_audit_stratum *rows, size_t capacity) {
+    if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
+    if (!rows && capacity) return -(int64_t)KERN_INVALID_ARGUMENT;
+    kernel_lock(kernel);
+    int64_t count = (int64_t)sample_read(&kernel->mac.audit.sample, rows, capacity);
+    kernel_unlock(kernel);
+    return count;
+}
+
+/* ---- the trail ---- */
 
 int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full, int synchronous) {
     if (kernel_forked(kernel)) return PM_FORKED;

@@ -3,6 +3,9 @@
 #include "base/lock.c"
 #include "base/pool.c"
 #include "sec/audit.c"
+#include "sec/sample.c"
+#include "sec/selection.c"
+#include "sec/sid.c"
 
 #include <assert.h>
 
@@ -77,11 +80,12 @@ static void test_what_a_full_ring_does_is_chosen(void) {
 }
 
 static void test_a_class_is_selected_alone(void) {
-    audit_select(&audit, 0, 0, 0);
-    assert(!audit.any_granted && audit.denied[PM_CLASSES_MAX - 1] == 0);
-    audit_select(&audit, PM_CLASS_MACH_TASK, 5, 6);
-    assert(audit.granted[PM_CLASS_MACH_TASK] == 5 && audit.denied[PM_CLASS_MACH_TASK] == 6);
-    assert(audit.granted[PM_CLASS_MACH_PORT] == 0 && audit.any_granted);
+    struct selection *selection = &audit.selection;
+    selection_select(selection, &selection->first, 0, 0, 0);
+    assert(!selection->any_granted && selection->denied[PM_CLASSES_MAX - 1] == 0);
+    selection_select(selection, &selection->first, PM_CLASS_MACH_TASK, 5, 6);
+    assert(selection->granted[PM_CLASS_MACH_TASK] == 5 && selection->denied[PM_CLASS_MACH_TASK] == 6);
+    assert(selection->granted[PM_CLASS_MACH_PORT] == 0 && selection->any_granted);
 }
 
 static void test_what_was_handed_out_is_known_until_the_next_call(void) {
