@@ -32,7 +32,9 @@ ROWS = [
         1.02,
         1.00,
     ),
-    Row("3l", "select_label", "recorded of a label that nobody here bears", "nothing selected", 1.02),
+    Row(
+        "3l", "select_label", "recorded of a label that nobody here bears", "nothing selected", 1.02
+    ),
     Row("3li", "select_label_instructions", "the same in instructions", "nothing selected"),
     Row("3t", "select_task", "recorded of a task that is not here", "nothing selected"),
     Row(

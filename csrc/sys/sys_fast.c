@@ -127,10 +127,10 @@ static inline bool fast_post(struct pm_task *task, struct entry *entry, const vo
 static pm_noinline bool fast_post_recorded(struct pm_task *task, struct entry *entry, const void *body, uint64_t size,
                                            int32_t msgh_id) {
     struct pm_kernel *kernel = task->kernel;
-    if (pm_likely(audit_ready(&kernel->mac.audit))) return fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, true);
-    if (!audit_sample_ready(&kernel->mac.audit)) return false;
-    if (!fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, false)) return false;
-    fast_sample(kernel, &task->space, entry, ((struct port *)entry->object)->last, false);
+    bool ready = audit_ready(&kernel->mac.audit);
+    if (pm_unlikely(!ready && !audit_sample_ready(&kernel->mac.audit))) return false;
+    if (!fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, ready)) return false;
+    if (!ready) fast_sample(kernel, &task->space, entry, ((struct port *)entry->object)->last, false);
     return true;
 }
 
@@ -190,6 +190,14 @@ static inline bool fast_message(const struct kmsg *kmsg, const struct port *port
            (port->srights > 1 || !port->extra);
 }
 
+static pm_noinline bool fast_receive_recorded(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                                              const struct kmsg *kmsg) {
+    if (pm_likely(audit_ready(&kernel->mac.audit))) fast_record(kernel, space, entry, kmsg, true);
+    else if (audit_sample_ready(&kernel->mac.audit)) fast_sample(kernel, space, entry, kmsg, true);
+    else return false;
+    return true;
+}
+
 /* With the lock: the entry whose port has a message for this path, recorded as taken; or NULL with nothing touched. */
 static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity) {
     struct pm_kernel *kernel = task->kernel;
@@ -203,11 +211,7 @@ static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint6
     if (!kernel->mac.active) return entry;
     enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space, port->sid, kmsg->sid);
     if (pm_likely(answer == HINT_QUIET)) return entry;
-    if (answer != HINT_LOUD) return NULL;
-    if (pm_likely(audit_ready(&kernel->mac.audit))) fast_record(kernel, space, entry, kmsg, true);
-    else if (audit_sample_ready(&kernel->mac.audit)) fast_sample(kernel, space, entry, kmsg, true);
-    else return NULL;
-    return entry;
+    return answer == HINT_LOUD && fast_receive_recorded(kernel, space, entry, kmsg) ? entry : NULL;
 }
 
 static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {

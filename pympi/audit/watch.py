@@ -47,7 +47,7 @@ _SLICE = 512  # records taken out under one hold of the kernel's lock
 _PAUSE = 0.05  # seconds between looks of who waits for records
 _REMEMBERED = 65536  # names of tasks
 _METHODS = "mi_"
-_SHARED = {field: field for field in AuditRecord._fields if field not in ("flags", "lost")}
+_SHARED = [name for name in AuditRecord._fields if name not in ("flags", "lost", "weight")]
 
 
 class WatchRecord(msgspec.Struct, frozen=True, kw_only=True):
