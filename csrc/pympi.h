@@ -583,9 +583,9 @@ enum pm_stratum_flag { PM_STRATUM_CERTAIN = 1, PM_STRATUM_OVERFLOW = 2 };
 struct pm_audit_stratum {
     uint64_t seen, kept, bytes;         /* records; bytes of all that were seen */
     uint64_t first;                     /* ns */
-    uint32_t ssid, tsid, tclass, asked, operation;
+    uint32_t ssid, tsid, peer_sid, tclass, asked, operation;
     int32_t msgh_id;
-    uint32_t flags, reserved;
+    uint32_t flags;
 };
 /* Copies rows, at most capacity; returns how many there are, 0 where nothing is sampled. */
 int64_t pm_audit_strata(struct pm_kernel *kernel, struct pm_audit_stratum *rows, size_t capacity);

@@ -62,16 +62,16 @@ static bool is_certain(const struct pm_audit_record *record) {
 }
 
 struct sample_event sample_event_of(const struct pm_audit_record *record) {
-    return (struct sample_event){.ssid = record->effective_sid, .tsid = record->object_sid, .tclass = record->tclass,
-                                 .asked = record->asked, .operation = record->operation, .size = record->size,
+    return (struct sample_event){.ssid = record->effective_sid, .tsid = record->object_sid,
+                                 .peer_sid = record->peer_sid, .tclass = record->tclass, .asked = record->asked, .operation = record->operation, .size = record->size,
                                  .msgh_id = record->msgh_id, .certain = is_certain(record)};
 }
 
 struct pm_audit_stratum *sample_meet(struct sample *sample, const struct sample_event *event, int32_t msgh_id, uint32_t *place) {
     if (sample->used == sample->room) return &sample->rows[event->certain];
     struct pm_audit_stratum *row = &sample->rows[sample->used];
-    *row = (struct pm_audit_stratum){.ssid = event->ssid, .tsid = event->tsid, .tclass = event->tclass, .asked = event->asked,
-        .operation = event->operation, .msgh_id = msgh_id, .flags = event->certain ? PM_STRATUM_CERTAIN : 0,
+    *row = (struct pm_audit_stratum){.ssid = event->ssid, .tsid = event->tsid, .peer_sid = event->peer_sid,
+        .tclass = event->tclass, .asked = event->asked, .operation = event->operation, .msgh_id = msgh_id, .flags = event->certain ? PM_STRATUM_CERTAIN : 0,
         .first = sample->clock.now(sample->clock.context)};
     *place = ++sample->used;
     return row;

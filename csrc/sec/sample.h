@@ -2,7 +2,7 @@
 /*
  * Sampling by meaning: of what is selected, what is rare is recorded always, and what repeats itself is recorded to a budget.
  *
- * Records of one meaning are a stratum: who (label), on what (label), which permissions of which class. A table counts for each
+ * Records of one meaning are a stratum: who (label), on what (label), from whom (label), which permissions of which class. A table counts for each
  * how many there were and how many were kept. Kept for certain are the first of each, rights that change hands, acts of servers,
  * and whatever went wrong. Of the rest one in so many is kept, by chance, and bears in its flags for how many it stands; so totals
  * can be estimated from what was kept, by the inverse of the probability (D. G. Horvitz, D. J. Thompson, 1952), though the rate
@@ -22,7 +22,7 @@
 #define SAMPLE_BRONZE 0xa0761d6478bd642fu
 
 /* What is about to be recorded, as far as it says to which stratum it belongs. */
-struct sample_event { uint32_t ssid, tsid, tclass, asked, operation, size; int32_t msgh_id; bool certain; };
+struct sample_event { uint32_t ssid, tsid, peer_sid, tclass, asked, operation, size; int32_t msgh_id; bool certain; };
 struct sample_clock { uint64_t (*now)(void *context); void *context; };
 
 struct sample {
@@ -60,15 +60,16 @@ void sample_follow(struct sample *sample);
 void sample_halve(struct sample *sample);
 
 static inline bool stratum_is_of(const struct pm_audit_stratum *row, const struct sample_event *event, int32_t msgh_id) {
-    return row->ssid == event->ssid && row->tsid == event->tsid && row->tclass == event->tclass && row->asked == event->asked &&
-           row->operation == event->operation && row->msgh_id == msgh_id && !(row->flags & PM_STRATUM_CERTAIN) == !event->certain;
+    return row->ssid == event->ssid && row->tsid == event->tsid && row->peer_sid == event->peer_sid &&
+           row->tclass == event->tclass && row->asked == event->asked && row->operation == event->operation &&
+           row->msgh_id == msgh_id && !(row->flags & PM_STRATUM_CERTAIN) == !event->certain;
 }
 
 /* Multiplications that do not wait for each other; the upper half is mixed best. */
 static inline uint32_t stratum_hash(const struct sample_event *event, int32_t msgh_id) {
     uint64_t pair = ((uint64_t)event->ssid << 32 | event->tsid) * SAMPLE_GOLDEN;
     uint64_t act = ((uint64_t)event->asked << 32 | (event->tclass << 6 ^ event->operation << 1 ^ event->certain)) * SAMPLE_SILVER;
-    uint64_t all = pair ^ (pair >> 32) ^ act ^ (act >> 29) ^ (uint32_t)msgh_id * SAMPLE_BRONZE;
+    uint64_t all = pair ^ (pair >> 32) ^ act ^ (act >> 29) ^ ((uint64_t)event->peer_sid << 32 | (uint32_t)msgh_id) * SAMPLE_BRONZE;
     return (uint32_t)(all ^ all >> 32);
 }
 

@@ -58,7 +58,7 @@ static inline void fast_record(struct pm_kernel *kernel, const struct space *spa
 static pm_noinline void fast_sample(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
                                     const struct kmsg *kmsg, bool receives) {
     struct audit *audit = &kernel->mac.audit;
-    struct sample_event event = {.ssid = space->sid, .tsid = kmsg->dest->sid, .tclass = PM_CLASS_MACH_PORT,
+    struct sample_event event = {.ssid = space->sid, .tsid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .tclass = PM_CLASS_MACH_PORT,
                                  .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
                                  .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .size = kmsg->size,
                                  .msgh_id = kmsg->msgh_id, .certain = false};

@@ -198,10 +198,11 @@ class Audit:
     ) -> None:  # fmt: skip
         """Keep, of what is selected, what is rare or matters, and of the rest what the budget has.
 
-        Kept always are the first record of each stratum (label, label of the object, class and
-        permissions), rights that change hands, what is done to tasks and labels, acts of name
-        servers, denials, errors and losses. Of the rest one in so many is kept, by chance;
-        `pympi.audit.estimate` makes totals of it. What was counted before is forgotten.
+        Kept always are the first record of each stratum (labels of who does it, of the object and
+        of the sender; class and permissions), rights that change hands, what is done to tasks and
+        labels, acts of name servers, denials, errors and losses. Of the rest one in so many is
+        kept, by chance; `pympi.audit.estimate` makes totals of it. What was counted before is
+        forgotten.
 
         Args:
             budget: of records by chance in `per` seconds of the kernel's clock, on average; a

@@ -81,8 +81,9 @@ class Sampler:
             if count <= room:
                 break
             room = 2 * count
-        for sid in np.unique(rows[["ssid", "tsid"]][self._known : count].tolist()).tolist():
-            self._look_up(int(sid))
+        new = rows[self._known : count]
+        for sid in np.unique([new[field] for field in ("ssid", "tsid", "peer_sid")]).tolist():
+            self._look_up(sid)
         self._known = count
         return rows[:count]
 

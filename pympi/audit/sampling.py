@@ -25,8 +25,8 @@ __all__ = ["STRATUM", "Estimate", "Strata", "Stratum", "estimate", "weights"]
 STRATUM: np.dtype[Any] = dtype_of("pm_audit_stratum")
 """The numpy form of `struct pm_audit_stratum`."""
 
-_KEY = ("ssid", "tsid", "tclass", "asked", "operation", "msgh_id")
-_KEY_OF_RECORD = ("effective_sid", "object_sid", "tclass", "asked", "operation", "msgh_id")
+_KEY = ("ssid", "tsid", "peer_sid", "tclass", "asked", "operation", "msgh_id")
+_KEY_OF_RECORD = ("effective_sid", "object_sid", *_KEY[2:])
 _OVERFLOW = "(overflow)"
 
 
@@ -35,6 +35,7 @@ class Stratum(NamedTuple):
 
     Attributes:
         subject, object: labels; "(overflow)" for all that found no row in the table.
+        peer: label of who sent what is received, else "-".
         tclass, asked: the permissions asked for.
         operation: "send", "receive", "method", ...
         msgh_id: where messages are told apart by it, else 0.
@@ -46,6 +47,7 @@ class Stratum(NamedTuple):
 
     subject: str
     object: str
+    peer: str
     tclass: str
     asked: tuple[str, ...]
     operation: str
@@ -95,6 +97,7 @@ class Strata:
         return Stratum(
             subject=_OVERFLOW if overflow else self._label(int(row["ssid"])),
             object=_OVERFLOW if overflow else self._label(int(row["tsid"])),
+            peer=self._label(int(row["peer_sid"])),
             tclass=tclass.name if tclass else "",
             asked=tclass.names(int(row["asked"])) if tclass else (),
             operation=Operation(int(row["operation"])).name.lower(),

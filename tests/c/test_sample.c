@@ -48,7 +48,9 @@ static void test_the_first_of_each_meaning_is_kept(void) {
     assert(weight(other) == 1);
     other.object_sid = 10;
     assert(weight(other) == 1);
-    assert(sample.used == OVERFLOW_ROWS + 13);
+    other.peer_sid = 11;
+    assert(weight(other) == 1);
+    assert(sample.used == OVERFLOW_ROWS + 14);
 }
 
 static void test_messages_are_told_apart_where_asked(void) {
