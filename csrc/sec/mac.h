@@ -9,8 +9,9 @@
  *
  * A hint is a vector remembered beside a right. `quiet` holds the permissions that are allowed and that nobody wants recorded, so
  * one comparison and one mask settle the common case; `loud` those that are allowed and recorded, with nothing else to report of
- * them. What is watched is in neither, nor what is recorded of some operations or tasks only. Whatever makes a hint out of date moves `stamp`. Labels that meet in no right (who receives from whom) have their hints
- * in the table `recent`, each pair in one place.
+ * them. What is watched is in neither, nor what is recorded of some operations or tasks only. Whatever makes a hint out of date
+ * moves `stamp`. Labels that meet in no right (who receives from whom) have their hints in the table `recent`, each pair in one
+ * place.
  */
 #ifndef PM_MAC_H
 #define PM_MAC_H

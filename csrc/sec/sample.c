@@ -28,8 +28,9 @@ static void rows_begin(struct sample *sample) {
 }
 
 bool sample_start(struct sample *sample, struct heap *heap, const struct pm_audit_sampling *wanted, struct sample_clock clock) {
-    struct sample made = {.heap = heap, .clock = clock, .room = round_up_power(wanted->strata + OVERFLOW_ROWS), .by_message = wanted->by_message,
-                          .one_in = wanted->budget ? 1 : wanted->one_in, .state = mix64(wanted->seed), .budget = wanted->budget,
+    struct sample made = {.heap = heap, .clock = clock, .room = round_up_power(wanted->strata + OVERFLOW_ROWS),
+                          .by_message = wanted->by_message, .one_in = wanted->budget ? 1 : wanted->one_in,
+                          .salt = mix64(wanted->seed + 1), .state = mix64(wanted->seed), .budget = wanted->budget,
                           .period = wanted->period_ns, .enough = wanted->budget};
     made.rows = heap_alloc(heap, made.room * sizeof *made.rows);
     made.index = heap_alloc(heap, sample_index_size(&made));
@@ -62,17 +63,17 @@ static bool is_certain(const struct pm_audit_record *record) {
 }
 
 struct sample_event sample_event_of(const struct pm_audit_record *record) {
-    return (struct sample_event){.ssid = record->effective_sid, .tsid = record->object_sid,
-                                 .peer_sid = record->peer_sid, .tclass = record->tclass, .asked = record->asked, .operation = record->operation, .size = record->size,
-                                 .msgh_id = record->msgh_id, .certain = is_certain(record)};
+    return (struct sample_event){.ssid = record->effective_sid, .tsid = record->object_sid, .peer_sid = record->peer_sid,
+                                 .tclass = record->tclass, .asked = record->asked, .operation = record->operation,
+                                 .size = record->size, .msgh_id = record->msgh_id, .certain = is_certain(record)};
 }
 
 struct pm_audit_stratum *sample_meet(struct sample *sample, const struct sample_event *event, int32_t msgh_id, uint32_t *place) {
     if (sample->used == sample->room) return &sample->rows[event->certain];
     struct pm_audit_stratum *row = &sample->rows[sample->used];
     *row = (struct pm_audit_stratum){.ssid = event->ssid, .tsid = event->tsid, .peer_sid = event->peer_sid,
-        .tclass = event->tclass, .asked = event->asked, .operation = event->operation, .msgh_id = msgh_id, .flags = event->certain ? PM_STRATUM_CERTAIN : 0,
-        .first = sample->clock.now(sample->clock.context)};
+        .tclass = event->tclass, .asked = event->asked, .operation = event->operation, .msgh_id = msgh_id,
+        .flags = event->certain ? PM_STRATUM_CERTAIN : 0, .first = sample->clock.now(sample->clock.context)};
     *place = ++sample->used;
     return row;
 }

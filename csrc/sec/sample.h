@@ -2,11 +2,11 @@
 /*
  * Sampling by meaning: of what is selected, what is rare is recorded always, and what repeats itself is recorded to a budget.
  *
- * Records of one meaning are a stratum: who (label), on what (label), from whom (label), which permissions of which class. A table counts for each
- * how many there were and how many were kept. Kept for certain are the first of each, rights that change hands, acts of servers,
- * and whatever went wrong. Of the rest one in so many is kept, by chance, and bears in its flags for how many it stands; so totals
- * can be estimated from what was kept, by the inverse of the probability (D. G. Horvitz, D. J. Thompson, 1952), though the rate
- * follows the load: it depends on nothing but what was before.
+ * Records of one meaning are a stratum: who (label), on what (label), from whom (label), which permissions of which class. A table
+ * counts for each how many there were and how many were kept. Kept for certain are the first of each, rights that change hands,
+ * acts of servers, and whatever went wrong. Of the rest one in so many is kept, by chance, and bears in its flags for how many it
+ * stands; so totals can be estimated from what was kept, by the inverse of the probability (D. G. Horvitz, D. J. Thompson, 1952),
+ * though the rate follows the load: it depends on nothing but what was before.
  */
 #ifndef PM_SAMPLE_H
 #define PM_SAMPLE_H
@@ -33,7 +33,7 @@ struct sample {
     uint32_t room, used;
     bool by_message;
     uint32_t one_in;                    /* is kept */
-    uint64_t state;                     /* of chance */
+    uint64_t salt, state;               /* of the index, of chance */
     uint64_t budget, period;            /* records in so many nanoseconds; 0: one_in stays as it is */
     uint64_t began, seen, kept, enough; /* this period; who kept enough keeps fewer */
     uint32_t looked;                    /* of what was seen, at the last look at the clock */
@@ -65,16 +65,16 @@ static inline bool stratum_is_of(const struct pm_audit_stratum *row, const struc
            row->msgh_id == msgh_id && !(row->flags & PM_STRATUM_CERTAIN) == !event->certain;
 }
 
-/* Multiplications that do not wait for each other; the upper half is mixed best. */
-static inline uint32_t stratum_hash(const struct sample_event *event, int32_t msgh_id) {
+/* Multiplications that do not wait for each other, and one that who sends messages of chosen numbers cannot foresee. */
+static inline uint32_t stratum_hash(const struct sample *sample, const struct sample_event *event, int32_t msgh_id) {
     uint64_t pair = ((uint64_t)event->ssid << 32 | event->tsid) * SAMPLE_GOLDEN;
     uint64_t act = ((uint64_t)event->asked << 32 | (event->tclass << 6 ^ event->operation << 1 ^ event->certain)) * SAMPLE_SILVER;
     uint64_t all = pair ^ (pair >> 32) ^ act ^ (act >> 29) ^ ((uint64_t)event->peer_sid << 32 | (uint32_t)msgh_id) * SAMPLE_BRONZE;
-    return (uint32_t)(all ^ all >> 32);
+    return (uint32_t)(((all ^ sample->salt) * SAMPLE_GOLDEN) >> 32);
 }
 
 static inline uint32_t *stratum_place(const struct sample *sample, const struct sample_event *event, int32_t msgh_id) {
-    for (uint32_t at = stratum_hash(event, msgh_id);; at++) {
+    for (uint32_t at = stratum_hash(sample, event, msgh_id);; at++) {
         uint32_t *place = &sample->index[at & (2 * sample->room - 1)];
         if (!*place || stratum_is_of(&sample->rows[*place - 1], event, msgh_id)) return place;
     }
