@@ -33,6 +33,11 @@ ROWS = [
         1.00,
     ),
     Row(
+        "3l", "select_label", "recorded of a label that nobody here bears", "nothing selected", 1.02
+    ),
+    Row("3li", "select_label_instructions", "the same in instructions", "nothing selected"),
+    Row("3t", "select_task", "recorded of a task that is not here", "nothing selected"),
+    Row(
         "4",
         "audit_recording",
         "audit of every operation, drained between timings",
@@ -42,6 +47,8 @@ ROWS = [
     ),
     Row("4d", "audit_drained", "the same, draining included", "nothing selected"),
     Row("4f", "audit_dropped", "the same, the ring full, dropped", "nothing selected"),
+    Row("4s", "audit_sampled", "sampled to 1,000 records a second, drained", "nothing selected"),
+    Row("4sa", "audit_sampled_all", "the same", "every operation, drained"),
     Row("w", "watch", "a watch that leaves everything out, all checks", "no watch", 1.02, 1.00),
     Row("wu", "watch_unchecked", "the same, unchecked", "no watch"),
     Row("wa", "watch_everything", "a watch of everything, all checks, read as well", "no watch"),

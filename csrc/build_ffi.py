@@ -37,7 +37,7 @@ WAITER = re.compile(
     r"\s*const struct pm_wait \*wait\);",
     re.M,
 )
-TAKE_LONG = ("pm_inspect_read", "pm_inspect_stopped")
+TAKE_LONG = ("pm_audit_drain", "pm_inspect_read", "pm_inspect_stopped")
 TAKER = re.compile(
     rf"^(?P<result>\w[\w ]*[ *])(?P<name>{'|'.join(TAKE_LONG)})\((?P<parameters>[^()]*)\);", re.M
 )
@@ -85,8 +85,10 @@ static {signature}
 """
 
 # Mostly there is nothing to wait for, so the wrapper asks first without a wait and keeps the GIL.
-# Not where these hold: a poll that times out would have changed something already.
+# Not where these hold: a poll that times out would have changed something already, or does not say
+# that it timed out.
 UNPOLLED = {
+    "pm_audit_wait": "1",
     "pm_call": "1",
     "pm_mach_msg": "option & MACH_SEND_MSG",
     "pm_send_message": "spec->option & MACH_SEND_NOTIFY",

@@ -3,12 +3,15 @@
 #include "base/lock.c"
 #include "base/pool.c"
 
+#include "sec/sid.c"
+
+#include "sec/selection.c"
+#include "sec/sample.c"
 #include "sec/audit.c"
 #include "sec/avc.c"
 #include "sec/iface.c"
 #include "sec/mac.c"
 #include "sec/report.c"
-#include "sec/sid.c"
 #include "sec/trace.c"
 #include "sec/watch.c"
 

@@ -530,6 +530,7 @@ int pm_port_set_handler(struct pm_task *caller, struct pm_task *task, uint32_t n
 
 enum pm_audit_flag { PM_AUDIT_PERMISSIVE = 1, PM_AUDIT_REPORTED = 2, PM_AUDIT_LOSS = 4, PM_AUDIT_ERROR = 8,
                      PM_AUDIT_GUARD = 16, PM_AUDIT_UREFS = 32, PM_AUDIT_CIRCULAR = 64, PM_AUDIT_RECEIVE = 128 };
+enum { PM_AUDIT_WEIGHT_SHIFT = 16 };    /* of flags: for how many a record stands that was sampled by chance; 0: for itself */
 struct pm_audit_record {                /* 104 bytes, version 1; fields are never renumbered */
     uint64_t sequence;                  /* counts records and losses: a gap is a loss */
     uint64_t time;                      /* ns */
@@ -547,14 +548,67 @@ enum pm_operation {
 };
 /* Bits of granted and of denied operations of a class that are recorded; tclass 0 sets all classes. */
 int pm_audit_select(struct pm_kernel *kernel, uint32_t tclass, uint32_t granted, uint32_t denied);
-/* everything: denials are recorded whatever dontaudit says. errors: calls that fail for other reasons than access. */
-int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full);
+
+/* Beside that, rules: what any of them wants is recorded. A pattern has * for any characters and ? for one; a zero byte ends it.
+ * It is about a label that matches as a whole or in one of its values ("te/u:r:app*"): of who does it, or of what it is done to;
+ * and about a task by its name. A rule is about who matches one of its patterns or is among its numbers, and about everybody
+ * where it has none; labels and tasks that come later are no exception. */
+enum pm_audit_rule_limit { PM_AUDIT_RULES_MAX = 32, PM_AUDIT_RULE_TEXT_MAX = 65536, PM_AUDIT_RULE_NUMBERS_MAX = 65536 };
+struct pm_audit_rule {
+    const char *labels; size_t labels_size;             /* patterns */
+    const char *tasks; size_t tasks_size;               /* patterns */
+    const uint32_t *numbers; size_t numbers_count;      /* of tasks */
+    uint32_t operations;                /* bits 1 << enum pm_operation; 0: all */
+    uint32_t reserved;
+};
+/* The number of a new rule, with nothing selected. -KERN_NO_SPACE: there are as many as there may be, what pm_audit_select()
+ * selects among them. */
+int64_t pm_audit_rule_add(struct pm_kernel *kernel, const struct pm_audit_rule *rule);
+/* As pm_audit_select(). KERN_INVALID_NAME: no such rule. */
+int pm_audit_rule_select(struct pm_kernel *kernel, uint64_t rule, uint32_t tclass, uint32_t granted, uint32_t denied);
+int pm_audit_rule_remove(struct pm_kernel *kernel, uint64_t rule);
+
+/* Sampling: of what is selected, kept for certain are the first record of each stratum, rights that change hands, what is done to
+ * tasks and labels, acts of servers, denials, errors and losses; of the rest `budget` records in period_ns on the kernel's clock,
+ * or one in `one_in` where budget is 0, by chance from `seed`. Room in the ring is needed as if all were kept. */
+struct pm_audit_sampling {
+    uint64_t budget, period_ns, seed;
+    uint32_t one_in, strata;            /* at most 65535; rows of the table, at most 2^20 */
+    uint32_t by_message, reserved;      /* non-zero: messages of different msgh_id are different strata */
+};
+/* What was counted is forgotten. NULL: everything is kept again. */
+int pm_audit_sample(struct pm_kernel *kernel, const struct pm_audit_sampling *sampling);
+/* One row for each stratum. SIDs are those of the time. Overflow: it takes all that found no row. */
+enum pm_stratum_flag { PM_STRATUM_CERTAIN = 1, PM_STRATUM_OVERFLOW = 2 };
+struct pm_audit_stratum {
+    uint64_t seen, kept, bytes;         /* records; bytes of all that were seen */
+    uint64_t first;                     /* ns */
+    uint32_t ssid, tsid, peer_sid, tclass, asked, operation;
+    int32_t msgh_id;
+    uint32_t flags;
+};
+/* Copies rows, at most capacity; returns how many there are, 0 where nothing is sampled. */
+int64_t pm_audit_strata(struct pm_kernel *kernel, struct pm_audit_stratum *rows, size_t capacity);
+
+/* everything: denials are recorded whatever dontaudit says. errors: calls that fail for other reasons than access. synchronous:
+ * no operation that was recorded returns before the drainer was called. full: enum pm_audit_full. */
+int pm_audit_options(struct pm_kernel *kernel, int everything, int errors, int full, int synchronous);
+/* On: every operation that would be recorded fails with PM_AUDIT_FULL and is not done. What is refused is still refused as it is
+ * without, and that is recorded. */
+int pm_audit_halt(struct pm_kernel *kernel, int on);
 /* Moves up to capacity records out of the ring; returns how many. Labels of records handed out stay known until the next call. */
 int64_t pm_audit_drain(struct pm_kernel *kernel, struct pm_audit_record *records, size_t capacity);
-/* Called without any lock when the ring is full and `full` is PM_AUDIT_BLOCK; it should drain. Non-zero: failed. */
+/* Waits until so many records are in the ring (or it is full), until woken, or until the time is over; returns how many there
+ * are. -MACH_RCV_INTERRUPTED: by a signal; -KERN_TERMINATED: the kernel was destroyed meanwhile. */
+int64_t pm_audit_wait(struct pm_kernel *kernel, uint32_t records, const struct pm_wait *wait);
+/* Ends the waits there are; where there is none, the next one does not wait. */
+int pm_audit_wake(struct pm_kernel *kernel);
+/* Called without any lock when the ring is full and `full` is PM_AUDIT_BLOCK, and it should drain; and after each recorded
+ * operation where records are synchronous. Non-zero: failed; an operation that found no room is then not done. */
 typedef int (*pm_drainer)(void *context);
 int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context);
-/* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. */
+/* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. PM_AUDIT_FULL:
+ * it is lost, or, while the trail is halted, not written. */
 int pm_audit_write(struct pm_kernel *kernel, const struct pm_audit_record *record);
 
 /* ---- watching ------------------------------------------------------------------------------------------------------- */

@@ -100,6 +100,7 @@ class Kernel(Closing):
         audit (Audit): what is recorded, and the records.
         trace (Trace): who talks to whom.
         tasks (dict[int, Task]): the living tasks by number.
+        simulated (bool): whether its time is that of a `SimulatedClock`.
         conceals_denials (bool), guard_violations (str): as given.
         bootstrap_contexts (Callable[[], Iterable[Context]] | None): what tells a snapshot of the
             name server's contexts; the name server sets it.
@@ -113,7 +114,7 @@ class Kernel(Closing):
         guard_violations: str = "audit", audit_full: str = "drop", audit_records: int = 0,
         avc_entries: int = 0, trace_paths: int = 0, seed: int = 0, fast_path: bool = True,
     ) -> None:  # fmt: skip
-        simulated = isinstance(clock, SimulatedClock)
+        self.simulated = simulated = isinstance(clock, SimulatedClock)
         if not simulated and clock not in _CLOCKS:
             raise ValueError(f"clock must be 'coarse', 'exact' or a SimulatedClock, not {clock!r}")
         if guard_violations not in _VIOLATIONS:
@@ -492,7 +493,11 @@ class Kernel(Closing):
             LimitExceeded: memory or classes are short.
         """
         said = Declaration(base, tuple(routines), allow_unknown)
-        return self._interfaces.create(self.pointer, name, said)
+        before = len(self.object_classes)
+        number = self._interfaces.create(self.pointer, name, said)
+        if self._audit is not None:
+            self._audit.classes_came(self.object_classes[before:])
+        return number
 
     # ---- audit, trace, state ----
 

@@ -8,6 +8,9 @@ enum bench_audit { AUDIT_OFF, AUDIT_DRAINED, AUDIT_DRAIN_NOT_TIMED, AUDIT_DROPPE
 
 enum bench_watch { WATCH_NONE, WATCH_LEFT_OUT, WATCH_READ, WATCH_LOST };
 
+/* What is recorded beside: a rule about a label that nobody bears, or a task that nobody is. */
+enum bench_select { SELECT_NOTHING, SELECT_LABEL, SELECT_TASK };
+
 struct bench_options {
     uint32_t policy; /* a decider that allows everything, and labels */
     uint32_t ports, port_labels, tasks, task_labels;
@@ -16,6 +19,8 @@ struct bench_options {
     uint32_t no_fast_path;
     uint32_t whole; /* receive messages with all that is known of them, and free them */
     uint32_t watch; /* enum bench_watch */
+    uint32_t select; /* enum bench_select */
+    uint32_t sample; /* records in a second that are kept of what is audited; 0: all */
 };
 
 struct bench;

@@ -150,12 +150,39 @@ static void make_steps(struct bench *bench)
     }
 }
 
+static void make_rule(struct bench *bench)
+{
+    static const char others[] = "stub/other*";
+    struct pm_audit_rule rule = { .labels = others, .labels_size = sizeof others };
+    int64_t number;
+
+    if (bench->options.select == SELECT_NOTHING)
+        return;
+    if (bench->options.select == SELECT_TASK)
+        rule = (struct pm_audit_rule){ .tasks = others, .tasks_size = sizeof others };
+    number = pm_audit_rule_add(bench->kernel, &rule);
+    if (failed(bench, "pm_audit_rule_add", number < 0 ? number : 0))
+        return;
+    failed(bench, "pm_audit_rule_select",
+           pm_audit_rule_select(bench->kernel, (uint64_t)number, 0, UINT32_MAX, UINT32_MAX));
+}
+
+static void make_sample(struct bench *bench)
+{
+    struct pm_audit_sampling sampling = { .budget = bench->options.sample, .period_ns = 1000000000, .strata = 4096 };
+
+    if (bench->options.sample)
+        failed(bench, "pm_audit_sample", pm_audit_sample(bench->kernel, &sampling));
+}
+
 static void make_observers(struct bench *bench)
 {
     uint32_t selected = bench->options.audit == AUDIT_OFF ? 0 : UINT32_MAX;
 
     failed(bench, "pm_audit_select", pm_audit_select(bench->kernel, 0, selected, selected));
-    failed(bench, "pm_audit_options", pm_audit_options(bench->kernel, 0, 0, PM_AUDIT_DROP));
+    failed(bench, "pm_audit_options", pm_audit_options(bench->kernel, 0, 0, PM_AUDIT_DROP, 0));
+    make_rule(bench);
+    make_sample(bench);
     if (bench->options.trace)
         failed(bench, "pm_trace_start", pm_trace_start(bench->kernel));
     bench->records = calloc(RING_RECORDS, sizeof *bench->records);
@@ -290,7 +317,7 @@ static uint32_t drain(struct bench *bench, uint32_t pairs)
     int64_t records = pm_audit_drain(bench->kernel, bench->records, RING_RECORDS);
 
     bench->drained += records;
-    return records < 2 * (int64_t)pairs;
+    return !bench->options.sample && records < 2 * (int64_t)pairs;
 }
 
 /* What the core did so far: records drained, checks settled by the AVC, and misses. */

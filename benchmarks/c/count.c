@@ -2,7 +2,7 @@
 /*
  * Runs one pair of tasks on a core given as a shared object, for an instruction counter around it:
  *
- *     count LIBRARY POLICY PAIRS
+ *     count LIBRARY POLICY SELECT PAIRS
  *
  * Counting two runs with different PAIRS and dividing the difference leaves the setting up out.
  */
@@ -35,16 +35,17 @@ int main(int argc, char **argv)
 {
     struct bench_options options = { .ports = 1, .port_labels = 1, .tasks = 1, .task_labels = 1 };
     struct bench *bench;
-    void *library = argc == 4 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
+    void *library = argc == 5 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
 
     if (library == NULL) {
-        fprintf(stderr, "count: %s\n", argc == 4 ? dlerror() : "usage: LIBRARY POLICY PAIRS");
+        fprintf(stderr, "count: %s\n", argc == 5 ? dlerror() : "usage: LIBRARY POLICY SELECT PAIRS");
         return 2;
     }
     options.policy = (uint32_t)strtoul(argv[2], NULL, 10);
+    options.select = (uint32_t)strtoul(argv[3], NULL, 10);
     bench = find(library, "bench_create").create(&options);
     if (find(library, "bench_failure").failure(bench) == NULL &&
-        find(library, "bench_run").run(bench, (uint32_t)strtoul(argv[3], NULL, 10)) >= 0)
+        find(library, "bench_run").run(bench, (uint32_t)strtoul(argv[4], NULL, 10)) >= 0)
         return 0;
     fprintf(stderr, "count: %s\n", find(library, "bench_failure").failure(bench));
     return 1;

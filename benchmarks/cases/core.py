@@ -13,6 +13,8 @@ from benchmarks import build
 from benchmarks.harness import TIMEOUT, Pair, Skip, Timed
 
 WATCH_NONE, WATCH_LEFT_OUT, WATCH_READ, WATCH_LOST = range(4)
+SELECT_NOTHING, SELECT_LABEL, SELECT_TASK = range(3)
+BUDGET = 1000  # records in a second
 AUDIT_OFF, AUDIT_DRAINED, AUDIT_DRAIN_NOT_TIMED, AUDIT_DROPPED = range(4)
 COUNTED_PAIRS = 10_000
 COUNTS = ("records", "avc", "misses")
@@ -34,6 +36,8 @@ class Options(ctypes.Structure):
             "no_fast_path",
             "whole",
             "watch",
+            "select",
+            "sample",
         )
     ]
 
@@ -116,7 +120,7 @@ def compare(subject: dict[str, int], baseline: dict[str, int], variant: str = "c
     return Pair(ours, Bench(baseline, variant), notes=ours.notes)
 
 
-def instructions(library: Path, policy: int) -> Timed:
+def instructions(library: Path, policy: int, select: int) -> Timed:
     """Return the instructions a pair takes: two runs, of which the difference leaves out the rest.
 
     Raises:
@@ -131,7 +135,7 @@ def instructions(library: Path, policy: int) -> Timed:
                 "valgrind",
                 "--tool=callgrind",
                 "--callgrind-out-file=/dev/null",
-                *map(str, (build.counter(), library, policy, pairs)),
+                *map(str, (build.counter(), library, policy, select, pairs)),
             ],
             capture_output=True,
             text=True,
@@ -146,10 +150,11 @@ def instructions(library: Path, policy: int) -> Timed:
     return lambda _: (collected(2 * COUNTED_PAIRS) - collected(COUNTED_PAIRS)) / COUNTED_PAIRS
 
 
-def count(subject: tuple[str, int], baseline: tuple[str, int]) -> Pair:
-    """Pair the instruction counts of two (variant, policy)."""
+def count(subject: tuple[str, int], baseline: tuple[str, int], select: int = 0) -> Pair:
+    """Pair the instruction counts of two (variant, policy); `select` is the subject's."""
     ours, theirs = (
-        instructions(build.library(variant), policy) for variant, policy in (subject, baseline)
+        instructions(build.library(variant), policy, selected)
+        for (variant, policy), selected in ((subject, select), (baseline, SELECT_NOTHING))
     )
     return Pair(ours, theirs, unit="instructions", exact=True)
 
@@ -171,6 +176,13 @@ CASES: dict[str, Callable[[], Pair]] = {
     "checks_many": lambda: compare({**MANY, "policy": 1}, MANY),
     "audit_off": lambda: compare(CHECKED, CHECKED, "audit_none"),
     "audit_off_instructions": lambda: count(("core", 1), ("audit_none", 1)),
+    "select_label": lambda: compare({**CHECKED, "select": SELECT_LABEL}, CHECKED),
+    "select_label_instructions": lambda: count(("core", 1), ("core", 1), SELECT_LABEL),
+    "select_task": lambda: compare({**CHECKED, "select": SELECT_TASK}, CHECKED),
+    "audit_sampled": lambda: compare({**AUDITED["drained"], "sample": BUDGET}, CHECKED),
+    "audit_sampled_all": lambda: compare(
+        {**AUDITED["drained"], "sample": BUDGET}, AUDITED["drained"]
+    ),
     "audit_drained": lambda: compare(AUDITED["drained"], CHECKED),
     "audit_recording": lambda: compare(AUDITED["recording"], CHECKED),
     "audit_dropped": lambda: compare(AUDITED["dropped"], CHECKED),

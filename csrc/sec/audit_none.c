@@ -8,14 +8,22 @@ bool audit_init(struct audit *audit, struct heap *heap, uint32_t records) {
     (void)records;
     memset(audit, 0, sizeof *audit);
     audit->heap = heap;
+    selection_init(&audit->selection, heap);
     return true;
 }
 
-void audit_destroy(struct audit *audit) { (void)audit; }
+void audit_destroy(struct audit *audit) { selection_destroy(&audit->selection); }
 
-void audit_select(struct audit *audit, uint32_t tclass, uint32_t granted, uint32_t denied) {
-    (void)audit, (void)tclass, (void)granted, (void)denied;
+bool audit_sample(struct audit *audit, const struct pm_audit_sampling *wanted, struct sample_clock clock) {
+    (void)audit, (void)wanted, (void)clock;
+    return true;
 }
+
+void audit_options(struct audit *audit, bool synchronous, enum pm_audit_full full) {
+    (void)audit, (void)synchronous, (void)full;
+}
+
+void audit_halt(struct audit *audit, bool halted) { (void)audit, (void)halted; }
 
 bool audit_reserve(struct audit *audit, uint32_t records) {
     (void)audit, (void)records;
@@ -24,12 +32,17 @@ bool audit_reserve(struct audit *audit, uint32_t records) {
 
 void audit_append(struct audit *audit, const struct pm_audit_record *record) { (void)audit, (void)record; }
 
-bool audit_ready(const struct audit *audit) {
-    (void)audit;
+void audit_copy(const struct audit *audit, struct pm_audit_record *records, size_t count) {
+    (void)audit, (void)records, (void)count;
+}
+
+void audit_taken(struct audit *audit, size_t count) { (void)audit, (void)count; }
+
+bool audit_wait_enter(struct audit *audit, struct audit_waiter *waiter, uint32_t records) {
+    (void)audit, (void)waiter, (void)records;
     return false;
 }
 
-size_t audit_drain(struct audit *audit, struct pm_audit_record *records, size_t capacity) {
-    (void)audit, (void)records, (void)capacity;
-    return 0;
-}
+void audit_wait_leave(struct audit *audit, struct audit_waiter *waiter) { (void)audit, (void)waiter; }
+
+void audit_wake(struct audit *audit) { (void)audit; }

@@ -25,7 +25,7 @@ void mac_destroy(struct mac *mac) {
 }
 
 void mac_move_stamp(struct mac *mac) {
-    mac->active = (mac->policy & PM_POLICY_LOADED) || mac->audit.any_granted || mac->watches.any_granted;
+    mac->active = (mac->policy & PM_POLICY_LOADED) || mac->audit.selection.any_granted || mac->watches.any_granted;
     if (++mac->stamp) return;
     mac->stamp = 1;
     mac->stamps_began_anew = true;
@@ -53,7 +53,7 @@ void mac_op_init(struct mac_op *op, struct mac *mac, uint32_t sid, uint32_t task
     op->records_room = MAC_INLINE_RECORDS;
     op->index = NULL;
     op->index_room = 0;
-    op->missed = op->short_of_memory = false;
+    op->missed = op->short_of_memory = op->recorded = false;
     op->denial.operation = PM_OP_NONE;
 }
 
@@ -273,12 +273,16 @@ static uint32_t worth_telling(const struct mac *mac, const struct avc_vector *ve
     return mac->audit.everything ? ALL : vector->auditdeny;
 }
 
-static bool selected(const struct mac *mac, uint32_t tclass, uint32_t asked, uint32_t denied,
-                     const struct avc_vector *vector) {
-    const struct audit *audit = &mac->audit;
-    uint32_t granted = asked & ~denied, worth = worth_telling(mac, vector);
-    if (granted & (audit->granted[tclass] | vector->auditallow | (vector->report & worth))) return true;
-    return denied & worth & audit->denied[tclass];
+/* What no rule wants of the class is settled by its mask; whether one does may depend on who it is about. */
+static bool selected(const struct mac_op *op, const struct watch_event *event, uint32_t denied, const struct avc_vector *vector,
+                     uint32_t operation) {
+    const struct selection *selection = &op->mac->audit.selection;
+    uint32_t granted = event->asked & ~denied, worth = worth_telling(op->mac, vector), refused = denied & worth;
+    if (granted & (vector->auditallow | (vector->report & worth))) return true;
+    uint32_t wanted = (granted & selection->granted[event->tclass]) | (refused & selection->denied[event->tclass]);
+    if (pm_likely(!wanted || !selection->filtered)) return wanted;
+    struct selected exact = selection_exact(selection, event->task, event->ssid, event->tsid, event->tclass, operation);
+    return (granted & exact.granted) | (refused & exact.denied);
 }
 
 static void note_denial(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t asked, uint32_t denied,
@@ -294,8 +298,8 @@ static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass,
     uint32_t denied = permissions & ~vector->allowed, worth = worth_telling(mac, vector);
     bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
     uint32_t report = permissions & vector->report & worth, told = permissive ? denied & worth : denied;
-    bool trail = selected(mac, tclass, permissions, denied, vector);
     struct watch_event event = {op->task, op->sid, tsid, tclass, permissions, told, report};
+    bool trail = selected(op, &event, denied, vector, site->operation);
     if (pm_unlikely(trail || (report && reports_on(&mac->reports)) || watches_want(&mac->watches, &event))) {
         struct pm_audit_record record;
         record_fill(&record, op, site);
@@ -363,12 +367,17 @@ void mac_show(struct mac *mac, const struct pm_audit_record *record, uint32_t re
     watches_offer(&mac->watches, &event, &shown, receiver);
 }
 
+static void into_trail(struct mac_op *op, const struct pm_audit_record *record) {
+    op->recorded = true;
+    audit_append(&op->mac->audit, record);
+}
+
 static void note(struct mac_op *op, const struct mac_site *site, int32_t result, bool trail) {
     struct pm_audit_record record;
     record_fill(&record, op, site);
     record.time = op->mac->clock(op->mac->clock_context);
     record.result = result;
-    if (trail) audit_append(&op->mac->audit, &record);
+    if (trail) into_trail(op, &record);
     mac_show(op->mac, &record, site->receiver);
 }
 
@@ -401,7 +410,7 @@ static void commit_records(struct mac_op *op, int32_t result, bool done, uint64_
         record->time = now;
         record->transfer = transfer;
         record->result = result;
-        if (op->records[i].trail) audit_append(&op->mac->audit, record);
+        if (op->records[i].trail) into_trail(op, record);
         mac_show(op->mac, record, op->records[i].receiver);
     }
 }
@@ -423,9 +432,10 @@ static void hint_fill(struct mac *mac, struct hint *hint, uint32_t task, uint32_
         if (!entry) return;
         vector = entry->vector;
     }
-    uint32_t recorded = vector.auditallow | mac->audit.granted[PM_CLASS_MACH_PORT];
+    uint32_t unsure, selected = selection_of_messages(&mac->audit.selection, task, ssid, tsid, &unsure);
+    uint32_t recorded = vector.auditallow | selected;
     uint32_t watched = watches_granted(&mac->watches, task, ssid, tsid, PM_CLASS_MACH_PORT);
-    uint32_t plain = vector.allowed & ~(vector.report & worth_telling(mac, &vector)) & ~watched;
+    uint32_t plain = vector.allowed & ~(vector.report & worth_telling(mac, &vector)) & ~watched & ~unsure;
     *hint = (struct hint){mac->stamp, ssid, tsid, plain & ~recorded, plain & recorded, vector.allowed};
 }
 

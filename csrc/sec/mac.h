@@ -9,8 +9,9 @@
  *
  * A hint is a vector remembered beside a right. `quiet` holds the permissions that are allowed and that nobody wants recorded, so
  * one comparison and one mask settle the common case; `loud` those that are allowed and recorded, with nothing else to report of
- * them. What is watched is in neither. Whatever makes a hint out of date moves `stamp`. Labels that meet in no right (who receives from whom) have their hints
- * in the table `recent`, each pair in one place.
+ * them. What is watched is in neither, nor what is recorded of some operations or tasks only. Whatever makes a hint out of date
+ * moves `stamp`. Labels that meet in no right (who receives from whom) have their hints in the table `recent`, each pair in one
+ * place.
  */
 #ifndef PM_MAC_H
 #define PM_MAC_H
@@ -70,7 +71,7 @@ struct mac_op {
     uint32_t real_sid, sid, task;
     uint32_t epoch;                     /* of the answers in scratch */
     uint32_t attempts, answered, queries_used, queries_room, records_used, records_room, denials;
-    bool missed, short_of_memory;
+    bool missed, short_of_memory, recorded;     /* recorded: something in the audit trail */
     struct pm_denial denial;            /* operation PM_OP_NONE: none */
     pm_decider decider;                 /* as it was when the first question went without an answer */
     void *decider_context;

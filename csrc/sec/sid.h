@@ -17,6 +17,7 @@ struct sid_slot {
     char *text;                         /* NULL: free */
     uint32_t length, hash, refs, generation;
     uint32_t next;                      /* free list, or list of resting labels */
+    uint32_t rules, rules_stamp;        /* sec/selection.c: which rules are about it */
     uint64_t rests_since;
     void *payer;                        /* who is charged; a counted reference of the caller's */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "sys/call.h"
 
-#define DRAINS_MAX 4
+#define DRAINS_MAX 4                    /* that made no room */
 
 static void call_clear(struct call *call, struct pm_kernel *kernel, uint32_t operation, uint32_t name) {
     call->kernel = kernel;
@@ -44,11 +44,26 @@ static bool drain(struct call *call) {
     struct audit *audit = &call->kernel->mac.audit;
     pm_drainer drainer = audit->drainer;
     void *context = audit->drainer_context;
-    if (audit->full != PM_AUDIT_BLOCK || !drainer || ++call->drains > DRAINS_MAX) return false;
+    if (audit->full != PM_AUDIT_BLOCK || audit->halted || !drainer || call->drains == DRAINS_MAX) return false;
+    uint64_t tail = audit->tail;
     kernel_unlock(call->kernel);
     bool drained = drainer(context) == 0;
     kernel_lock(call->kernel);
+    call->drains = audit->tail == tail ? call->drains + 1 : 0;
     return drained;
+}
+
+void write_through_note(struct write_through *through, const struct audit *audit, bool recorded) {
+    through->drainer = recorded && audit->synchronous ? audit->drainer : NULL;
+    through->context = audit->drainer_context;
+}
+
+void write_through(const struct write_through *through) {
+    static _Thread_local bool within;
+    if (pm_likely(!through->drainer) || within) return;
+    within = true;
+    through->drainer(through->context);
+    within = false;
 }
 
 bool call_again(struct call *call, int code) {
@@ -81,9 +96,12 @@ static void room_for_refusal(struct call *call) {
 int call_end(struct call *call, int code) {
     call->kernel->calls += call->caller != NULL;       /* a question from outside is no operation */
     if (pm_unlikely(code)) room_for_refusal(call);
+    struct write_through through;
     mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
+    write_through_note(&through, &call->kernel->mac.audit, call->mac.recorded);
     mac_op_done(&call->mac);
     kernel_leave(call->kernel, &call->after);
+    write_through(&through);
     if (pm_unlikely(code || call->mac.denial.operation != PM_OP_NONE)) {
         refused.task = call->caller;
         refused.denial = call->mac.denial;

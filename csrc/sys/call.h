@@ -47,6 +47,12 @@ bool call_again(struct call *call, int code);
 /* Ends the call, with the lock, which it drops. Returns code. */
 int call_end(struct call *call, int code);
 
+/* Where records are synchronous: noted with the lock, then, without it, the drainer has its turn. Not for the records of what is
+ * done by who drains. */
+struct write_through { pm_drainer drainer; void *context; };
+void write_through_note(struct write_through *through, const struct audit *audit, bool recorded);
+void write_through(const struct write_through *through);
+
 /* The code of a verdict: 0, CALL_MISS, or this one of a refusal. */
 static inline int verdict_code(enum mac_verdict verdict, int refusal) {
     return verdict == MAC_ALLOWED ? 0 : verdict == MAC_MISS ? CALL_MISS : refusal;

@@ -82,6 +82,7 @@ static void kernel_free(struct pm_kernel *kernel) {
     sids_destroy(&kernel->sids);
     mac_destroy(&kernel->mac);
     lock_destroy(&kernel->lock);
+    lock_destroy(&kernel->draining);
     free(kernel);
 }
 
@@ -121,8 +122,10 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
     kernel->no_fast_path = config->no_fast_path;
     kernel->clock = config->clock;
     lock_init(&kernel->lock);
+    lock_init(&kernel->draining);
     list_init(&kernel->tasks);
     sids_init(&kernel->sids, &kernel->heap, config->seed);
+    kernel->mac.audit.selection.sids = &kernel->sids;
     trace_init(&kernel->trace, &kernel->heap, config->trace_paths ? config->trace_paths : 65536, config->seed);
     interfaces_init(&kernel->interfaces, &kernel->heap);
     ipc_init(kernel);
@@ -161,6 +164,7 @@ void pm_kernel_destroy(struct pm_kernel *kernel) {
     after_init(&after);
     kernel_lock(kernel);
     kernel->alive = false;
+    audit_wake(&kernel->mac.audit);
     end_tasks(kernel, &after);
     kernel_leave(kernel, &after);
     kernel_lock(kernel);

@@ -17,6 +17,7 @@
 
 struct pm_kernel {
     struct lock lock;
+    struct lock draining;               /* of the audit trail; taken before the other, and by who drains alone */
     uint32_t fork_generation;           /* of the process that made it */
     uint32_t refs;                      /* the embedder's, and one for each task and message handle */
     bool alive, no_fast_path;

@@ -70,6 +70,9 @@ static inline void receive_init(struct receive *receive, uint32_t name) {
 /* May this call wait at all; and until when, by monotonic_ns, -1 for ever. */
 bool may_wait(const struct pm_kernel *kernel, const struct pm_wait *wait);
 int64_t deadline_of(const struct pm_wait *wait);
+/* Without the lock: sleeps until woken, until the deadline, or until the waiter has had enough. */
+enum sleep_outcome { SLEPT, SLEPT_TOO_LONG, SLEPT_INTERRUPTED };
+enum sleep_outcome sleep_on(struct sleeper *sleeper, const struct pm_wait *wait, int64_t deadline);
 /* A place in a queue of waiters, kept until the call ends: who is woken and finds nothing has not lost its turn. */
 struct turn {
     const struct pm_wait *wait;

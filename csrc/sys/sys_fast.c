@@ -36,17 +36,37 @@ static inline void fast_copy(char *to, const char *from, size_t size) {
 
 /* Writes in place what mac.c would: one record of a send; one of a receive, for its two questions. Every field is named:
  * clearing the slot first would cost as much as filling it. */
-static inline void fast_record(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
-                               const struct kmsg *kmsg, bool receives) {
-    struct audit *audit = &kernel->mac.audit;
-    *audit_next(audit) = (struct pm_audit_record){
-        .sequence = audit->sequence++, .time = pm_kernel_time(kernel), .transfer = kmsg->transfer,
+static inline void fast_describe(struct pm_audit_record *record, struct pm_kernel *kernel, const struct space *space,
+                                 const struct entry *entry, const struct kmsg *kmsg, bool receives, uint64_t sequence) {
+    *record = (struct pm_audit_record){
+        .sequence = sequence, .time = pm_kernel_time(kernel), .transfer = kmsg->transfer,
         .provenance = entry->provenance, .port = kmsg->dest->id, .real_sid = space->sid, .effective_sid = space->sid,
         .object_sid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .task = space->id,
         .name = entry_name(space, entry), .tclass = PM_CLASS_MACH_PORT,
         .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
         .msgh_id = kmsg->msgh_id, .size = kmsg->size, .epoch = kernel->mac.epoch,
         .flags = receives ? PM_AUDIT_RECEIVE : 0, .denied = 0, .report = 0, .result = 0};
+}
+
+static inline void fast_record(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                               const struct kmsg *kmsg, bool receives) {
+    struct audit *audit = &kernel->mac.audit;
+    fast_describe(audit_next(audit), kernel, space, entry, kmsg, receives, audit->sequence++);
+}
+
+/* The same, if it is kept. Apart: who samples nothing pays nothing. */
+static pm_noinline void fast_sample(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                                    const struct kmsg *kmsg, bool receives) {
+    struct audit *audit = &kernel->mac.audit;
+    struct sample_event event = {.ssid = space->sid, .tsid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .tclass = PM_CLASS_MACH_PORT,
+                                 .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
+                                 .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .size = kmsg->size,
+                                 .msgh_id = kmsg->msgh_id, .certain = false};
+    uint32_t weight;
+    if (!sample_admits(&audit->sample, &event, &weight)) return;
+    struct pm_audit_record *record = audit_next(audit);
+    fast_describe(record, kernel, space, entry, kmsg, receives, audit->sequence++);
+    record->flags |= weight;
 }
 
 static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
@@ -106,7 +126,12 @@ static inline bool fast_post(struct pm_task *task, struct entry *entry, const vo
 /* Apart, so that who records nothing pays nothing. */
 static pm_noinline bool fast_post_recorded(struct pm_task *task, struct entry *entry, const void *body, uint64_t size,
                                            int32_t msgh_id) {
-    return fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, true);
+    struct pm_kernel *kernel = task->kernel;
+    bool ready = audit_ready(&kernel->mac.audit);
+    if (pm_unlikely(!ready && !audit_sample_ready(&kernel->mac.audit))) return false;
+    if (!fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, ready)) return false;
+    if (!ready) fast_sample(kernel, &task->space, entry, ((struct port *)entry->object)->last, false);
+    return true;
 }
 
 /* With the lock. False: nothing was touched. */
@@ -122,8 +147,7 @@ static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *bo
     if (kernel->mac.active) {
         enum hint_answer answer = hint_ask(&kernel->mac, &entry->hint, space->id, space->sid, port->sid, SEND_NEEDS);
         if (pm_unlikely(answer != HINT_QUIET))
-            return answer == HINT_LOUD && audit_ready(&kernel->mac.audit) &&
-                   fast_post_recorded(task, entry, body, size, msgh_id);
+            return answer == HINT_LOUD && fast_post_recorded(task, entry, body, size, msgh_id);
         access = entry->hint.allowed;
     }
     return fast_post(task, entry, body, size, msgh_id, access, false);
@@ -166,6 +190,14 @@ static inline bool fast_message(const struct kmsg *kmsg, const struct port *port
            (port->srights > 1 || !port->extra);
 }
 
+static pm_noinline bool fast_receive_recorded(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                                              const struct kmsg *kmsg) {
+    if (pm_likely(audit_ready(&kernel->mac.audit))) fast_record(kernel, space, entry, kmsg, true);
+    else if (audit_sample_ready(&kernel->mac.audit)) fast_sample(kernel, space, entry, kmsg, true);
+    else return false;
+    return true;
+}
+
 /* With the lock: the entry whose port has a message for this path, recorded as taken; or NULL with nothing touched. */
 static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity) {
     struct pm_kernel *kernel = task->kernel;
@@ -179,9 +211,7 @@ static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint6
     if (!kernel->mac.active) return entry;
     enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space, port->sid, kmsg->sid);
     if (pm_likely(answer == HINT_QUIET)) return entry;
-    if (answer != HINT_LOUD || !audit_ready(&kernel->mac.audit)) return NULL;
-    fast_record(kernel, space, entry, kmsg, true);
-    return entry;
+    return answer == HINT_LOUD && fast_receive_recorded(kernel, space, entry, kmsg) ? entry : NULL;
 }
 
 static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {

@@ -28,6 +28,7 @@ int64_t pm_sid_intern(struct pm_kernel *kernel, struct pm_task *payer, const cha
     kernel_collect_sids(kernel);
     if (kernel->sids.wraps != wraps) {                                  /* numbers are used again from here on */
         watches_forget_labels(&kernel->mac.watches);
+        sample_forget_labels(&kernel->mac.audit.sample);
         kernel_move_epoch(kernel);
     }
     uint32_t sid = sids_intern(&kernel->sids, text, (uint32_t)length, &fresh);

@@ -49,8 +49,13 @@ static void inherit_ports(struct pm_task *task, const struct pm_task *parent) {
 }
 
 static int make_task(struct create_call *args, struct pm_kernel *kernel, struct pm_task *parent, uint32_t sid) {
+    struct selection *selection = &kernel->mac.audit.selection;
+    if (!selection_pick(selection, kernel->next_task_id + 1, args->name, (uint32_t)args->length)) return KERN_RESOURCE_SHORTAGE;
     struct pm_task *task = task_alloc(kernel, args);
-    if (!task) return KERN_RESOURCE_SHORTAGE;
+    if (!task) {
+        selection_unpick(selection, kernel->next_task_id + 1);
+        return KERN_RESOURCE_SHORTAGE;
+    }
     struct space *space = &task->space;
     space->id = ++kernel->next_task_id;
     space->sid = sid;
@@ -158,6 +163,7 @@ void space_free(struct ipc *ipc, struct space *space) {
     struct pm_task *task = task_of(space);
     struct pm_kernel *kernel = task->kernel;
     list_remove(&space->tasks);
+    selection_unpick(&kernel->mac.audit.selection, space->id);
     kernel_release_sid(kernel, space->sid);
     while (space->past_used) kernel_release_sid(kernel, space->past_sids[--space->past_used]);
     space_destroy(space, ipc);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Waiting for room or for a message: the one place where a call sleeps. */
+/* Waiting for room, for a message, for records: the one place where a call sleeps. */
 #include "sys/msg.h"
 
 bool may_wait(const struct pm_kernel *kernel, const struct pm_wait *wait) {
@@ -12,11 +12,9 @@ int64_t deadline_of(const struct pm_wait *wait) {
     return wait->timeout_ns > INT64_MAX - now ? -1 : now + wait->timeout_ns;
 }
 
-enum sleep_outcome { SLEPT, SLEPT_TOO_LONG, SLEPT_INTERRUPTED };
-
-static enum sleep_outcome sleep_on(struct waiter *waiter, const struct pm_wait *wait, int64_t deadline) {
+enum sleep_outcome sleep_on(struct sleeper *sleeper, const struct pm_wait *wait, int64_t deadline) {
     for (;;) {
-        enum sleep_result result = sleeper_sleep(&waiter->sleeper, deadline);
+        enum sleep_result result = sleeper_sleep(sleeper, deadline);
         if (result == SLEEP_WOKEN) return SLEPT;
         if (result == SLEEP_TIMED_OUT) return SLEPT_TOO_LONG;
         if (wait->interrupted && wait->interrupted(wait->context)) return SLEPT_INTERRUPTED;
@@ -46,7 +44,7 @@ void turn_take(struct ipc *ipc, struct turn *turn, struct list *queue, struct po
 int turn_sleep(struct pm_kernel *kernel, struct turn *turn, int timed_out, int interrupted) {
     struct waiter *waiter = &turn->waiter;
     kernel_unlock(kernel);
-    enum sleep_outcome outcome = sleep_on(waiter, turn->wait, turn->deadline);
+    enum sleep_outcome outcome = sleep_on(&waiter->sleeper, turn->wait, turn->deadline);
     kernel_lock(kernel);
     int code = waiter->code;
     bool woken = waiter->woken;

@@ -5,23 +5,33 @@ from .avc import AVCFile, avc_line, avc_lines
 from .control import Audit
 from .reader import AuditError, Reader, read
 from .record import RECORD, AuditRecord, Batch
+from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
+from .selection import Rule, Selection
 from .sinks import File, Memory
 from .watch import FILTERS, Watch, WatchRecord
 
 __all__ = [
     "FILTERS",
     "RECORD",
+    "STRATUM",
     "AVCFile",
     "Audit",
     "AuditError",
     "AuditRecord",
     "Batch",
+    "Estimate",
     "File",
     "Memory",
     "Reader",
+    "Rule",
+    "Selection",
+    "Strata",
+    "Stratum",
     "Watch",
     "WatchRecord",
     "avc_line",
     "avc_lines",
+    "estimate",
     "read",
+    "weights",
 ]

@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 from .. import _upcall
 from .._ffi import ffi, lib
-from ..enums import ALL, Operation
+from ..enums import ObjectClass, Operation
 from ..errors import ForkedError, MachError, check, exception
 from .names import NameTrail
 from .record import RECORD, Batch
+from .sampler import Sampler
+from .sampling import Strata
+from .selection import Selection, Selector, Tasks
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -32,8 +35,6 @@ _FULL = {
     "fail": lib.PM_AUDIT_FAIL,
     "abort": lib.PM_AUDIT_ABORT,
 }
-# Which masks an outcome means: of operations that were granted, of those that were denied.
-_OUTCOMES = {"denied": (0, ALL), "granted": (ALL, 0), "all": (ALL, ALL), "none": (0, 0)}
 _SIDS = ("real_sid", "effective_sid", "object_sid", "peer_sid")
 _BATCH = 4096
 
@@ -73,6 +74,8 @@ class Audit:
         self._pending: list[npt.NDArray[Any]] = []
         self._everything, self._errors = False, True
         self._full = "drop"
+        self._synchronous = False
+        self._selector, self._sampler = Selector(kernel), Sampler(kernel)
         self._drained = 0
         self._trail = NameTrail()
         self._number = _upcall.register(_weakly(self._make_room))
@@ -83,32 +86,74 @@ class Audit:
 
     def select(
         self, outcome: str = "denied", classes: str | Iterable[str] | None = None,
-        permissions: str | Iterable[str] | None = None,
-    ) -> None:  # fmt: skip
+        permissions: str | Iterable[str] | None = None, *,
+        labels: str | Iterable[str] | None = None, tasks: Tasks | None = None,
+        routines: str | Iterable[str] | None = None,
+        operations: str | Iterable[str] | None = None,
+    ) -> int:  # fmt: skip
         """Choose what is recorded from now on.
+
+        With classes and permissions alone it is chosen for these classes, whoever is concerned;
+        without classes for all, in the place of everything that was chosen before. With anything
+        else it is a rule, and stands beside: what any rule wants is recorded. In patterns * stands
+        for any characters and ? for one.
 
         Args:
             outcome: of the operation: "denied", "granted", "all" or "none".
             classes: to which this applies; the rest keeps its selection. None: all.
             permissions: to which this applies, of these classes; others are not recorded. None:
                 all.
+            labels: patterns: of who does it or of what it is done to, as a whole or one of its
+                values ("te/u:r:app*"). Labels that come into being later are no exception.
+            tasks: who does it: patterns of names, numbers, or tasks; later ones as well.
+            routines: patterns of what a message calls: "submit", or with the interface
+                "printing.submit"; of interfaces that come later as well. Without classes.
+            operations: names, as records have them: "send", "give", "method" ...
+
+        Returns:
+            The number of the rule, for `deselect`; 0 where it is none.
 
         Raises:
-            ValueError: an outcome, a class or a permission that there is not.
+            ValueError: an outcome, a class, a permission or an operation that there is not, or
+                more rules than there may be (31).
         """
-        if outcome not in _OUTCOMES:
-            raise ValueError(f"outcome must be one of {', '.join(_OUTCOMES)}, not {outcome!r}")
-        granted, denied = _OUTCOMES[outcome]
-        if classes is None:
-            if permissions is not None:
-                raise ValueError("permissions belong to a class: name it in classes")
-            check(lib.pm_audit_select(self._kernel.pointer, 0, granted, denied))
-            return
-        for name in [classes] if isinstance(classes, str) else classes:
-            tclass = self._kernel.object_class(name)
-            mask = ALL if permissions is None else tclass.mask(permissions)
-            masks = (granted & mask, denied & mask)
-            check(lib.pm_audit_select(self._kernel.pointer, tclass.number, *masks))
+        others = {
+            "labels": labels, "tasks": tasks, "routines": routines, "operations": operations
+        }  # fmt: skip
+        given: dict[str, Any] = {name: some for name, some in others.items() if some is not None}
+        if permissions is not None and classes is None and not given.get("routines"):
+            raise ValueError("permissions belong to a class: name it in classes")
+        with self._lock:
+            if given:
+                return self._selector.rule(outcome, classes, permissions, **given)
+            if classes is None:
+                self._selector.everywhere(outcome)
+            else:
+                self._selector.classes(outcome, classes, permissions)
+        return 0
+
+    def deselect(self, rule: int) -> None:
+        """Drop a rule that `select` or `transfers` made.
+
+        Raises:
+            ValueError: there is none of that number.
+        """
+        with self._lock:
+            self._selector.remove(rule)
+
+    @property
+    def selection(self) -> Selection:
+        """What is recorded now; `str()` of it says so in words."""
+        with self._lock:
+            chosen = self._selector
+            return Selection(
+                chosen.outcomes(), chosen.rules, self._everything, self._errors, self._sampler.words
+            )
+
+    def classes_came(self, classes: Iterable[ObjectClass]) -> None:
+        """Let rules about routines know of the classes of a new interface. The kernel does this."""
+        with self._lock:
+            self._selector.classes_came(classes)
 
     def everything(self, *, errors: bool = True) -> None:
         """Record every operation, denied ones even where a policy says not to.
@@ -121,14 +166,82 @@ class Audit:
         self.select("all")
 
     def only_denials(self, *, errors: bool = True) -> None:
-        """Record what is recorded by default: denials, except where a policy says not to.
+        """Record what is recorded by default: denials, except where a policy says not to, and the
+        acts of name servers.
 
         Args:
             errors: also calls that fail for other reasons than access.
         """
         self._everything, self._errors = False, errors
         self._set_options()
-        self.select("denied")
+        with self._lock:
+            self._selector.default()
+
+    def transfers(self, *, errors: bool = True) -> int:
+        """Record the default, and beside it whatever gives, takes or installs a right.
+
+        Args:
+            errors: also calls that fail for other reasons than access.
+
+        Returns:
+            The number of the rule, for `deselect`.
+        """
+        self.only_denials(errors=errors)
+        with self._lock:
+            return self._selector.transfers()
+
+    # ---- sampling ----
+
+    def sample(
+        self, budget: int | None = None, *, per: float = 1.0, one_in: int | None = None,
+        strata: int = 4096, by_message: bool = False, seed: int | None = None,
+    ) -> None:  # fmt: skip
+        """Keep, of what is selected, what is rare or matters, and of the rest what the budget has.
+
+        Kept always are the first record of each stratum (labels of who does it, of the object and
+        of the sender; class and permissions), rights that change hands, what is done to tasks and
+        labels, acts of name servers, denials, errors and losses. Of the rest one in so many is
+        kept, by chance; `pympi.audit.estimate` makes totals of it. What was counted before is
+        forgotten.
+
+        Args:
+            budget: of records by chance in `per` seconds of the kernel's clock, on average; a
+                burst may go over it once, by a quarter for each time the rate had to be halved.
+            per: seconds.
+            one_in: instead of a budget, from 1 to 65535: how many one stands for.
+            strata: that are told apart; others are counted together. From 1 to 2**20, of some 100
+                bytes each.
+            by_message: also tell messages of different msgh_id apart, where there may be many.
+            seed: of chance. None: an unknown one; 0 under a simulated clock, where the same seed
+                makes the same trace.
+
+        Raises:
+            ValueError: numbers out of range, or not one of budget and one_in.
+            LimitExceeded: no memory for so many strata; nothing has changed.
+        """
+        with self._lock:
+            self._sampler.start(budget, per, one_in, strata, by_message=by_message, seed=seed)
+
+    def keep_all(self) -> None:
+        """Sample no more: keep all that is selected."""
+        with self._lock:
+            self._sampler.stop()
+
+    def strata(self) -> Strata:
+        """Return what was seen and kept since sampling began; none where nothing is sampled.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     kernel.audit.select("granted", "mach_port", "send")
+            ...     kernel.audit.sample(100)
+            ...     inbox = kernel.create_task("server", label="rules/s").allocate_port()
+            ...     inbox.make_send(kernel.create_task("client", label="rules/c")).send(b"page")
+            ...     [(s.subject, s.object, s.operation, s.seen) for s in kernel.audit.strata()]
+            [('rules/c', 'rules/s', 'send', 1)]
+        """
+        with self._lock:
+            return self._sampler.strata()
 
     @property
     def when_full(self) -> str:
@@ -144,8 +257,8 @@ class Audit:
         self._set_options()
 
     def _set_options(self) -> None:
-        full = _FULL[self._full]
-        check(lib.pm_audit_options(self._kernel.pointer, self._everything, self._errors, full))
+        options = self._everything, self._errors, _FULL[self._full], self._synchronous
+        check(lib.pm_audit_options(self._kernel.pointer, *options))
 
     # ---- records ----
 
@@ -218,6 +331,7 @@ class Audit:
         while count == _BATCH:
             records = np.zeros(_BATCH, RECORD)
             room = ffi.from_buffer("struct pm_audit_record[]", records, require_writable=True)
+            self._sampler.learn_labels()
             count = lib.pm_audit_drain(self._kernel.pointer, room, _BATCH)
             if count < 0:
                 raise exception(count, "drain()")

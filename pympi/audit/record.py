@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._ffi import lib
 from .._rows import dtype_of
 from ..enums import AuditFlag, ObjectClass, Operation
 from ..errors import code_name
 
 __all__ = ["RECORD", "AuditRecord", "Batch"]
+
+_FLAGS = (1 << lib.PM_AUDIT_WEIGHT_SHIFT) - 1
 
 RECORD: np.dtype[Any] = dtype_of("pm_audit_record")
 """The numpy form of `struct pm_audit_record`."""
@@ -45,6 +48,7 @@ class AuditRecord(NamedTuple):
         lost: how many records were lost before this one, if it is a loss record.
         service: if the operation is "service": the name that a server was asked about; where `task`
             is 0, who asked from outside, as in "user 1000, process 4242".
+        weight: for how many it stands: more than 1 if it was sampled by chance.
     """
 
     sequence: int
@@ -71,6 +75,7 @@ class AuditRecord(NamedTuple):
     flags: AuditFlag
     lost: int
     service: str = ""
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +128,10 @@ class Batch:
             transfer=raw["transfer"],
             provenance=raw["provenance"],
             epoch=raw["epoch"],
-            flags=AuditFlag(raw["flags"]),
+            flags=AuditFlag(raw["flags"] & _FLAGS),
             lost=raw["result"] if loss else 0,
             service=self.services.get(raw["name"], "") if self._by_server(raw) else "",
+            weight=max(1, raw["flags"] >> lib.PM_AUDIT_WEIGHT_SHIFT),
         )
 
     @staticmethod

@@ -8,6 +8,7 @@ and counts it. Nothing waits for who watches, and nothing is audited otherwise.
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -47,7 +48,8 @@ _SLICE = 512  # records taken out under one hold of the kernel's lock
 _PAUSE = 0.05  # seconds between looks of who waits for records
 _REMEMBERED = 65536  # names of tasks
 _METHODS = "mi_"
-_SHARED = {field: field for field in AuditRecord._fields if field not in ("flags", "lost")}
+_VALUES = re.compile(r"(?:[^,\\]|\\.)+", re.DOTALL)  # of a label, each with its module's name
+_SHARED = [name for name in AuditRecord._fields if name not in ("flags", "lost", "weight")]
 
 
 class WatchRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -386,6 +388,7 @@ class Watch:
         if not sid:
             return False
         try:
-            return self._filter.matches("label", self._kernel.label(sid))
+            text = self._kernel.label(sid)
         except MachError:  # it went before it could be read
             return False
+        return any(self._filter.matches("label", part) for part in (text, *_VALUES.findall(text)))

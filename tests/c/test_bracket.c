@@ -37,7 +37,7 @@ static void begin(int full) {
     right = given(server, port, MACH_MSG_TYPE_MAKE_SEND, client);
     assert(pm_port_set_attributes(server, server, port, MACH_PORT_LIMITS_INFO, &(uint32_t){1000}, 1) == 0);
     assert(pm_kernel_set_decider(kernel, decide, NULL) == 0 && pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
-    assert(pm_audit_select(kernel, 0, UINT32_MAX, UINT32_MAX) == 0 && pm_audit_options(kernel, 0, 0, full) == 0);
+    assert(pm_audit_select(kernel, 0, UINT32_MAX, UINT32_MAX) == 0 && pm_audit_options(kernel, 0, 0, full, 0) == 0);
     denied = dontaudit = drains = reported = 0;
     drain();
 }
@@ -84,7 +84,7 @@ static void test_what_need_not_be_audited_is_not_unless_everything_is(void) {
     denied = dontaudit = PM_MACH_PORT__send;
     assert(pm_audit_select(kernel, 0, 0, UINT32_MAX) == 0);
     assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 0);
-    assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP) == 0);
+    assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP, 0) == 0);
     assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 1);
     end();
 }
@@ -106,11 +106,11 @@ static void test_what_need_not_be_audited_is_not_reported_unless_everything_is(v
     assert(pm_audit_select(kernel, 0, 0, UINT32_MAX) == 0);
     for (int i = 0; i < 3; i++) assert(send_one() == 0);
     assert(drain() == 0);
-    assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP) == 0);
+    assert(pm_audit_options(kernel, 1, 0, PM_AUDIT_DROP, 0) == 0);
     send_reported(PM_MACH_PORT__send);
     reported |= PM_MACH_PORT__copy_send;
     assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
-    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_DROP) == 0);
+    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_DROP, 0) == 0);
     send_reported(PM_MACH_PORT__copy_send);
     end();
 }
@@ -127,7 +127,7 @@ static void test_an_operation_that_fails_leaves_no_grant(void) {
     const struct pm_right rights[] = {{12345, MACH_MSG_TYPE_COPY_SEND}};
     const struct pm_send_spec spec = {.dest = right, .rights = rights, .rights_count = 1};
     assert(pm_send_message(client, &spec, NULL) == MACH_SEND_INVALID_RIGHT && drain() == 0);
-    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_DROP) == 0);
+    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_DROP, 0) == 0);
     assert(pm_send_message(client, &spec, NULL) == MACH_SEND_INVALID_RIGHT && drain() == 1);
     assert(records[0].flags == PM_AUDIT_ERROR && records[0].result == MACH_SEND_INVALID_RIGHT);
     end();
@@ -196,6 +196,55 @@ static void test_losses_are_counted_where_they_are_accepted(void) {
     end();
 }
 
+static void test_a_halted_trail_lets_nothing_be_done_that_it_would_record(void) {
+    begin(PM_AUDIT_DROP);
+    assert(pm_audit_set_drainer(kernel, drain_some, NULL) == 0 && pm_audit_halt(kernel, 1) == 0);
+    assert(send_one() == PM_AUDIT_FULL && pm_task_relabel(client, client, server_sid) == PM_AUDIT_FULL);
+    assert(pm_audit_write(kernel, &(struct pm_audit_record){.operation = PM_OP_SERVICE}) == PM_AUDIT_FULL);
+    assert(drain() == 0 && drains == 0 && pm_task_sid(client) == client_sid);
+    denied = PM_MACH_PORT__send;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(send_one() == MACH_SEND_INVALID_DEST && drain() == 1 && records[0].denied == denied);
+    denied = 0;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0 && pm_audit_select(kernel, 0, 0, UINT32_MAX) == 0);
+    assert(send_one() == 0 && drain() == 0);
+    assert(pm_audit_select(kernel, 0, UINT32_MAX, UINT32_MAX) == 0 && receive_one() == -PM_AUDIT_FULL);
+    assert(pm_audit_halt(kernel, 0) == 0 && receive_one() == 1 && drain() == 1);
+    end();
+}
+
+/* What it does itself is recorded too, and waits for the next call of the drainer. */
+static int drain_all(void *context) {
+    drains++;
+    *(size_t *)context += drain();
+    assert(pm_port_mod_refs(client, client, right, MACH_PORT_RIGHT_SEND, 1) == 0 && send_one() == 0);
+    return 0;
+}
+
+static void test_synchronous_records_are_drained_before_the_call_returns(void) {
+    size_t drained = 0;
+    begin(PM_AUDIT_FAIL);
+    assert(pm_audit_set_drainer(kernel, drain_all, &drained) == 0);
+    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_FAIL, 1) == 0);
+    assert(send_one() == 0 && drains == 1 && drained == 1);
+    denied = PM_MACH_PORT__use_recv;
+    assert(pm_kernel_set_policy(kernel, PM_POLICY_LOADED) == 0);
+    assert(receive_one() == -MACH_RCV_INVALID_NAME && drains == 2 && drained == 3);
+    assert(pm_port_type(client, client, 12345) == -KERN_INVALID_NAME && drains == 3 && drained == 5);
+    assert(pm_audit_write(kernel, &(struct pm_audit_record){.operation = PM_OP_SERVICE}) == 0 && drains == 4 && drained == 7);
+    assert(pm_port_type(client, client, right) > 0 && drains == 4);
+    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_FAIL, 0) == 0 && send_one() == 0 && drains == 4);
+    end();
+}
+
+static void test_a_wait_for_records_does_not_block_where_time_is_simulated(void) {
+    const struct pm_wait for_ever = {.timeout_ns = -1};
+    begin(PM_AUDIT_DROP);
+    assert(pm_audit_wait(kernel, 1, &for_ever) == 0 && pm_audit_wait(kernel, 1, NULL) == 0);
+    assert(send_one() == 0 && pm_audit_wait(kernel, 5, &for_ever) == 1 && pm_audit_wake(kernel) == 0);
+    end();
+}
+
 /* A pair of labels that was asked about a drain ago is still in words; a label nobody bears any more, until the next. */
 static void test_labels_of_records_are_known_until_the_next_drain(void) {
     char text[16];
@@ -223,6 +272,9 @@ int main(void) {
     test_a_drainer_makes_room();
     test_without_a_drainer_that_works_the_operation_fails();
     test_losses_are_counted_where_they_are_accepted();
+    test_a_halted_trail_lets_nothing_be_done_that_it_would_record();
+    test_synchronous_records_are_drained_before_the_call_returns();
+    test_a_wait_for_records_does_not_block_where_time_is_simulated();
     test_labels_of_records_are_known_until_the_next_drain();
     return 0;
 }

@@ -14,7 +14,7 @@ struct world {
     struct pm_task *server, *client, *child;
     uint32_t sids[4], interface;
     uint32_t names[20];
-    uint64_t region;
+    uint64_t region, rule;
     struct pm_received received;
     uint32_t passed, released, handled;
     bool denies;
@@ -155,10 +155,37 @@ STEP(load_policy, CODE(pm_kernel_set_policy(w->kernel, PM_POLICY_LOADED | PM_POL
                                                            PM_POLICY_CHECKS_RELABEL)))
 STEP(select_all, CODE(pm_audit_select(w->kernel, 0, UINT32_MAX, UINT32_MAX)))
 STEP(set_drainer, CODE(pm_audit_set_drainer(w->kernel, drainer, w)))
-STEP(full_blocks, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_BLOCK)))
-STEP(full_drops, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_DROP)))
-STEP(full_fails, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_FAIL)))
+STEP(full_blocks, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_BLOCK, 0)))
+STEP(full_drops, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_DROP, 0)))
+STEP(full_fails, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_FAIL, 0)))
+STEP(synchronous, CODE(pm_audit_options(w->kernel, 1, 1, PM_AUDIT_BLOCK, 1)))
+STEP(halt, CODE(pm_audit_halt(w->kernel, 1)))
+STEP(go_on, CODE(pm_audit_halt(w->kernel, 0)))
+STEP(wake, CODE(pm_audit_wake(w->kernel)))
+STEP(wait_for_records, pm_audit_wait(w->kernel, 1, NULL))
 STEP(drain_all, drainer(w))
+
+static int64_t make_rule(struct world *w) {
+    const struct pm_audit_rule rule = {.labels = "te/s*", .labels_size = 6, .tasks = "*", .tasks_size = 2,
+                                    .numbers = (uint32_t[]){1}, .numbers_count = 1};
+    int64_t number = pm_audit_rule_add(w->kernel, &rule);
+    if (number > 0) w->rule = (uint64_t)number;
+    return number > 0 ? 0 : number;
+}
+
+STEP(rule, make_rule(w))
+STEP(rule_selects, CODE(pm_audit_rule_select(w->kernel, w->rule, 0, UINT32_MAX, UINT32_MAX)))
+STEP(end_rule, CODE(pm_audit_rule_remove(w->kernel, w->rule)))
+STEP(sample, CODE(pm_audit_sample(w->kernel, &(struct pm_audit_sampling){.budget = 9, .period_ns = 9, .strata = 9})))
+STEP(sample_others, CODE(pm_audit_sample(w->kernel, &(struct pm_audit_sampling){.one_in = 3, .strata = 5})))
+STEP(sample_no_more, CODE(pm_audit_sample(w->kernel, NULL)))
+
+static int64_t read_strata(struct world *w) {
+    struct pm_audit_stratum rows[4];
+    return pm_audit_strata(w->kernel, rows, 4) < 2;
+}
+
+STEP(strata, read_strata(w))
 STEP(start_trace, CODE(pm_trace_start(w->kernel)))
 STEP(stop_trace, CODE(pm_trace_stop(w->kernel)))
 STEP(reset_trace, CODE(pm_trace_reset(w->kernel)))
@@ -472,9 +499,11 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(allocate_memory), DO(write_memory), DO(read_memory), DO(send_wire), DO_IN_PART(receive_wire), DO(send_wire),
     DO(start_denying), DO_IN_PART(receive_wire), DO(stop_denying), DO(send_small), DO(send_small), DO(wire_finds_no_room),
     DO(receive_body), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
-    DO(ask_registered), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(types), DO(names), DO(refs),
+    DO(ask_registered), DO(rule), DO(rule_selects), DO(sample), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(types), DO(names), DO(refs),
     DO(more_refs), DO(fewer_refs), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table),
-    DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(names), DO(full_drops), DO(destroy_third),
+    DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(synchronous), DO(names), DO(halt),
+    DO(wake), DO(wait_for_records), DO(go_on), DO(sample_others), DO(send_small), DO(receive_body), DO(strata), DO(sample_no_more),
+    DO(end_rule), DO(full_drops), DO(destroy_third),
     DO(destroy_other), DO(destruct_port), DO(end_server), DO(receive_reply), DO(stop_trace), DO(reset_trace),
 };
 

@@ -76,7 +76,7 @@ static void test_what_is_not_selected_is_not_recorded(void) {
 }
 
 static void test_what_cannot_be_recorded_is_not_to_be_done(void) {
-    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_FAIL) == 0);
+    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_FAIL, 0) == 0);
     int64_t verdict;
     do verdict = ask(PM_SERVICE__look_up);
     while (verdict == 1);

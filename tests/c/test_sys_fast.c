@@ -16,6 +16,7 @@
 #define TASKS 4
 #define PORTS 6
 #define LABELS 8
+#define RULES 3
 #define BODY_MAX 400
 
 struct world {
@@ -23,6 +24,7 @@ struct world {
     struct pm_task *tasks[TASKS];
     uint32_t sids[LABELS];
     uint32_t receive[PORTS], send[TASKS][PORTS]; /* 0: none */
+    uint64_t rules[RULES]; /* 0: none */
 };
 
 static struct world worlds[2];
@@ -69,6 +71,16 @@ static int decide(void *context, struct pm_query *queries, size_t count, uint32_
 
 #define EACH(world) for (struct world *world = worlds; world < worlds + 2; world++)
 
+static struct pm_task *make_task(struct world *world, uint32_t number)
+{
+    struct pm_task *task;
+    char name[16];
+
+    snprintf(name, sizeof name, "task%u", number);
+    assert(pm_task_create(world->kernel, NULL, name, world->sids[number], NULL, NULL, &task) == 0);
+    return task;
+}
+
 static void make_port(uint32_t port)
 {
     uint32_t owner = port % 2, label = draw(LABELS), qlimit = 1 + draw(6);
@@ -100,7 +112,7 @@ static void make_worlds(void)
             world->sids[i] = (uint32_t)pm_sid_intern(world->kernel, NULL, text, (size_t)length);
         }
         for (uint32_t i = 0; i < TASKS; i++)
-            assert(pm_task_create(world->kernel, NULL, "task", world->sids[i], NULL, NULL, &world->tasks[i]) == 0);
+            world->tasks[i] = make_task(world, i);
         assert(pm_kernel_set_decider(world->kernel, decide, NULL) == 0);
     }
     for (uint32_t port = 0; port < PORTS; port++)
@@ -220,8 +232,58 @@ static void step_audit(void)
 
     EACH(world) {
         assert(pm_audit_select(world->kernel, 0, granted, denied) == 0);
-        assert(pm_audit_options(world->kernel, everything, 1, full) == 0);
+        assert(pm_audit_options(world->kernel, everything, 1, full, 0) == 0);
     }
+}
+
+/* Who is recorded beside: by label, task and operation, each or none of it. */
+static void step_rule(void)
+{
+    static const char labels[] = "l/[0-9]\0l/1\0l/2\0*/5", tasks[] = "task1\0*3";
+    const uint32_t place = draw(RULES), granted = draw(UINT32_MAX), denied = draw(UINT32_MAX), tclass = draw(3);
+    const uint32_t number = 1 + draw(9);
+    const struct pm_audit_rule rule = {
+        .labels = labels, .labels_size = draw(2) ? sizeof labels : 0, .tasks = tasks, .tasks_size = draw(3) ? 0 : sizeof tasks,
+        .numbers = &number, .numbers_count = draw(3) == 0, .operations = draw(2) ? 0 : draw(UINT32_MAX) };
+    int remove = worlds[0].rules[place] && draw(2);
+
+    EACH(world) {
+        uint64_t *known = &world->rules[place];
+        if (remove)
+            assert(pm_audit_rule_remove(world->kernel, *known) == 0);
+        if (remove || !*known)
+            *known = remove ? 0 : (uint64_t)pm_audit_rule_add(world->kernel, &rule);
+        assert(remove || pm_audit_rule_select(world->kernel, *known, tclass, granted, denied) == 0);
+    }
+}
+
+static void step_sample(void)
+{
+    const struct pm_audit_sampling sampling = { .budget = draw(2) ? 0 : 1 + draw(20), .period_ns = 1 + draw(2000), .seed = draw(100),
+                                                .one_in = 1 + draw(9), .strata = 1 + draw(60), .by_message = draw(2) };
+    int on = draw(3) != 0;
+
+    EACH(world)
+        assert(pm_audit_sample(world->kernel, on ? &sampling : NULL) == 0);
+}
+
+static void step_halt(void)
+{
+    int halted = draw(4) == 0;
+
+    EACH(world)
+        assert(pm_audit_halt(world->kernel, halted) == 0);
+}
+
+static void compare_strata(void)
+{
+    static struct pm_audit_stratum rows[2][64];
+    int64_t count[2];
+
+    for (int i = 0; i < 2; i++)
+        count[i] = pm_audit_strata(worlds[i].kernel, rows[i], 64);
+    assert(count[0] == count[1] && count[0] <= 64);
+    assert(!memcmp(rows[0], rows[1], (size_t)count[0] * sizeof rows[0][0]));
 }
 
 static void step_drain(void)
@@ -306,7 +368,7 @@ static void step_task(void)
         struct pm_task **task = &world->tasks[number];
         assert(pm_task_terminate(*task, *task) == 0);
         pm_task_release(*task);
-        assert(pm_task_create(world->kernel, NULL, "task", world->sids[number], NULL, NULL, task) == 0);
+        *task = make_task(world, number);
         memset(world->send[number], 0, sizeof world->send[number]);
         for (uint32_t port = 0; port < PORTS; port++) {
             int64_t send = pm_port_transfer(world->tasks[port % 2], world->receive[port], MACH_MSG_TYPE_MAKE_SEND, *task);
@@ -384,6 +446,7 @@ static void compare(void)
     char report[4096];
 
     compare_stats();
+    compare_strata();
     EACH(world) {
         int faults = pm_kernel_verify(world->kernel, report, sizeof report);
         if (faults)
@@ -400,7 +463,8 @@ static const struct {
               { 20, step_relabel }, { 12, step_clock },    { 8, step_audit },
               { 6, step_policy },   { 6, step_trace },     { 4, step_port },
               { 3, step_quota },    { 3, step_task },          { 2, step_no_senders },
-              { 6, step_message },  { 3, compare } };
+              { 6, step_message },  { 8, step_rule },      { 4, step_sample },
+              { 4, step_halt },     { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)

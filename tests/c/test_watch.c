@@ -88,7 +88,7 @@ static void test_audit_is_what_it_was(void) {
 
 /* A full trail fails what the trail wants, and not what is watched alone. */
 static void test_a_full_trail_is_no_matter(void) {
-    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_FAIL) == 0);
+    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_FAIL, 0) == 0);
     assert(pm_audit_select(kernel, PM_CLASS_MACH_PORT, PM_MACH_PORT__send, 0) == 0);
     int code = 0;
     for (int i = 0; i < 64 && !code; i++) code = pass(3);
@@ -129,7 +129,7 @@ static void test_denials_are_seen_whatever_is_audited(void) {
 
 static void test_errors_are_asked_for(void) {
     uint64_t with = opened(16, 0, 0, 0), without = opened(16, 0, UINT32_MAX, UINT32_MAX);
-    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_DROP) == 0);
+    assert(pm_audit_options(kernel, 0, 0, PM_AUDIT_DROP, 0) == 0);
     assert(pm_watch_errors(kernel, with, 1) == 0);
     assert(pm_send(client, 0xabcd03, "", 0, 1, NULL) == MACH_SEND_INVALID_DEST);
     struct pm_audit_record record;

@@ -170,6 +170,25 @@ def test_other_threads_run_during_a_wait(wire: Wire) -> None:
     assert other.result() == 499999500000
 
 
+def test_other_threads_run_while_one_waits_for_records(wire: Wire) -> None:
+    lib.pm_audit_select(wire.kernel, 0, 0xFFFFFFFF, 0)
+
+    def work_and_send() -> int:
+        total = sum(range(1_000_000))
+        assert wire.send() == 0
+        return total
+
+    other = Run(work_and_send)
+    assert lib.pm_block_audit_wait(wire.kernel, 1, FOREVER) >= 1
+    assert other.result() == 499999500000
+    woken = Run(lambda: lib.pm_block_audit_wait(wire.kernel, 1000, FOREVER))
+    assert lib.pm_audit_wake(wire.kernel) == 0  # kept, if it comes before the wait
+    assert woken.result() >= 1
+    records = ffi.new("struct pm_audit_record[4]")
+    assert lib.pm_long_audit_drain(wire.kernel, records, 4) >= 1
+    assert lib.pm_block_audit_wait(wire.kernel, 1000, 0) == 0
+
+
 @pytest.mark.parametrize("direction", ["receive", "send"])
 def test_interrupt_ends_a_wait(wire: Wire, direction: str) -> None:
     if direction == "send":

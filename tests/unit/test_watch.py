@@ -12,7 +12,8 @@ from pympi.audit.watch import Filter
 from pympi.enums import ALL, ObjectClass
 from pympi.inspect.messages import Happening, Joiner
 from pympi.mig import Interface
-from pympi.policy import Decision, Partition, PolicyModule
+from pympi.policy import Decision, Partition, PolicyModule, Stub
+from pympi.testing import allow_all
 
 PRINTING = Interface("printing", 1200, ["print_page", "set_default"])
 
@@ -394,3 +395,13 @@ def test_losses_are_handed_on(kernel: Kernel, printd: Task) -> None:
         right.send(b"")
         records += watch.take()
     assert [h.lost for h in [*joiner.add(records), *joiner.flush()]] == [0, 0, 2]
+
+
+def test_one_value_of_a_label_is_enough() -> None:
+    with Kernel(policies=[allow_all(), Stub()]) as kernel:
+        task = kernel.create_task("task", label="rules/a,stub/b")
+        right = task.allocate_port().make_send(task)
+        for pattern, found in (("stub/b", 1), ("rules/a", 1), ("rules/a,stub/b", 1), ("b", 0)):
+            with kernel.watch(f"label={pattern}", "permission=send") as watch:
+                right.send(b"")
+                assert len(watch.take()) == found

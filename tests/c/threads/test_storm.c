@@ -174,6 +174,29 @@ static void drain(struct dice *dice) {
     while (pm_audit_drain(kernel, records, array_count(records)) == (int64_t)array_count(records)) continue;
 }
 
+/* Rules, sampling and halts come and go while others are recorded; whoever was faster may have removed a rule. */
+static void choose(struct dice *dice) {
+    static uint64_t chosen;
+    static const char labels[] = "te/*a*", names[] = "s*";
+    const uint32_t some = roll(dice, TASKS + 1);
+    const struct pm_audit_rule rule = {.labels = labels, .labels_size = roll(dice, 2) ? sizeof labels : 0, .tasks = names,
+        .tasks_size = roll(dice, 2) ? sizeof names : 0, .numbers = &some, .numbers_count = 1};
+    const struct pm_audit_sampling sampling = {.budget = roll(dice, 2) ? 1000 : 0, .period_ns = 1000000, .one_in = 3, .strata = 20};
+    struct pm_audit_stratum rows[8];
+    uint64_t number = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+    pm_audit_rule_select(kernel, number, 0, roll(dice, 2) ? UINT32_MAX : 0, UINT32_MAX);
+    pm_audit_sample(kernel, roll(dice, 2) ? &sampling : NULL);
+    pm_audit_strata(kernel, rows, array_count(rows));
+    pm_audit_wait(kernel, 1, waits_or_not(dice));
+    if (roll(dice, 4)) return;
+    pm_audit_halt(kernel, 1);
+    pm_audit_wake(kernel);
+    pm_audit_halt(kernel, 0);
+    pm_audit_rule_remove(kernel, number);
+    int64_t added = pm_audit_rule_add(kernel, &rule);
+    if (added > 0) __atomic_store_n(&chosen, (uint64_t)added, __ATOMIC_RELAXED);
+}
+
 /* Watches come, are read and go; whoever was faster may have closed them. */
 static void watch(struct dice *dice) {
     static uint64_t watching;
@@ -221,7 +244,7 @@ static const struct deed { uint32_t weight; void (*act)(struct dice *dice); } de
     {30, send_something}, {30, receive_something}, {12, send_rights}, {15, receive_message_whole}, {5, move_port},
     {3, destroy_port},    {3, drop_right},         {4, use_set},      {4, ask_to_be_told},         {2, short_life},
     {3, relabel},         {1, reload},             {2, drain},        {1, look},                   {4, make_port},
-    {1, walk},            {2, watch},
+    {1, walk},            {2, watch},           {2, choose},
 };
 
 static void act(struct dice *dice) {
