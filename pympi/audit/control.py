@@ -90,7 +90,7 @@ class Audit:
         labels: str | Iterable[str] | None = None, tasks: Tasks | None = None,
         routines: str | Iterable[str] | None = None,
         operations: str | Iterable[str] | None = None,
-    ) -> int:  # fmt: skip
+    ) -> int | None:  # fmt: skip
         """Choose what is recorded from now on.
 
         With classes and permissions alone it is chosen for these classes, whoever is concerned;
@@ -111,7 +111,7 @@ class Audit:
             operations: names, as records have them: "send", "give", "method" ...
 
         Returns:
-            The number of the rule, for `deselect`; 0 where it is none.
+            The number of the rule, for `deselect`; None where it is none.
 
         Raises:
             ValueError: an outcome, a class, a permission or an operation that there is not, or
@@ -130,7 +130,7 @@ class Audit:
                 self._selector.everywhere(outcome)
             else:
                 self._selector.classes(outcome, classes, permissions)
-        return 0
+        return None
 
     def deselect(self, rule: int) -> None:
         """Drop a rule that `select` or `transfers` made.
@@ -235,10 +235,10 @@ class Audit:
             >>> with Kernel() as kernel:
             ...     kernel.audit.select("granted", "mach_port", "send")
             ...     kernel.audit.sample(100)
-            ...     inbox = kernel.create_task("server", label="rules/s").allocate_port()
-            ...     inbox.make_send(kernel.create_task("client", label="rules/c")).send(b"page")
-            ...     [(s.subject, s.object, s.operation, s.seen) for s in kernel.audit.strata()]
-            [('rules/c', 'rules/s', 'send', 1)]
+            ...     inbox = kernel.create_task("server").allocate_port()
+            ...     inbox.make_send(kernel.create_task("client")).send(b"page")
+            ...     [(s.operation, s.asked, s.seen, s.bytes) for s in kernel.audit.strata()]
+            [('send', ('send', 'copy_send'), 1, 4)]
         """
         with self._lock:
             return self._sampler.strata()

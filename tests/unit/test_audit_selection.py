@@ -186,7 +186,10 @@ def test_what_any_wants_is_recorded_and_once(silent: Kernel) -> None:
     red, blue, none = (Pair(silent, f"rules/{c}", f"rules/{c}") for c in ("red", "blue", "none"))
     first = silent.audit.select("granted", "mach_port", "send", labels="rules/red")
     second = silent.audit.select("granted", "mach_port", "send", labels=["rules/red", "rules/blue"])
+    assert first is not None
+    assert second is not None
     assert 0 < first < second
+    assert silent.audit.select("granted", "kernel") is None
     for pair in (red, blue, none):
         pair.talk()
     assert [r.subject for r in taken(silent)] == ["rules/red", "rules/blue"]
