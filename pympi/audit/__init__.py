@@ -3,6 +3,8 @@
 
 from .avc import AVCFile, avc_line, avc_lines
 from .control import Audit
+from .forms import batches
+from .parquet import Parquet
 from .reader import AuditError, Reader, read
 from .record import RECORD, AuditRecord, Batch
 from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
@@ -22,6 +24,7 @@ __all__ = [
     "Estimate",
     "File",
     "Memory",
+    "Parquet",
     "Reader",
     "Rule",
     "Selection",
@@ -31,6 +34,7 @@ __all__ = [
     "WatchRecord",
     "avc_line",
     "avc_lines",
+    "batches",
     "estimate",
     "read",
     "weights",
