@@ -10,7 +10,14 @@ import click
 
 from .._verbs import Verbs
 
-VERBS: dict[str, str] = {}
+VERBS = {
+    "print": "Print records, a line each.",
+    "tail": "Print the last records, and those to come.",
+    "query": "Ask for records, by filters or in SQL.",
+    "stats": "Count what is in files.",
+    "lineage": "How did a task come to hold a right?",
+    "export": "Write records in another form.",
+}
 
 
 @click.group(cls=Verbs, package=__name__, verbs=VERBS)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Records in other forms: JSON lines, CSV, AVC messages, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from ..escape import csv_cell
+from .avc import avc_lines
+from .parquet import write_parquet
+from .record import Batch
+from .table import COLUMNS, SEVERAL, rows
+
+__all__ = ["EXPORTS", "csv_lines", "json_lines", "json_value", "objects"]
+
+
+def objects(
+    batches: Iterable[Batch], names: Sequence[str] = tuple(COLUMNS)
+) -> Iterator[dict[str, Any]]:
+    """Yield records as objects for JSON: time in seconds, permissions and flags as lists."""
+    several = [name for name in names if name in SEVERAL]
+    for batch in batches:
+        for row in rows(batch, names):
+            found = dict(zip(names, row, strict=True))
+            for name in several:
+                found[name] = found[name].split()
+            if "time" in found:
+                found["time"] /= 1e9
+            yield found
+
+
+def json_value(value: Any) -> Any:
+    """Return a value that JSON has: numbers and texts as they are, times and all else as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [*map(json_value, value)]
+    if isinstance(value, dict):
+        return {str(key): json_value(each) for key, each in value.items()}
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def json_lines(batches: Iterable[Batch]) -> Iterator[str]:
+    """Yield records as JSON, a line each; all is ASCII, and does nothing to a terminal."""
+    for found in objects(batches):
+        yield json.dumps(found).replace("\x7f", "\\u007f")
+
+
+def csv_lines(names: Sequence[str], values: Iterable[Sequence[Any]]) -> Iterator[str]:
+    r"""Yield lines of CSV, the first of which has names of columns; without their ends.
+
+    Control and direction characters are escaped, as in "\\u{9}", and what a spreadsheet would take
+    for a formula gets an apostrophe before it.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in itertools.chain([names], values):
+        writer.writerow([csv_cell(each) if isinstance(each, str) else each for each in row])
+        yield _taken(buffer)
+
+
+def _taken(buffer: io.StringIO) -> str:
+    text = buffer.getvalue()[:-1]
+    buffer.seek(0)
+    buffer.truncate()
+    return text
+
+
+def _all_rows(batches: Iterable[Batch]) -> Iterator[tuple[Any, ...]]:
+    for batch in batches:
+        yield from rows(batch)
+
+
+def _avc(batches: Iterable[Batch]) -> Iterator[str]:
+    for batch in batches:
+        yield from avc_lines(batch)
+
+
+def _text(
+    lines: Callable[[Iterable[Batch]], Iterator[str]],
+) -> Callable[[BinaryIO, Iterable[Batch]], None]:
+    def write(file: BinaryIO, batches: Iterable[Batch]) -> None:
+        for line in lines(batches):
+            file.write(line.encode(errors="backslashreplace") + b"\n")
+
+    return write
+
+
+EXPORTS: dict[str, Callable[[BinaryIO, Iterable[Batch]], None]] = {
+    "jsonl": _text(json_lines),
+    "csv": _text(lambda batches: csv_lines([*COLUMNS], _all_rows(batches))),
+    "avc": _text(_avc),
+    "parquet": write_parquet,
+}
+"""What writes batches to a file, by the name of the form."""
