@@ -29,8 +29,8 @@ __all__ = ["SCHEMA", "ParquetWriter", "Recorded", "Stored", "parquet_batches", "
 
 Array = npt.NDArray[Any]
 
-ROWS = 131_072  # of a group, which is the least that is read of a column
 _READ = 65_536  # rows
+_LEAST = 8192  # records: larger batches cost more to put together than they save
 _LEVEL = 1  # of zstd: higher ones cost twice the time for a few percent
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _RISING = ("sequence", "time", "transfer")
@@ -343,7 +343,7 @@ class Recorded(_Asked):
     def _groups(self, columns: Sequence[str], wanted: Any) -> Iterator[pa.RecordBatch]:
         # The filter names columns of its own; if there are more in here, they do no harm.
         also = [n for n in COLUMNS if n not in columns and n in str(wanted)]
-        for batch in gathered(self._batches()):
+        for batch in gathered(self._batches(), _LEAST):
             group = record_batch(batch, [*columns, *also])
             if wanted is None:
                 yield group

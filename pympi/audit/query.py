@@ -327,9 +327,15 @@ def _noting(recorded: Iterator[Batch], failures: list[Exception]) -> Iterator[Ba
 
 @contextlib.contextmanager
 def _telling(told: Callable[[], None]) -> Iterator[None]:
-    error_type = duckdb().Error
+    database = duckdb()
     try:
         yield
-    except error_type as error:
+    except database.InterruptException:
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C
+            raise
+        raise KeyboardInterrupt from None
+    except database.Error as error:
         told()
         raise QueryError(str(error).strip()) from error

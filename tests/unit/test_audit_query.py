@@ -10,7 +10,7 @@ from recorded import HOSTILE, record
 
 from pympi.audit import AuditError, batches
 from pympi.audit.parquet import write_parquet
-from pympi.audit.query import QueryError, Question, select, sql
+from pympi.audit.query import Answer, QueryError, Question, select, sql
 from pympi.audit.table import COLUMNS, rows
 
 
@@ -189,6 +189,20 @@ def test_a_damaged_file_is_told_of(run: Path, tmp_path: Path) -> None:
 def test_a_query_that_is_not_read_to_its_end(run: Path) -> None:
     with sql([run] * 50, "SELECT * FROM records") as answer:
         assert next(iter(answer))[0] == 0
+
+
+@pytest.mark.usefixtures("_duckdb")
+def test_ctrl_c() -> None:
+    class Interrupted:
+        """What DuckDB does when a signal came."""
+
+        description = ()
+
+        def fetchmany(self, _: int) -> None:
+            raise RuntimeError("Query interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Answer(Interrupted(), lambda: None))
 
 
 def test_without_duckdb(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -167,6 +171,36 @@ def test_parquet_sink_keeps_what_could_not_be_written(tmp_path: Path) -> None:
     sink.flush()
     assert sum(map(len, batches(path))) == 100
     assert [p.name for p in path.iterdir()] == ["part-00001.parquet"]
+
+
+KILLED = """
+import os, sys
+from pympi import Kernel
+from pympi.audit import Parquet
+with Kernel() as kernel:
+    kernel.audit.everything()
+    kernel.audit.attach(Parquet(sys.argv[1], when_full="block", records=1000))
+    inbox = kernel.create_task("server").allocate_port()
+    right = inbox.make_send(kernel.create_task("client"))
+    while True:
+        right.send(b"hello")
+        inbox.receive()
+"""
+
+
+def test_parquet_of_who_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "run.parquet"
+    for wanted in (1, 4):
+        with subprocess.Popen([sys.executable, "-c", KILLED, str(path)]) as program:
+            while len([*path.glob("part-*.parquet")]) < wanted and program.poll() is None:
+                os.sched_yield()
+            assert program.poll() is None
+            program.kill()
+        found = [batch.records["sequence"] for batch in batches(path)]
+        numbers = np.concatenate(found)
+        assert len(numbers) >= 1000 * wanted
+        assert np.array_equal(numbers, np.arange(len(numbers)))
+        shutil.rmtree(path)
 
 
 def test_parquet_of_others(tmp_path: Path) -> None:
