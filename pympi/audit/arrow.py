@@ -23,7 +23,7 @@ from ..enums import CLASSES, AuditFlag, ObjectClass, Operation
 from ..errors import code_number
 from .reader import AuditError
 from .record import RECORD, Batch
-from .table import COLUMNS, Column, Words, columns_of, encoded, gathered
+from .table import COLUMNS, WEIGHT_SHIFT, Column, Words, columns_of, encoded, gathered
 
 __all__ = ["SCHEMA", "ParquetWriter", "Recorded", "Stored", "parquet_batches", "record_batch"]
 
@@ -179,7 +179,7 @@ class _Numbers:
         columns = {name: _column(group.column(name), name) for name in COLUMNS}
         records = np.zeros(group.num_rows, RECORD)
         for name, column in columns.items():
-            if not isinstance(column, Words) and name != "lost":
+            if not isinstance(column, Words) and name not in ("lost", "weight"):
                 records[COLUMNS[name].fields[0]] = column
         self._fill(records, columns)
         labels = {sid: label for label, sid in self._sids.items() if sid}
@@ -203,6 +203,8 @@ class _Numbers:
             records[field] = np.array([*map(number, words), 0], RECORD[field])[codes]
         for field, name in (("asked", "asked"), ("denied", "denied"), ("report", "reported")):
             records[field] = self._masks(columns["class"], columns[name])
+        weight = columns["weight"]
+        records["flags"] |= np.where(weight > 1, weight, 0).astype(np.uint32) << WEIGHT_SHIFT
         lost = records["flags"] & np.uint32(AuditFlag.LOSS) != 0
         records["result"][lost] = columns["lost"][lost].view(np.int32)
 

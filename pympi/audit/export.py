@@ -16,22 +16,7 @@ from .parquet import write_parquet
 from .record import Batch
 from .table import COLUMNS, SEVERAL, rows
 
-__all__ = ["EXPORTS", "csv_lines", "json_lines", "json_value", "objects"]
-
-
-def objects(
-    batches: Iterable[Batch], names: Sequence[str] = tuple(COLUMNS)
-) -> Iterator[dict[str, Any]]:
-    """Yield records as objects for JSON: time in seconds, permissions and flags as lists."""
-    several = [name for name in names if name in SEVERAL]
-    for batch in batches:
-        for row in rows(batch, names):
-            found = dict(zip(names, row, strict=True))
-            for name in several:
-                found[name] = found[name].split()
-            if "time" in found:
-                found["time"] /= 1e9
-            yield found
+__all__ = ["EXPORTS", "csv_lines", "json_lines", "json_value"]
 
 
 def json_value(value: Any) -> Any:
@@ -46,9 +31,20 @@ def json_value(value: Any) -> Any:
 
 
 def json_lines(batches: Iterable[Batch]) -> Iterator[str]:
-    """Yield records as JSON, a line each; all is ASCII, and does nothing to a terminal."""
-    for found in objects(batches):
-        yield json.dumps(found).replace("\x7f", "\\u007f")
+    """Yield records as JSON, an object a line: the members of `AuditRecord`, and those of a column.
+
+    `v` is the version, 1. Time is in seconds, with all nine digits; permissions and flags are
+    lists. All is ASCII, and does nothing to a terminal.
+    """
+    names = [_MEMBERS.get(name, name) for name in COLUMNS][2:]
+    for batch in batches:
+        for sequence, time, *values in rows(batch):
+            found = dict(zip(names, values, strict=True))
+            for name in SEVERAL:
+                found[name] = found[name].split()
+            rest = json.dumps(found, separators=(",", ":")).replace("\x7f", "\\u007f")
+            seconds = f"{time // 10**9}.{time % 10**9:09}"
+            yield f'{{"v":1,"sequence":{sequence},"time":{seconds},{rest[1:]}'
 
 
 def csv_lines(names: Sequence[str], values: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -90,6 +86,8 @@ def _text(
 
     return write
 
+
+_MEMBERS = {"class": "tclass"}
 
 EXPORTS: dict[str, Callable[[BinaryIO, Iterable[Batch]], None]] = {
     "jsonl": _text(json_lines),

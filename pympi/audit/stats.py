@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .record import Batch
 from .table import Words, columns_of, encoded
 
-__all__ = ["Gaps", "Stats", "Tally", "stats"]
+__all__ = ["Gaps", "Stats", "Tally", "Total", "stats"]
 
 Array = npt.NDArray[Any]
 
@@ -41,29 +41,62 @@ class Gaps:
         self._next = int(numbers[-1]) + 1
 
 
+class Total(NamedTuple):
+    """How many records there were of something.
+
+    Attributes:
+        records: that there are.
+        weight: for how many they stand, which is an estimate of how many there were (Horvitz and
+            Thompson, 1952); the same if none was sampled by chance.
+        variance: of that estimate.
+    """
+
+    records: int = 0
+    weight: int = 0
+    variance: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is estimated."""
+        return not self.variance
+
+    @property
+    def half(self) -> float:
+        """Half the interval in which the number lies with a confidence of 95 %, roughly."""
+        return _SPREAD * math.sqrt(self.variance)
+
+    def plus(self, other: Iterable[int]) -> Total:
+        """Return the sum."""
+        return Total(*map(sum, zip(self, other, strict=True)))
+
+
 class Tally:
     """Counts of things, of which at most `MOST` are told apart.
 
     Attributes:
-        counts: of each.
+        totals: of each.
         others: of those that came when the table was full.
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[Any] = Counter()
-        self.others = 0
+        self.totals: dict[Any, Total] = {}
+        self.others = Total()
 
-    def add(self, thing: Hashable, count: int) -> None:
-        """Count."""
-        if thing in self.counts or len(self.counts) < MOST:
-            self.counts[thing] += count
+    def add(self, thing: Hashable, more: Iterable[int]) -> None:
+        """Count what are the numbers of a `Total`."""
+        if thing in self.totals or len(self.totals) < MOST:
+            self.totals[thing] = self.totals.get(thing, _NONE).plus(more)
         else:
-            self.others += count
+            self.others = self.others.plus(more)
 
-    def most(self, count: int | None = None) -> list[tuple[Any, int]]:
-        """Return the most frequent and their counts, in an order that does not depend on chance."""
-        ordered = sorted(self.counts.items(), key=lambda item: (-item[1], str(item[0])))
+    def most(self, count: int | None = None) -> list[tuple[Any, Total]]:
+        """Return the most frequent, in an order that does not depend on chance."""
+        ordered = sorted(self.totals.items(), key=lambda item: (-item[1].weight, str(item[0])))
         return ordered[:count]
+
+
+_NONE = Total()
+_SPREAD = 1.96
 
 
 #: What is counted, and by which columns.
@@ -83,18 +116,18 @@ class Stats:
     """What was counted.
 
     Attributes:
-        records: how many, without loss records.
+        total: how many, without loss records.
         first, last: nanoseconds of the kernel's clock, the earliest and the latest; None: no
             records.
         lost: how many were lost, as loss records tell.
         missing: numbers that are not there between the first record and the last; in a file of all
             that was recorded, as many as were lost.
         backwards: how often a number was not above the one before.
-        messages: how many were sent, and `size`: the bytes of their bodies.
+        messages: how many were sent, and `size`: the bytes of their bodies; of what was kept.
         tallies: by what is counted, as in `COUNTED`; keys are tuples of the columns.
     """
 
-    records: int = 0
+    total: Total = _NONE
     first: int | None = None
     last: int | None = None
     lost: int = 0
@@ -111,8 +144,8 @@ class Stats:
 
     @property
     def rate(self) -> float | None:
-        """Records per second; None if no time passed."""
-        return self.records / self.seconds if self.seconds else None
+        """How many there were in a second; None if no time passed."""
+        return self.total.weight / self.seconds if self.seconds else None
 
 
 def stats(batches: Iterable[Batch]) -> Stats:
@@ -123,7 +156,8 @@ def stats(batches: Iterable[Batch]) -> Stats:
         >>> with Kernel() as kernel:
         ...     kernel.audit.everything()
         ...     _ = kernel.create_task("a").allocate_port().make_send(kernel.create_task("b"))
-        ...     stats([kernel.audit.batch(kernel.audit.drain())]).tallies["operations"].most()
+        ...     found = stats([kernel.audit.batch(kernel.audit.drain())])
+        >>> [(name, total.records) for name, total in found.tallies["operations"].most()]
         [(('give',), 1), (('take',), 1)]
     """
     result, gaps = Stats(), Gaps()
@@ -132,7 +166,7 @@ def stats(batches: Iterable[Batch]) -> Stats:
         if not len(batch):
             continue
         gaps.add(batch.records)
-        columns = columns_of(batch, [*names, "time", "lost", "size"])
+        columns = columns_of(batch, [*names, "time", "lost", "size", "weight"])
         _count(result, columns)
     result.missing, result.backwards = gaps.missing, gaps.backwards
     return result
@@ -140,8 +174,11 @@ def stats(batches: Iterable[Batch]) -> Stats:
 
 def _count(result: Stats, columns: dict[str, Any]) -> None:
     times, lost, outcome = columns["time"], columns["lost"], columns["outcome"]
-    is_record = np.array([bool(word) for word in outcome.words])[outcome.codes]
-    result.records += int(is_record.sum())
+    is_record = ~_is(outcome, "")
+    weight = columns["weight"].astype(np.int64)
+    kept = weight[is_record]
+    more = (len(kept), int(kept.sum()), int((kept * (kept - 1)).sum()))
+    result.total = result.total.plus(more)
     result.lost += int(lost.sum(dtype=np.uint64))
     first, last = int(times.min()), int(times.max())
     result.first = first if result.first is None else min(result.first, first)
@@ -151,14 +188,14 @@ def _count(result: Stats, columns: dict[str, Any]) -> None:
     result.size += int(columns["size"][sent].sum(dtype=np.uint64))
     for name, by in COUNTED.items():
         kept = is_record & (columns["port"] != 0) if name == "ports" else is_record
-        _add(result.tallies[name], [columns[column] for column in by], kept)
+        _add(result.tallies[name], [columns[column] for column in by], kept, weight)
 
 
 def _is(column: Words, word: str) -> Array:
     return np.array([each == word for each in column.words])[column.codes]
 
 
-def _add(tally: Tally, columns: list[Array | Words], kept: Array) -> None:
+def _add(tally: Tally, columns: list[Array | Words], kept: Array, weight: Array) -> None:
     """Count the combinations of columns in the records that are kept."""
     words: list[list[Any]] = []
     key = np.zeros(int(kept.sum()), np.int64)
@@ -170,9 +207,14 @@ def _add(tally: Tally, columns: list[Array | Words], kept: Array) -> None:
         key = key * max(len(different), 1) + codes
         words.append(different)
     combinations, places = encoded(key)
-    for combination, count in zip(combinations, np.bincount(places).tolist(), strict=True):
+    weight = weight[kept]
+    sums = (
+        np.bincount(places, terms).astype(np.int64).tolist()
+        for terms in (None, weight, weight * (weight - 1))
+    )
+    for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
         thing: list[Any] = []
         for different in reversed(words):
             combination, place = divmod(combination, len(different))
             thing.append(different[place])
-        tally.add(tuple(reversed(thing)), count)
+        tally.add(tuple(reversed(thing)), more)

@@ -25,6 +25,9 @@ Array = npt.NDArray[Any]
 GRANTED, DENIED, FAILED, NO_OUTCOME = OUTCOMES = "granted", "denied", "failed", ""
 METHODS = "mi_"
 GATHERED = 65536  # records
+WEIGHT_SHIFT = 16
+"""Above so many bits of `flags`: for how many a sampled record stands; 0: for itself."""
+_FLAG_BITS = (1 << WEIGHT_SHIFT) - 1
 _BITS = 32
 _LOW = 0xFFFFFFFF
 _DENSE = 1 << 17  # numbers that a table may have
@@ -83,6 +86,14 @@ def _outcome_key(denied: Array, result: Array, flags: Array) -> Array:
 def _lost(flags: Array, result: Array) -> Array:
     loss = flags & np.uint32(AuditFlag.LOSS) != 0
     return np.where(loss, result.view(np.uint32), np.uint32(0))
+
+
+def _flags_key(flags: Array) -> Array:
+    return flags & np.uint32(_FLAG_BITS)
+
+
+def _weight(flags: Array) -> Array:
+    return np.maximum(flags >> np.uint32(WEIGHT_SHIFT), np.uint32(1))
 
 
 def _service_key(operation: Array, name: Array) -> Array:
@@ -169,9 +180,11 @@ COLUMNS: dict[str, Column] = {
                ("provenance",)),
         Column("epoch", "of the policy", ("epoch",)),
         Column("flags", "what is special about it", ("flags",),
-               lambda _, key: _named(_FLAGS, key)),
+               lambda _, key: _named(_FLAGS, key), _flags_key),
         Column("lost", "in a loss record, how many records were lost before it",
                ("flags", "result"), None, _lost),
+        Column("weight", "for how many it stands: more than 1 if it was sampled by chance",
+               ("flags",), None, _weight),
     )
 }  # fmt: skip
 """What a record has in words, by name, in order."""

@@ -207,13 +207,13 @@ def test_joining_keeps_few() -> None:
 def test_stats(run: Path) -> None:
     found = stats(batches(run))
     records = [record for batch in batches(run) for record in batch]
-    assert found.records == len(records)
+    assert found.total == (len(records), len(records), 0)
     sends = [r for r in records if r.operation == "send" and r.result == "KERN_SUCCESS"]
     assert (found.messages, found.size) == (len(sends), sum(r.size for r in sends))
-    for name, count in found.tallies["operations"].most():
-        assert count == sum(r.operation == name[0] for r in records)
+    for name, total in found.tallies["operations"].most():
+        assert total.records == sum(r.operation == name[0] for r in records)
     pair = ("who/spy", "who/printd", "denied")
-    assert found.tallies["pairs"].counts[pair] == 1
+    assert found.tallies["pairs"].totals[pair].records == 1
     assert (found.missing, found.lost, found.seconds) == (0, 0, 3.0)
 
 
@@ -234,3 +234,23 @@ def test_losses_are_counted() -> None:
     found = stats([batch])
     assert lost > 0
     assert (found.lost, found.missing) == (lost, lost)
+
+
+def test_what_was_sampled_stands_for_more() -> None:
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("a").allocate_port()
+        right = inbox.make_send(kernel.create_task("b"))
+        for _ in range(4):
+            right.send(b"")
+        batch = kernel.audit.batch(kernel.audit.drain())
+    exact = stats([batch])
+    assert (exact.total, exact.total.exact) == ((6, 6, 0), True)
+    sends = batch.records["operation"] == Operation.SEND
+    batch.records["flags"][sends] |= 10 << 16
+    found = stats([batch])
+    assert found.total == (6, 42, 4 * 10 * 9)
+    assert round(found.total.half) == round(1.96 * 360**0.5)
+    totals = {name: total for (name,), total in found.tallies["operations"].most()}
+    assert totals["send"] == (4, 40, 360)
+    assert totals["give"] == (1, 1, 0)

@@ -39,7 +39,7 @@ def random_batch(seed: int, count: int = 500) -> Batch:
     records["operation"] = rng.integers(0, len(Operation) + 3, count)
     records["tclass"] = rng.choice([0, 1, 2, 17, 99], count)
     records["result"] = rng.choice([0, 0, 8, 0x10000004 | 0x2000, -7, 123456], count)
-    records["flags"] = rng.choice([0, 0, 1, 4, 128, 1 << 20], count)
+    records["flags"] = rng.choice([0, 0, 1, 4, 128, 1 << 9, 40 << 16 | 128], count)
     labels = {1: "te/a", 2: HOSTILE, 3: "-", 4: "sid:9"}
     classes = {tclass.number: tclass for tclass in CLASSES.values()} | {17: PRINTING}
     return Batch(records, labels, {0: "", 1: "editor", 2: HOSTILE}, classes, {1: "com.example"})

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ...audit.query import select
-from ...audit.stats import COUNTED, Stats, Tally
+from ...audit.stats import COUNTED, Stats, Tally, Total
 from ...audit.stats import stats as count
 from ...audit.table import time_text
 from .._table import Column, Section, print_sections
@@ -49,7 +49,7 @@ def stats(asked: ui.Asked, top: int, as_json: bool) -> int:
 
 def _as_dict(found: Stats, top: int) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "records": found.records,
+        **_total(found.total),
         "first": None if found.first is None else found.first / 1e9,
         "last": None if found.last is None else found.last / 1e9,
         "seconds": found.seconds,
@@ -62,44 +62,63 @@ def _as_dict(found: Stats, top: int) -> dict[str, Any]:
     }
     for name, tally in found.tallies.items():
         result[name] = [
-            {**dict(zip(COUNTED[name], thing, strict=True)), "records": number}
-            for thing, number in tally.most(top or None)
+            {**dict(zip(COUNTED[name], thing, strict=True)), **_total(total)}
+            for thing, total in tally.most(top or None)
         ]
-        result[f"{name}_different"] = len(tally.counts)
+        result[f"{name}_different"] = len(tally.totals)
     return result
+
+
+def _total(total: Total) -> dict[str, Any]:
+    """Return how many records there are, and if some were sampled, how many there were."""
+    if total.exact:
+        return {"records": total.records}
+    low, high = total.weight - total.half, total.weight + total.half
+    return {"records": total.records, "estimate": total.weight, "low": low, "high": high}
 
 
 def _print(found: Stats, top: int) -> None:
     for line in _summary(found):
         ui.say(line)
-    columns = [Column("RECORDS", right=True), Column("WHAT", least=20)]
+    columns = [
+        Column("RECORDS", right=True), Column("IN ALL", right=True), Column("WHAT", least=20),
+    ]  # fmt: skip
     sections = [
-        Section(_title(name, tally, top), [*_lines(name, tally, top)])
-        for name, tally in found.tallies.items() if tally.counts
+        Section(_title(name, tally, top), [*_lines(name, tally, top, found.total.exact)])
+        for name, tally in found.tallies.items() if tally.totals
     ]  # fmt: skip
     if sections:
         print_sections(columns, sections)
 
 
-def _lines(name: str, tally: Tally, top: int) -> Iterator[list[str]]:
-    return ([f"{count:,}", _named(name, thing)] for thing, count in tally.most(top or None))
+def _lines(name: str, tally: Tally, top: int, exact: bool) -> Iterator[list[str]]:
+    for thing, total in tally.most(top or None):
+        yield [f"{total.records:,}", "" if exact else _in_all(total), _named(name, thing)]
+
+
+def _in_all(total: Total) -> str:
+    return f"{total.weight:,}" if total.exact else f"{total.weight:,} ± {total.half:,.0f}"
 
 
 def _summary(found: Stats) -> list[str]:
     rate = "" if found.rate is None else f", {found.rate:,.0f} records per second"
-    lines = [f"{ui.plural(found.records, 'record')}{rate}"]
+    sampled = "" if found.total.exact else f" that stand for {_in_all(found.total)}"
+    lines = [f"{ui.plural(found.total.records, 'record')}{sampled}{rate}"]
     if found.first is not None and found.last is not None:
         lines.append(f"from {time_text(found.first)} to {time_text(found.last)}")
     lines.append(f"{ui.plural(found.messages, 'message')} sent, {found.size:,} bytes")
     lines.append(f"{found.lost:,} lost, as the records tell; {found.missing:,} numbers are missing")
     if found.backwards:
         lines.append(f"{ui.plural(found.backwards, 'record')} out of order: several recordings?")
+    if not found.total.exact:
+        lines.append("Some were sampled by chance: what is estimated has its 95 % interval.")
     return lines
 
 
 def _title(name: str, tally: Tally, top: int) -> str:
-    more = f", {top} of {len(tally.counts):,}" if top and len(tally.counts) > top else ""
-    others = f"; {tally.others:,} records of others, not told apart" if tally.others else ""
+    more = f", {top} of {len(tally.totals):,}" if top and len(tally.totals) > top else ""
+    untold = tally.others.records
+    others = f"; {untold:,} records of others, not told apart" if untold else ""
     return f"{_TITLES[name]}{more}{others}"
 
 
