@@ -4,6 +4,7 @@
 from .avc import AVCFile, avc_line, avc_lines
 from .control import Audit
 from .forms import batches
+from .lineage import joined
 from .parquet import Parquet
 from .reader import AuditError, Reader, read
 from .record import RECORD, AuditRecord, Batch
@@ -36,6 +37,7 @@ __all__ = [
     "avc_lines",
     "batches",
     "estimate",
+    "joined",
     "read",
     "weights",
 ]

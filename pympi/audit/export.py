@@ -34,7 +34,7 @@ def json_lines(batches: Iterable[Batch]) -> Iterator[str]:
     """Yield records as JSON, an object a line: the members of `AuditRecord`, and those of a column.
 
     `v` is the version, 1. Time is in seconds, with all nine digits; permissions and flags are
-    lists. All is ASCII, and does nothing to a terminal.
+    lists. All is ASCII, and does nothing to a terminal; bytes that were no UTF-8 are escaped twice.
     """
     names = [_MEMBERS.get(name, name) for name in COLUMNS][2:]
     for batch in batches:
@@ -42,9 +42,17 @@ def json_lines(batches: Iterable[Batch]) -> Iterator[str]:
             found = dict(zip(names, values, strict=True))
             for name in SEVERAL:
                 found[name] = found[name].split()
+            found = {name: _unicode(value) for name, value in found.items()}
             rest = json.dumps(found, separators=(",", ":")).replace("\x7f", "\\u007f")
             seconds = f"{time // 10**9}.{time % 10**9:09}"
             yield f'{{"v":1,"sequence":{sequence},"time":{seconds},{rest[1:]}'
+
+
+def _unicode(value: Any) -> Any:
+    """Return text without lone surrogates, which are in no other JSON; all else as it is."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode(errors="backslashreplace").decode()
+    return value
 
 
 def csv_lines(names: Sequence[str], values: Iterable[Sequence[Any]]) -> Iterator[str]:

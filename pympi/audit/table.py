@@ -297,9 +297,13 @@ def _tables(batch: Batch) -> tuple[Mapping[int, Any], ...]:
 def _agree(before: Batch, after: Batch) -> bool:
     """Whether no number of one batch stands for something else in the next."""
     return all(
-        old is new or all(new.get(number, text) == text for number, text in old.items())
+        old is new or old.items() <= new.items() or _compatible(old, new)
         for old, new in zip(_tables(before), _tables(after), strict=True)
     )
+
+
+def _compatible(old: Mapping[int, Any], new: Mapping[int, Any]) -> bool:
+    return all(new.get(number, text) == text for number, text in old.items())
 
 
 def _together(batches: Sequence[Batch]) -> Batch:

@@ -270,3 +270,20 @@ def test_sink_and_tools_know_the_same_file(tmp_path: Path, pympi: Pympi) -> None
     assert pympi("audit", "print", path).out == ""
     assert pympi("audit", "stats", path).out.startswith("0 records\n")
     assert pympi("audit", "query", path).code == 1
+
+
+def test_bytes_that_are_no_text(tmp_path: Path, pympi: Pympi) -> None:
+    path = tmp_path / "run.audit"
+    record(path)
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"who/helper", b"who/hel\xffer").replace(b"helper", b"hel\xfeer"))
+    line = pympi("audit", "print", path, "operation=give", "port=7", "--json").out
+    found = json.loads(line)
+    assert (found["subject"], found["task_name"]) == ("who/hel\\udcffer", "hel\\udcfeer")
+    for verb in (["print"], ["query"], ["stats"], ["export", "--format", "csv", "--out", "-x"]):
+        done = pympi("audit", verb[0], path, *verb[1:-1], *([tmp_path / "x"] if verb[1:] else []))
+        assert done.code == 0
+        done.out.encode()
+    pytest.importorskip("duckdb", reason="the extra `analysis` is not installed")
+    done = pympi("audit", "query", path, "--sql", "SELECT DISTINCT subject FROM records")
+    assert "who/hel" in done.out

@@ -18,7 +18,9 @@ from . import _audit as ui
 @click.command(short_help="How did a task come to hold a right?")
 @click.argument("file", type=ui.FILE)
 @click.argument("right", required=False, metavar="[TASK:NAME]")
-@click.option("--of-port", "port", type=click.IntRange(1), metavar="N", help="Of a port: all.")
+@click.option(
+    "--of-port", "port", type=click.IntRange(1), metavar="N", help="All who got one to this port."
+)
 @ui.json_option
 def lineage(file: Path, right: str | None, port: int | None, as_json: bool) -> int:
     """Print how a task came to hold a right, back to the task that made the port.
