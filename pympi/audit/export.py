@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -21,8 +22,10 @@ __all__ = ["EXPORTS", "csv_lines", "json_lines", "json_value"]
 
 def json_value(value: Any) -> Any:
     """Return a value that JSON has: numbers and texts as they are, times and all else as text."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, list | tuple):
         return [*map(json_value, value)]
     if isinstance(value, dict):

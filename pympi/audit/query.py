@@ -160,7 +160,7 @@ def _range(key: str, text: str) -> tuple[int, int]:
         raise ValueError(f"time= is FIRST..LAST, of which one may be left out, not {text!r}")
     if key != "msgh_id":
         low = max(low, 0)
-    return low, min(high, _LAST - 1)
+    return min(low, _LAST - 1), min(high, _LAST - 1)
 
 
 def _number(key: str, text: str) -> int:
@@ -267,8 +267,8 @@ def sql(
         contextlib.closing(database.connect(":memory:")) as connection,
     ):
         _fill(connection, paths, tuple(words), failures)
-        _lock_up(connection, spill, memory)
         with _telling(told):
+            _lock_up(connection, spill, memory)
             _check(connection.extract_statements(text))
             connection.execute(text)
         yield Answer(connection, told)
@@ -338,4 +338,7 @@ def _telling(told: Callable[[], None]) -> Iterator[None]:
         raise KeyboardInterrupt from None
     except database.Error as error:
         told()
-        raise QueryError(str(error).strip()) from error
+        said, _, _ = str(error).partition(
+            "\nLINE "
+        )  # what follows is the query, and an arrow below
+        raise QueryError(said.strip()) from error

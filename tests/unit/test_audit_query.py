@@ -155,6 +155,8 @@ def test_both_halves_join(run: Path) -> None:
         "SELECT * FROM answer",
         "SELECT * FROM duckdb_secrets()",
         "WITH x AS (SELECT * FROM read_text('{file}')) SELECT * FROM x",
+        "SELECT * FROM enable_logging(storage = 'file', storage_path = '{directory}/log')",
+        "CALL enable_logging(storage = 'file', storage_path = '{directory}/log')",
         "SELECT * FROM query('SELECT * FROM read_text(''{file}'')')",
     ],
 )
