@@ -175,8 +175,8 @@ def stats(batches: Iterable[Batch]) -> Stats:
 def _count(result: Stats, columns: dict[str, Any]) -> None:
     times, lost, outcome = columns["time"], columns["lost"], columns["outcome"]
     is_record = ~_is(outcome, "")
-    weight = columns["weight"].astype(np.int64)
-    kept = weight[is_record]
+    weight = columns["weight"]
+    kept = weight[is_record].astype(np.int64)
     more = (len(kept), int(kept.sum()), int((kept * (kept - 1)).sum()))
     result.total = result.total.plus(more)
     result.lost += int(lost.sum(dtype=np.uint64))
@@ -186,32 +186,35 @@ def _count(result: Stats, columns: dict[str, Any]) -> None:
     sent = _is(columns["operation"], "send") & _is(outcome, "granted")
     result.messages += int(sent.sum())
     result.size += int(columns["size"][sent].sum(dtype=np.uint64))
+    exact = int(weight.max()) == 1
     for name, by in COUNTED.items():
-        kept = is_record & (columns["port"] != 0) if name == "ports" else is_record
-        _add(result.tallies[name], [columns[column] for column in by], kept, weight)
+        about = is_record & (columns["port"] != 0) if name == "ports" else is_record
+        chosen = slice(None) if about.all() else about
+        weights = None if exact else weight[chosen].astype(np.int64)
+        _add(result.tallies[name], [columns[column] for column in by], chosen, weights)
 
 
 def _is(column: Words, word: str) -> Array:
     return np.array([each == word for each in column.words])[column.codes]
 
 
-def _add(tally: Tally, columns: list[Array | Words], kept: Array, weight: Array) -> None:
-    """Count the combinations of columns in the records that are kept."""
+def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None) -> None:
+    """Count the combinations of columns in the records that are chosen."""
     words: list[list[Any]] = []
-    key = np.zeros(int(kept.sum()), np.int64)
+    key: Array = np.zeros(1, np.int64)
     for column in columns:
         different, codes = (
-            (list(column.words), column.codes[kept]) if isinstance(column, Words)
-            else encoded(column[kept])
+            (list(column.words), column.codes[chosen]) if isinstance(column, Words)
+            else encoded(column[chosen])
         )  # fmt: skip
         key = key * max(len(different), 1) + codes
         words.append(different)
     combinations, places = encoded(key)
-    weight = weight[kept]
-    sums = (
-        np.bincount(places, terms).astype(np.int64).tolist()
-        for terms in (None, weight, weight * (weight - 1))
-    )
+    counts = np.bincount(places).tolist()
+    sums = (counts, counts, [0] * len(counts))
+    if weight is not None:
+        terms = (weight, weight * (weight - 1))
+        sums = (counts, *(np.bincount(places, t).astype(np.int64).tolist() for t in terms))
     for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
         thing: list[Any] = []
         for different in reversed(words):
