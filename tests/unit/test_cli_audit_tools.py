@@ -43,8 +43,8 @@ def test_print(pympi: Pympi, run: Path) -> None:
     lines = done.out.splitlines()
     assert len(lines) == sum(map(len, batches(run)))
     said = (
-        "3.000000000 #81 spy (5) who/spy send copy_send on mach_port of who/printd, "
-        "port 4 as 0x103, message 1202 of 4 B: refused send"
+        "3.000000000 #81 spy (5) who/spy send copy_send on port 4 (who/printd), "
+        "name 0x103, message 1202 of 4 B: refused send"
     )
     assert said in lines
     assert any('register "com.example.print": granted' in line for line in lines)
