@@ -47,7 +47,7 @@ def test_print(pympi: Pympi, run: Path) -> None:
         "name 0x103, message 1202 of 4 B: refused send"
     )
     assert said in lines
-    assert any('register "com.example.print": granted' in line for line in lines)
+    assert any('register "com.example.print" (who/names): granted' in line for line in lines)
     assert r"=cmd\u{a}\u{1b}[31m\u{202e} (6)" in lines[-1]
 
 
