@@ -174,7 +174,7 @@ def stats(batches: Iterable[Batch]) -> Stats:
 
 def _count(result: Stats, columns: dict[str, Any]) -> None:
     times, lost, outcome = columns["time"], columns["lost"], columns["outcome"]
-    is_record = ~_is(outcome, "")
+    is_record = ~_is(outcome, "loss")
     weight = columns["weight"]
     kept = weight[is_record].astype(np.int64)
     more = (len(kept), int(kept.sum()), int((kept * (kept - 1)).sum()))

@@ -22,7 +22,7 @@ __all__ = ["COLUMNS", "Column", "Words", "columns_of", "gathered", "rows", "time
 
 Array = npt.NDArray[Any]
 
-GRANTED, DENIED, FAILED, NO_OUTCOME = OUTCOMES = "granted", "denied", "failed", ""
+OUTCOMES = ("granted", "denied", "failed", "loss")
 METHODS = "mi_"
 GATHERED = 65536  # records
 WEIGHT_SHIFT = 16
@@ -79,7 +79,8 @@ def _pair(high: Array, low: Array) -> Array:
 
 
 def _outcome_key(denied: Array, result: Array, flags: Array) -> Array:
-    key = np.where(denied != 0, 1, np.where(result != 0, 2, 0))
+    enforced = flags & np.uint32(AuditFlag.PERMISSIVE) == 0
+    key = np.where((denied != 0) & enforced, 1, np.where(result != 0, 2, 0))
     return np.where(flags & np.uint32(AuditFlag.LOSS) != 0, 3, key)
 
 
@@ -154,7 +155,7 @@ COLUMNS: dict[str, Column] = {
         Column("time", "of the kernel's clock, exact to the nanosecond", ("time",)),
         Column("operation", "send, receive, give, take, method, ... or loss", ("operation",),
                _operation),
-        Column("outcome", "granted, denied, or failed for another reason",
+        Column("outcome", "granted, denied, failed for another reason, or loss",
                ("denied", "result", "flags"), lambda _, key: OUTCOMES[key], _outcome_key),
         Column("subject", "label that was decided on", ("effective_sid",), _label),
         Column("real_subject", "the task's own label", ("real_sid",), _label),

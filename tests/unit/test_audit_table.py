@@ -73,8 +73,10 @@ def test_outcomes() -> None:
     assert row(operation=1)["outcome"] == "granted"
     assert row(operation=1, result=8)["outcome"] == "failed"
     assert row(operation=1, denied=1, result=8)["outcome"] == "denied"
+    passed = row(operation=1, denied=1, flags=AuditFlag.PERMISSIVE)
+    assert (passed["outcome"], passed["flags"]) == ("granted", "PERMISSIVE")
     lost = row(operation=14, flags=AuditFlag.LOSS, result=12)
-    assert (lost["outcome"], lost["lost"], lost["result"]) == ("", 12, "")
+    assert (lost["outcome"], lost["lost"], lost["result"]) == ("loss", 12, "")
 
 
 def test_what_has_no_name_is_not_left_out() -> None:
