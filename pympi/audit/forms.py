@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .reader import AuditError, Reader
 from .record import Batch
 
-__all__ = ["FORMS", "Form", "arrow", "batches", "duckdb", "form_of", "parts"]
+__all__ = ["FORMS", "Damaged", "Form", "arrow", "batches", "duckdb", "form_of", "parts"]
 
 PARTS = "part-*.parquet"
 _EXTRA = "pip install 'pympi-mach[analysis]'"
@@ -109,13 +109,20 @@ def form_of(path: Path) -> Form:
     raise AuditError(f"{path}: expected {known}; it begins with {found[:16]!r}")
 
 
+Damaged = Callable[[AuditError], object]
+"""Is told why the rest of a file is left out."""
+
+
 def batches(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    damaged: Damaged | None = None,
 ) -> Iterator[Batch]:
     """Iterate over the records of files of whatever form, one file after the other.
 
     Args:
         paths: of files, or of directories that the sink `Parquet` wrote.
+        damaged: of a file that is cut off or damaged, takes what comes before, and is told; None:
+            that is an error.
 
     Raises:
         AuditError: one of them is no recording, or damaged; or its form needs a package that is not
@@ -137,4 +144,9 @@ def batches(
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
     for name in several:
         for path in parts(name):
-            yield from form_of(path).batches(path)
+            try:
+                yield from form_of(path).batches(path)
+            except AuditError as error:
+                if damaged is None:
+                    raise
+                damaged(error)

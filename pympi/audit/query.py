@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..enums import Operation
 from ..errors import PympiError
-from .forms import arrow, batches, duckdb, form_of, parts
+from .forms import Damaged, arrow, batches, duckdb, form_of, parts
 from .record import Batch
 from .table import SEVERAL, Words, columns_of
 from .watch import FILTERS, Filter
@@ -125,12 +125,15 @@ class Question(Filter):
         return any(self.matches(key, each) for each in (word.split() if several else [word]))
 
 
-def select(paths: Sequence[str | Path], words: Iterable[str] = ()) -> Iterator[Batch]:
+def select(
+    paths: Sequence[str | Path], words: Iterable[str] = (), damaged: Damaged | None = None
+) -> Iterator[Batch]:
     """Iterate over the records of files for which all words hold.
 
     Args:
         paths: of recorded files, of whatever form.
         words: see `Question`.
+        damaged: see `batches`.
 
     Raises:
         ValueError: see `Question`.
@@ -138,8 +141,8 @@ def select(paths: Sequence[str | Path], words: Iterable[str] = ()) -> Iterator[B
     """
     question = Question(words)
     if "to" in question.values:
-        question.prepare(batches(paths))
-    for batch in batches(paths):
+        question.prepare(batches(paths, damaged and (lambda _: None)))
+    for batch in batches(paths, damaged):
         if not question.values:
             yield batch
             continue
@@ -223,7 +226,12 @@ class Answer:
 
 @contextlib.contextmanager
 def sql(
-    paths: Sequence[str | Path], text: str, words: Iterable[str] = (), *, memory: str = MEMORY
+    paths: Sequence[str | Path],
+    text: str,
+    words: Iterable[str] = (),
+    damaged: Damaged | None = None,
+    *,
+    memory: str = MEMORY,
 ) -> Iterator[Answer]:
     """Ask in SQL: the table `records` has the columns of `pympi.audit.table.COLUMNS`.
 
@@ -235,6 +243,7 @@ def sql(
         paths: of recorded files, of whatever form; the table has the records of all.
         text: one SELECT (or WITH, FROM, VALUES, DESCRIBE, EXPLAIN).
         words: of a `Question`: the table has the records for which all hold.
+        damaged: see `batches`; it is told once for each time that the query reads the file.
         memory: that DuckDB may use, as in "400MB".
 
     Raises:
@@ -266,7 +275,8 @@ def sql(
         tempfile.TemporaryDirectory(prefix="pympi-") as spill,
         contextlib.closing(database.connect(":memory:")) as connection,
     ):
-        _fill(connection, paths, tuple(words), failures)
+        recorded = functools.partial(select, words=tuple(words), damaged=damaged)
+        _fill(connection, paths, recorded, failures, apart=not words and damaged is None)
         with _telling(told):
             _lock_up(connection, spill, memory)
             _check(connection.extract_statements(text))
@@ -298,20 +308,22 @@ def _lock_up(connection: Any, spill: str, memory: str) -> None:
 
 
 def _fill(
-    connection: Any, paths: Sequence[str | Path], words: tuple[str, ...], failures: list[Exception]
-) -> None:
-    """Make the table: files of Parquet are read by pyarrow, others as batches."""
+    connection: Any, paths: Sequence[str | Path],
+    recorded: Callable[[Sequence[str | Path]], Iterator[Batch]], failures: list[Exception], *,
+    apart: bool,
+) -> None:  # fmt: skip
+    """Make the table; `apart`: files of Parquet are read by pyarrow alone, not as batches."""
     module = arrow()
     each = [part for name in paths for part in parts(name)]
-    stored = [path for path in each if form_of(path).columns and not words]
+    stored = [path for path in each if apart and form_of(path).columns]
     others = [path for path in each if path not in stored]
     tables = []
     if stored:
         connection.register("_stored", module.Stored(stored))
         tables.append(connection.table("_stored"))
     if others or not stored:
-        recorded = module.Recorded(lambda: _noting(select(others, words), failures))
-        connection.register("_recorded", recorded)
+        source = module.Recorded(lambda: _noting(recorded(others), failures))
+        connection.register("_recorded", source)
         tables.append(connection.table("_recorded"))
     functools.reduce(lambda all_, more: all_.union(more), tables).create_view("records")
 

@@ -287,3 +287,23 @@ def test_bytes_that_are_no_text(tmp_path: Path, pympi: Pympi) -> None:
     pytest.importorskip("duckdb", reason="the extra `analysis` is not installed")
     done = pympi("audit", "query", path, "--sql", "SELECT DISTINCT subject FROM records")
     assert "who/hel" in done.out
+
+
+def test_the_sound_part_of_a_damaged_file(run: Path, tmp_path: Path, pympi: Pympi) -> None:
+    path = tmp_path / "cut.audit"
+    path.write_bytes(run.read_bytes()[:-100])
+    whole = [len(batch) for batch in batches(run)]
+    verbs: list[list[object]] = [["print"], ["query"], ["stats"], ["lineage", "helper:0x203"]]
+    for verb, *more in verbs:
+        assert pympi("audit", verb, path, *more).code == 2
+        done = pympi("audit", verb, path, *more, "--sound")
+        assert done.code == 0
+        assert "bytes are missing; the rest is left out" in done.err.replace("\n", " ")
+    assert pympi("audit", "stats", path, "--sound", "--json").json["records"] == sum(whole[:-1])
+    out = tmp_path / "out.csv"
+    assert pympi("audit", "export", path, "--sound", "--format", "csv", "--out", out).code == 0
+    assert len(out.read_text().splitlines()) == 1 + sum(whole[:-1])
+    pytest.importorskip("duckdb", reason="the extra `analysis` is not installed")
+    query = "SELECT count(*) AS n FROM records"
+    done = pympi("audit", "query", path, run, "--sound", "--json", "--sql", query)
+    assert done.json == {"rows": [{"n": sum(whole[:-1]) + sum(whole)}]}

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import click
 
+from ...audit import AuditError
+from ...audit.forms import Damaged
 from ...audit.query import QUERY_FILTERS, Question
 from .._output import asking, bad_input, complain, json_option, plural, print_json, say
 
 __all__ = [
     "NO", "YES", "Asked", "asked_argument", "asking", "bad_input", "complain", "definitions",
-    "json_option", "plural", "print_json", "say",
+    "json_option", "plural", "print_json", "say", "sound_option",
 ]  # fmt: skip
 
 YES, NO = 0, 1
@@ -79,6 +81,25 @@ def _split(_: click.Context, __: click.Parameter, words: Sequence[Any]) -> Asked
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return Asked(files, filters)
+
+
+def _told(_: click.Context, __: click.Parameter, sound: bool) -> Damaged | None:
+    said: set[str] = set()
+
+    def tell(error: AuditError) -> None:
+        if str(error) not in said:
+            said.add(str(error))
+            complain(f"{error}; the rest is left out")
+
+    return tell if sound else None
+
+
+def sound_option(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb `--sound`, which becomes what is told of damage, or None."""
+    return click.option(
+        "--sound", "damaged", is_flag=True, callback=_told,
+        help="Of a damaged file, take what comes before the damage.",
+    )(verb)  # fmt: skip
 
 
 def asked_argument(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ...audit.export import EXPORTS
-from ...audit.forms import parts
+from ...audit.forms import Damaged, parts
 from ...audit.query import select
 from .._artefacts import replacing
 from .._output import busy
@@ -26,7 +26,8 @@ from . import _audit as ui
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Where to; it is there when all is written.  [default: stdout]",
 )  # fmt: skip
-def export(asked: ui.Asked, form: str, out: Path | None) -> int:
+@ui.sound_option
+def export(asked: ui.Asked, form: str, out: Path | None, damaged: Damaged | None) -> int:
     """Write the records of files for which all filters hold, in another form.
 
     CSV begins with the names of the columns; what a spreadsheet would take for a formula gets an
@@ -34,12 +35,12 @@ def export(asked: ui.Asked, form: str, out: Path | None) -> int:
     """
     write = EXPORTS[form]
     with ui.bad_input(), busy("pympi audit export ..."):
-        if out is None:
+        if out is None or str(out) == "-":
             if form == "parquet" and sys.stdout.isatty():
                 raise click.UsageError("Parquet is nothing for a terminal: --out FILE")
-            write(sys.stdout.buffer, select(asked.files, asked.filters))
+            write(sys.stdout.buffer, select(asked.files, asked.filters, damaged))
             return ui.YES
         inputs = [part for path in asked.files for part in parts(path)]
         with replacing(out, inputs) as file:
-            write(file, select(asked.files, asked.filters))
+            write(file, select(asked.files, asked.filters, damaged))
     return ui.YES

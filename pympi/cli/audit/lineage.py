@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ...audit import AuditRecord, batches
+from ...audit.forms import Damaged
 from ...audit.lineage import History, Holding, find, history
 from ...escape import escape
 from . import _audit as ui
@@ -21,8 +22,11 @@ from . import _audit as ui
 @click.option(
     "--of-port", "port", type=click.IntRange(1), metavar="N", help="All who got one to this port."
 )
+@ui.sound_option
 @ui.json_option
-def lineage(file: Path, right: str | None, port: int | None, as_json: bool) -> int:
+def lineage(
+    file: Path, right: str | None, port: int | None, damaged: Damaged | None, as_json: bool
+) -> int:
     """Print how a task came to hold a right, back to the task that made the port.
 
     TASK is a number or a name, NAME the number of the right in the task's space, as in
@@ -33,12 +37,12 @@ def lineage(file: Path, right: str | None, port: int | None, as_json: bool) -> i
         raise click.UsageError("Say one of TASK:NAME and --of-port N.")
     with ui.asking():
         if right is not None:
-            found = find(batches(file), right)
-            told = history(batches(file), found.port)
+            found = find(batches(file, damaged), right)
+            told = history(batches(file, damaged), found.port)
             way: list[Holding] = told.of(found).way()
         else:
             assert port is not None
-            told, way = history(batches(file), port), []
+            told, way = history(batches(file, damaged), port), []
     if as_json:
         ui.print_json(_as_dict(told, way))
     else:

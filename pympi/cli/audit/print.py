@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...audit.export import json_lines
+from ...audit.forms import Damaged
 from ...audit.query import select
 from ...audit.sentence import line
 from ...audit.table import columns_of, time_text
@@ -23,14 +24,15 @@ _COLORS = {"denied": "red", "failed": "yellow"}
 @click.command("print", short_help="Print records, a line each.", epilog=ui.EPILOG)
 @ui.asked_argument
 @ui.json_option
+@ui.sound_option
 @click.option("--raw", is_flag=True, help="Print numbers as they are in the file.")
-def print_(asked: ui.Asked, as_json: bool, raw: bool) -> int:
+def print_(asked: ui.Asked, as_json: bool, damaged: Damaged | None, raw: bool) -> int:
     """Print the records of files for which all filters hold, a line each.
 
     Time is UTC, or seconds where the clock is a simulation's. With --json a line is an object.
     """
     with ui.bad_input():
-        lines = lines_of(select(asked.files, asked.filters), as_json=as_json, raw=raw)
+        lines = lines_of(select(asked.files, asked.filters, damaged), as_json=as_json, raw=raw)
         for text in lines:
             click.echo(text)
     return ui.YES

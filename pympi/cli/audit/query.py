@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from ...audit import Batch
 from ...audit.export import csv_lines, json_value
+from ...audit.forms import Damaged
 from ...audit.query import MEMORY, select, sql
 from ...audit.table import COLUMNS, rows, time_text
 from .._table import Column, cell, print_table
@@ -45,11 +47,12 @@ def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 @click.option("--sql", "text", metavar="SELECT", help="A query of the table `records`.")
 @click.option("--columns", metavar="NAMES", callback=_names, help="These, separated by commas.")
 @click.option("--memory", metavar="SIZE", default=MEMORY, help=f"For --sql.  [default: {MEMORY}]")
+@ui.sound_option
 @ui.json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def query(
     asked: ui.Asked, text: str | None, columns: tuple[str, ...] | None, memory: str,
-    as_json: bool, as_csv: bool,
+    damaged: Damaged | None, as_json: bool, as_csv: bool,
 ) -> int:  # fmt: skip
     """Print the records of files for which all filters hold, or what SQL makes of them.
 
@@ -60,7 +63,9 @@ def query(
         raise click.UsageError("--json or --csv, not both")
     if text is not None and columns is not None:
         raise click.UsageError("--columns is for filters; SELECT says them itself")
-    with ui.bad_input(), _answer(asked, text, columns, memory, as_json or as_csv) as (names, found):
+    chosen = columns or (tuple(COLUMNS) if as_json or as_csv else _SHOWN)
+    answer = _answer(asked, text, chosen, memory, damaged)
+    with ui.bad_input(), answer as (names, found):
         first = list(islice(found, 1))
         _print(names, (row for part in (first, found) for row in part), as_json, as_csv)
     return ui.YES if first else ui.NO
@@ -68,21 +73,20 @@ def query(
 
 @contextmanager
 def _answer(
-    asked: ui.Asked, text: str | None, columns: Sequence[str] | None, memory: str, every: bool
+    asked: ui.Asked, text: str | None, columns: Sequence[str], memory: str, damaged: Damaged | None
 ) -> Iterator[tuple[Sequence[str], Iterator[Sequence[Any]]]]:
     """Yield the names of columns, and an iterator over rows."""
     if text is None:
-        names = columns or (tuple(COLUMNS) if every else _SHOWN)
-        yield names, _rows(asked, names)
+        yield columns, _rows(select(asked.files, asked.filters, damaged), columns)
         return
-    with sql(asked.files, text, asked.filters, memory=memory) as answer:
+    with sql(asked.files, text, asked.filters, damaged, memory=memory) as answer:
         yield answer.columns, iter(answer)
 
 
-def _rows(asked: ui.Asked, names: Sequence[str]) -> Iterator[Sequence[Any]]:
+def _rows(batches: Iterable[Batch], names: Sequence[str]) -> Iterator[Sequence[Any]]:
     """Yield rows of columns, with times in words."""
     at = names.index("time") if "time" in names else None
-    for batch in select(asked.files, asked.filters):
+    for batch in batches:
         for row in rows(batch, names):
             yield row if at is None else (*row[:at], time_text(row[at]), *row[at + 1 :])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ...audit.forms import Damaged
 from ...audit.query import select
 from ...audit.stats import COUNTED, Stats, Tally, Total
 from ...audit.stats import stats as count
@@ -32,14 +33,15 @@ _TITLES = {
     "--top", type=click.IntRange(0), default=10, metavar="N",
     help="So many lines of each table; 0: all.  [default: 10]",
 )  # fmt: skip
+@ui.sound_option
 @ui.json_option
-def stats(asked: ui.Asked, top: int, as_json: bool) -> int:
+def stats(asked: ui.Asked, top: int, damaged: Damaged | None, as_json: bool) -> int:
     """Count the records of files for which all filters hold, and what is missing among them.
 
     What is missing are numbers that no record has: with filters, also those of other records.
     """
     with ui.asking():
-        found = count(select(asked.files, asked.filters))
+        found = count(select(asked.files, asked.filters, damaged))
     if as_json:
         ui.print_json(_as_dict(found, top))
     else:
