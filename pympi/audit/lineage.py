@@ -178,11 +178,9 @@ class Holding:
 
     def way(self) -> list[Holding]:
         """Return this, what it came from, and so on back."""
-        way: list[Holding] = []
-        at: Holding | None = self
-        while at is not None and at not in way:
-            way.append(at)
-            at = at.giver
+        way = [self]
+        while (giver := way[-1].giver) is not None:
+            way.append(giver)
         return way
 
 
@@ -206,8 +204,14 @@ class History:
         return [holding for holding in self.holdings if holding.giver is None]
 
     def of(self, right: Right) -> Holding:
-        """Return how a right came to be held."""
+        """Return how a right came to be held.
+
+        Raises:
+            LineageError: it is none of this port.
+        """
         mine = [h for h in self.holdings if (h.task, h.name) == (right.task, right.name)]
+        if not mine:
+            raise LineageError(f"task {right.task} had no right {right.name:#x} to this port")
         return next((h for h in mine if h.transfer == right.provenance), mine[-1])
 
 
@@ -420,7 +424,7 @@ class _Tied:
             giver.task, giver.task_name, giver.name = give.task, give.task_name, give.name
         else:
             giver = self._root(give.task, give.task_name, give.name)
-        if holding not in giver.way():
+        if giver.transfer < holding.transfer:  # else it is forged: nobody gives what he gets later
             holding.giver = giver
             giver.passed_on.append(holding)
 
