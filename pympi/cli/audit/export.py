@@ -16,7 +16,7 @@ from .._output import busy
 from . import _audit as ui
 
 
-@click.command(short_help="Write records in another form.", epilog=ui.EPILOG)
+@click.command(epilog=ui.EPILOG)
 @ui.asked_argument
 @click.option(
     "--format", "form", type=click.Choice([*EXPORTS]), required=True,

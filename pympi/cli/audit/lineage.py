@@ -16,7 +16,7 @@ from ...escape import escape
 from . import _audit as ui
 
 
-@click.command(short_help="How did a task come to hold a right?")
+@click.command()
 @click.argument("file", type=ui.FILE)
 @click.argument("right", required=False, metavar="[TASK:NAME]")
 @click.option(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COLORS = {"denied": "red", "failed": "yellow"}
 
 
-@click.command("print", short_help="Print records, a line each.", epilog=ui.EPILOG)
+@click.command("print", epilog=ui.EPILOG)
 @ui.asked_argument
 @ui.json_option
 @ui.sound_option

@@ -37,7 +37,6 @@ def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 
 
 @click.command(
-    short_help="Ask for records, by filters or in SQL.",
     epilog=ui.EPILOG + "\n\n" + ui.definitions(
         "Columns, all of which the table `records` of --sql has:",
         {column.name: column.what for column in COLUMNS.values()},

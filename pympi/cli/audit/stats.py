@@ -27,7 +27,7 @@ _TITLES = {
 }
 
 
-@click.command(short_help="Count what is in files.", epilog=ui.EPILOG)
+@click.command(epilog=ui.EPILOG)
 @ui.asked_argument
 @click.option(
     "--top", type=click.IntRange(0), default=10, metavar="N",

@@ -20,7 +20,7 @@ from .print import lines_of
 _PAUSE = 0.1  # seconds between looks
 
 
-@click.command(short_help="Print the last records, and those to come.", epilog=ui.EPILOG)
+@click.command(epilog=ui.EPILOG)
 @ui.asked_argument
 @click.option(
     "--lines", "-n", type=click.IntRange(0), default=10, metavar="N",
