@@ -8,6 +8,9 @@ why: the reason is for the audit trail, and for who may read it.
 
 from __future__ import annotations
 
+import functools
+import operator
+
 from ._ffi import ffi, lib
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "VerifyError",
     "check",
     "code_name",
+    "code_number",
     "exception",
 ]
 
@@ -278,6 +282,7 @@ _SERVERS = {
 _SPACE_BITS: int = lib.MACH_MSG_IPC_SPACE | lib.MACH_MSG_VM_SPACE
 _NUMBERS: dict[str, int] = ffi.typeof("enum pm_code").relements
 _NAMES: dict[int, str] = {number: name for name, number in _NUMBERS.items()} | _SERVERS
+_CODE_OF = {name: number for number, name in _NAMES.items()}
 _TABLE = {_NUMBERS[name]: entry for name, entry in _CODES.items()}
 
 
@@ -290,6 +295,24 @@ def code_name(code: int) -> str:
         if code & bit:
             parts.append(_NAMES[bit])
     return "|".join(parts)
+
+
+def code_number(name: str) -> int:
+    """Return the code of a name that `code_name` gave.
+
+    Raises:
+        ValueError: it never does.
+
+    Example:
+        >>> code_number(code_name(4)), code_number("0x1234")
+        (4, 4660)
+    """
+    if name[:2] == "0x" or name[:3] == "-0x":
+        return int(name, 16)
+    try:
+        return functools.reduce(operator.or_, map(_CODE_OF.__getitem__, name.split("|")))
+    except KeyError:
+        raise ValueError(f"no code is named {name!r}") from None
 
 
 def _entry(code: int) -> tuple[type[MachError], str]:

@@ -341,9 +341,12 @@ static int check_get(struct call *call, const struct port *port) {
 static uint32_t copy_out(struct call *call, struct port *port) {
     bool dropped;
     if (!port || !port_active(port)) return MACH_PORT_NULL;
+    if (!call->transfer) call->transfer = ++call_ipc(call)->transfers;
     right_copy_send(port);
-    return right_take(call_ipc(call), &call->caller->space, port, MACH_MSG_TYPE_PORT_SEND, ++call_ipc(call)->transfers,
-                      &call->after, &dropped);
+    uint32_t name = right_take(call_ipc(call), &call->caller->space, port, MACH_MSG_TYPE_PORT_SEND, call->transfer,
+                               &call->after, &dropped);
+    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, port->id, PM_MACH_PORT__hold_send, name);
+    return name;
 }
 
 static int attempt_get_kept(struct call *call) {

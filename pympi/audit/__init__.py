@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Audit: what is recorded of each operation, and where the records go."""
 
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
 from .avc import AVCFile, avc_line, avc_lines
 from .control import Audit
 from .reader import AuditError, Reader, read
@@ -9,6 +12,17 @@ from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
 from .selection import Rule, Selection
 from .sinks import File, Memory
 from .watch import FILTERS, Watch, WatchRecord
+
+if TYPE_CHECKING:
+    from .forms import batches
+    from .lineage import joined
+    from .parquet import Parquet
+else:
+    __getattr__, __dir__ = lazily(__name__, {
+        "forms": "batches",
+        "lineage": "joined",
+        "parquet": "Parquet",
+    })  # fmt: skip
 
 __all__ = [
     "FILTERS",
@@ -22,6 +36,7 @@ __all__ = [
     "Estimate",
     "File",
     "Memory",
+    "Parquet",
     "Reader",
     "Rule",
     "Selection",
@@ -31,7 +46,9 @@ __all__ = [
     "WatchRecord",
     "avc_line",
     "avc_lines",
+    "batches",
     "estimate",
+    "joined",
     "read",
     "weights",
 ]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -98,7 +98,10 @@ class WatchRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Filter:
-    """What is watched: words, of which all have to hold.
+    """What is wanted: words, of which all have to hold.
+
+    Attributes:
+        known: what the words may say.
 
     Args:
         words: as in "task=printd" and "outcome=denied"; `FILTERS` lists them.
@@ -107,18 +110,20 @@ class Filter:
         ValueError: a word that is none, or is there twice.
     """
 
+    known: ClassVar[Mapping[str, str]] = FILTERS
+
     def __init__(self, words: Iterable[str] = ()) -> None:
         self.words = tuple(words)
         self.values: dict[str, str] = {}
         for word in self.words:
             key, equals, value = word.partition("=")
-            if not equals or key not in FILTERS or not value:
-                known = ", ".join(f"{name}=" for name in FILTERS)
+            if not equals or key not in self.known or not value:
+                known = ", ".join(f"{name}=" for name in self.known)
                 raise ValueError(f"no filter {word[:_LONGEST]!r}; there are: {known}")
             if len(value) > _LONGEST:
                 raise ValueError(f"{key}= has at most {_LONGEST} characters, not {len(value)}")
             if key in self.values:
-                raise ValueError(f"{key}= is there twice: what is watched has one {key}")
+                raise ValueError(f"{key}= is there twice: a record has one {key}")
             self.values[key] = value
         if (outcome := self.values.get("outcome", "granted")) not in OUTCOMES:
             raise ValueError(f"no outcome {outcome!r}; there are: {', '.join(OUTCOMES)}")

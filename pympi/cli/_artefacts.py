@@ -95,6 +95,38 @@ def publish_files(files: Iterable[tuple[Path, bytes]], inputs: Iterable[Path] = 
             written.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing(path: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which is there under its name once all is written, or not at all.
+
+    What is no regular file, a pipe or a device, is written to as it is.
+
+    Args:
+        path: of the file; if it is there, it is replaced.
+        inputs: what is read meanwhile.
+
+    Raises:
+        ValueError: `path` would be written over an input.
+        OSError: it cannot be written; what was there still is.
+    """
+    _check_apart([path], inputs)
+    with _about(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        target = path.resolve()
+        written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        try:
+            with written.open("wb") as file:
+                yield file
+            if target.exists():
+                shutil.copymode(target, written)
+            written.replace(target)
+        finally:
+            written.unlink(missing_ok=True)
+
+
 def _check_apart(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Check that no file is written twice, or over one that is read."""
     taken = {path.resolve() for path in inputs}

@@ -69,6 +69,8 @@ def bad_input() -> Iterator[None]:
     """Errors in here are the input's fault."""
     try:
         yield
+    except BrokenPipeError:  # nobody reads what is printed
+        raise
     except OSError as error:
         raise BadInput(in_words(error)) from error
     except ValueError as error:

@@ -17,6 +17,8 @@ from typing import BinaryIO, NamedTuple
 
 from ..enums import KOBJECTS, Event
 from ..errors import PympiError
+from ..escape import escape as escape
+from ..escape import unescape as unescape
 
 #: Every event kind, as the core numbers them.
 EVENTS = tuple(event.name.lower() for event in Event)
@@ -228,27 +230,6 @@ def write_sedarwin(file: BinaryIO, records: Iterable[TraceRecord], name: str = "
 
 FULL_VERSION = 1
 _TITLES = b"event\ttask\towner\tkind\tnumber\tcount"
-_ESCAPED = re.compile(
-    "[\\\\\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-_ESCAPE = re.compile(r"\\(?:(\\)|u\{([0-9a-f]{1,6})\})")
-
-
-def escape(name: str) -> str:
-    r"""`name` with backslashes, control and direction characters as `\\` and `\u{hex}`.
-
-    >>> escape("a\tb|c : d")
-    'a\\u{9}b|c : d'
-    """
-    return _ESCAPED.sub(lambda m: r"\\" if m[0] == "\\" else f"\\u{{{ord(m[0]):x}}}", name)
-
-
-def unescape(text: str) -> str:
-    """The name that `escape` wrote as `text`. Raises ValueError when it never writes that."""
-    name = _ESCAPE.sub(lambda m: m[1] or chr(int(m[2], 16)), text)
-    if escape(name) != text:
-        raise ValueError(f"expected an escaped name, found {text!r}")
-    return name
 
 
 def _full_name(field: bytes, column: int) -> str:

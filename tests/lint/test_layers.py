@@ -27,7 +27,7 @@ PUBLIC_HEADER = "pympi.h"
 # not listed is built on the public API: see PRIVATE.
 BOTTOM = {"_version", "_values", "_lazy", "_closing"}
 FFI = BOTTOM | {"_ffi", "_upcall", "_binding", "_rows"}
-VALUES = FFI | {"errors", "enums", "label"}
+VALUES = FFI | {"errors", "enums", "label", "escape"}
 MESSAGES = VALUES | {"_aio", "message"}
 OBJECTS = MESSAGES | {"port", "task", "policy", "audit", "ipctrace", "survey"}
 PYTHON_LAYERS = {
@@ -39,6 +39,7 @@ PYTHON_LAYERS = {
     "_upcall": BOTTOM | {"_ffi"},
     "_binding": BOTTOM | {"_ffi"},
     "_rows": BOTTOM | {"_ffi"},
+    "escape": set(),
     "errors": VALUES,
     "enums": VALUES,
     "label": VALUES,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pympi.cli import cli
+from pympi.cli.audit import audit
 from pympi.cli.policy import policy
 
 BASH = shutil.which("bash")
@@ -46,6 +47,10 @@ def test_an_unknown_shell(pympi: Callable[..., Any]) -> None:
         ("pympi po", "policy ports"),
         ("pympi bootstrap ''", "dump look-up"),
         ("pympi policy re", "reload"),
+        ("pympi audit st", "stats"),
+        ("pympi audit print ''", "files: default"),
+        ("pympi audit query --sq", "--sql"),
+        ("pympi audit export --format ''", "jsonl csv avc parquet"),
         ("pympi ports --at", "--attach"),
         ("pympi completion ''", "bash zsh fish"),
         ("pympi ports ''", "files: default"),
@@ -64,6 +69,7 @@ def test_bash_completes(words: str, completed: str) -> None:
 
 
 @pytest.mark.parametrize("verb", [*cli.verbs, *(f"policy {verb}" for verb in policy.verbs),  # type: ignore[attr-defined]
+                                  *(f"audit {verb}" for verb in audit.verbs),  # type: ignore[attr-defined]
                                   "bootstrap dump", "bootstrap look-up"])  # fmt: skip
 def test_help_fits_a_screen(pympi: Callable[..., Any], verb: str) -> None:
     done = pympi(*verb.split(), "--help")

@@ -14,10 +14,11 @@ from types import ModuleType
 import pytest
 
 import pympi
+import pympi.audit
 import pympi.policy
 import pympi.trace
 
-PACKAGES = [pympi, pympi.policy, pympi.trace]
+PACKAGES = [pympi, pympi.audit, pympi.policy, pympi.trace]
 packages = pytest.mark.parametrize("package", PACKAGES, ids=lambda each: each.__name__)
 
 
@@ -109,7 +110,8 @@ HEAVY = {"numpy", "asyncio", "rich", "msgspec", "pympi.kernel", "pympi.audit", "
 @pytest.mark.parametrize(
     "words",
     [["--version"], ["--help"], ["policy", "--help"], ["policy", "query", "--source", "editor_t"],
-     ["policy", "flow", "editor_t", "printd_t"], ["policy", "check", "--help"]],
+     ["policy", "flow", "editor_t", "printd_t"], ["policy", "check", "--help"],
+     ["audit", "--help"]],
     ids=" ".join,
 )  # fmt: skip
 def test_verbs_import_what_they_use(words: list[str]) -> None:

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Recorded files of whatever form, as batches: a file's first bytes say which it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .reader import AuditError, Reader
+from .record import Batch
+
+__all__ = ["FORMS", "Damaged", "Form", "arrow", "batches", "duckdb", "form_of", "parts"]
+
+PARTS = "part-*.parquet"
+_EXTRA = "pip install 'pympi-mach[analysis]'"
+
+
+class Form(NamedTuple):
+    """A form that records come in.
+
+    Attributes:
+        name: for people.
+        begins: what the first bytes of a file are; one of these.
+        batches: reads a file.
+        columns: it has the columns of `pympi.audit.table`, which pyarrow reads by themselves.
+    """
+
+    name: str
+    begins: tuple[bytes, ...]
+    batches: Callable[[Path], Iterator[Batch]]
+    columns: bool = False
+
+
+def _needed(module: str, package: str) -> Any:
+    try:
+        return import_module(module, __package__)
+    except ImportError as error:
+        if error.name != package:
+            raise
+        raise AuditError(f"this needs {package}, which is not installed: {_EXTRA}") from error
+
+
+def arrow() -> Any:
+    """Return `pympi.audit.arrow`.
+
+    Raises:
+        AuditError: there is no pyarrow; the text says how to get it.
+    """
+    return _needed(".arrow", "pyarrow")
+
+
+def duckdb() -> Any:
+    """Return DuckDB's module.
+
+    Raises:
+        AuditError: there is none; the text says how to get it.
+    """
+    return _needed("duckdb", "duckdb")
+
+
+def _binary(path: Path) -> Iterator[Batch]:
+    with path.open("rb") as file:
+        yield from Reader(file, str(path))
+
+
+def _parquet(path: Path) -> Iterator[Batch]:
+    yield from arrow().parquet_batches(path)
+
+
+FORMS: list[Form] = [
+    Form("an audit file", (b"pympi audit ",), _binary),
+    Form("a file of Parquet", (b"PAR1",), _parquet, columns=True),
+]
+"""The forms there are, in the order in which they are tried."""
+
+
+def parts(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files that a name stands for: a directory has parts, as the sink Parquet writes.
+
+    Raises:
+        AuditError: a directory without parts.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob(PARTS))
+    if not found:
+        raise AuditError(f"{path}: a directory without files {PARTS}: no part was complete")
+    return found
+
+
+def form_of(path: Path) -> Form:
+    """Return the form of a file.
+
+    Raises:
+        AuditError: it has none of those there are.
+        OSError: it cannot be read.
+    """
+    longest = max(len(begin) for form in FORMS for begin in form.begins)
+    with path.open("rb") as file:
+        found = file.read(longest)
+    for form in FORMS:
+        if found.startswith(form.begins):
+            return form
+    known = " or ".join(form.name for form in FORMS)
+    raise AuditError(f"{path}: expected {known}; it begins with {found[:16]!r}")
+
+
+Damaged = Callable[[AuditError], object]
+"""Is told why the rest of a file is left out."""
+
+
+def batches(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    damaged: Damaged | None = None,
+) -> Iterator[Batch]:
+    """Iterate over the records of files of whatever form, one file after the other.
+
+    Args:
+        paths: of files, or of directories that the sink `Parquet` wrote.
+        damaged: of a file that is cut off or damaged, takes what comes before, and is told; None:
+            that is an error.
+
+    Raises:
+        AuditError: one of them is no recording, or damaged; or its form needs a package that is not
+            installed. What comes before that is good.
+        OSError: one of them cannot be read.
+
+    Example:
+        >>> import tempfile, os.path
+        >>> from pympi import Kernel, audit
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.audit")
+        >>> with Kernel() as kernel:
+        ...     kernel.audit.everything()
+        ...     kernel.audit.attach(audit.File(path))
+        ...     kernel.create_task("server").allocate_port().make_send(kernel.create_task("client"))
+        <SendRight 0x103 of task 'client'>
+        >>> [record.operation for batch in batches(path) for record in batch]
+        ['give', 'take']
+    """
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    for name in several:
+        for path in parts(name):
+            try:
+                yield from form_of(path).batches(path)
+            except AuditError as error:
+                if damaged is None:
+                    raise
+                damaged(error)

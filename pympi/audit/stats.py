@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is in recorded files, in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .record import Batch
+from .table import Words, columns_of, encoded
+
+__all__ = ["Gaps", "Stats", "Tally", "Total", "stats"]
+
+Array = npt.NDArray[Any]
+
+MOST = 1 << 20
+"""Different things of a kind that are counted apart."""
+
+
+class Gaps:
+    """Counts the numbers that are missing between records."""
+
+    def __init__(self) -> None:
+        self.missing = self.backwards = 0
+        self._next: int | None = None
+
+    def add(self, records: Array) -> None:
+        """Look at the records that follow."""
+        if not len(records):
+            return
+        numbers = records["sequence"].astype(np.int64)
+        first = int(numbers[0]) if self._next is None else self._next
+        steps = np.diff(numbers, prepend=first - 1) - 1
+        self.missing += int(steps[steps > 0].sum())
+        self.backwards += int((steps < 0).sum())
+        self._next = int(numbers[-1]) + 1
+
+
+class Total(NamedTuple):
+    """How many records there were of something.
+
+    Attributes:
+        records: that there are.
+        weight: for how many they stand, which is an estimate of how many there were (Horvitz and
+            Thompson, 1952); the same if none was sampled by chance.
+        variance: of that estimate.
+    """
+
+    records: int = 0
+    weight: int = 0
+    variance: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is estimated."""
+        return not self.variance
+
+    @property
+    def half(self) -> float:
+        """Half the interval in which the number lies with a confidence of 95 %, roughly."""
+        return _SPREAD * math.sqrt(self.variance)
+
+    def plus(self, other: Iterable[int]) -> Total:
+        """Return the sum."""
+        return Total(*map(sum, zip(self, other, strict=True)))
+
+
+class Tally:
+    """Counts of things, of which at most `MOST` are told apart.
+
+    Attributes:
+        totals: of each.
+        others: of those that came when the table was full.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[Any, Total] = {}
+        self.others = Total()
+
+    def add(self, thing: Hashable, more: Iterable[int]) -> None:
+        """Count what are the numbers of a `Total`."""
+        if thing in self.totals or len(self.totals) < MOST:
+            self.totals[thing] = self.totals.get(thing, _NONE).plus(more)
+        else:
+            self.others = self.others.plus(more)
+
+    def most(self, count: int | None = None) -> list[tuple[Any, Total]]:
+        """Return the most frequent, in an order that does not depend on chance."""
+        ordered = sorted(self.totals.items(), key=lambda item: (-item[1].weight, str(item[0])))
+        return ordered[:count]
+
+
+_NONE = Total()
+_SPREAD = 1.96
+
+
+#: What is counted, and by which columns.
+COUNTED = {
+    "operations": ("operation",),
+    "outcomes": ("outcome",),
+    "classes": ("class",),
+    "results": ("result",),
+    "pairs": ("subject", "object", "outcome"),
+    "tasks": ("task", "task_name"),
+    "ports": ("port",),
+}
+
+
+@dataclass
+class Stats:
+    """What was counted.
+
+    Attributes:
+        total: how many, without loss records.
+        first, last: nanoseconds of the kernel's clock, the earliest and the latest; None: no
+            records.
+        lost: how many were lost, as loss records tell.
+        missing: numbers that are not there between the first record and the last; in a file of all
+            that was recorded, as many as were lost.
+        backwards: how often a number was not above the one before.
+        messages: how many were sent, and `size`: the bytes of their bodies; of what was kept.
+        tallies: by what is counted, as in `COUNTED`; keys are tuples of the columns.
+    """
+
+    total: Total = _NONE
+    first: int | None = None
+    last: int | None = None
+    lost: int = 0
+    missing: int = 0
+    backwards: int = 0
+    messages: int = 0
+    size: int = 0
+    tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in COUNTED})
+
+    @property
+    def seconds(self) -> float:
+        """From the first record to the last."""
+        return 0.0 if self.first is None or self.last is None else (self.last - self.first) / 1e9
+
+    @property
+    def rate(self) -> float | None:
+        """How many there were in a second; None if no time passed."""
+        return self.total.weight / self.seconds if self.seconds else None
+
+
+def stats(batches: Iterable[Batch]) -> Stats:
+    """Count what is in batches.
+
+    Example:
+        >>> from pympi import Kernel
+        >>> with Kernel() as kernel:
+        ...     kernel.audit.everything()
+        ...     _ = kernel.create_task("a").allocate_port().make_send(kernel.create_task("b"))
+        ...     found = stats([kernel.audit.batch(kernel.audit.drain())])
+        >>> [(name, total.records) for name, total in found.tallies["operations"].most()]
+        [(('give',), 1), (('take',), 1)]
+    """
+    result, gaps = Stats(), Gaps()
+    names = {name for columns in COUNTED.values() for name in columns}
+    for batch in batches:
+        if not len(batch):
+            continue
+        gaps.add(batch.records)
+        columns = columns_of(batch, [*names, "time", "lost", "size", "weight"])
+        _count(result, columns)
+    result.missing, result.backwards = gaps.missing, gaps.backwards
+    return result
+
+
+def _count(result: Stats, columns: dict[str, Any]) -> None:
+    times, lost, outcome = columns["time"], columns["lost"], columns["outcome"]
+    is_record = ~_is(outcome, "loss")
+    weight = columns["weight"]
+    kept = weight[is_record].astype(np.int64)
+    more = (len(kept), int(kept.sum()), int((kept * (kept - 1)).sum()))
+    result.total = result.total.plus(more)
+    result.lost += int(lost.sum(dtype=np.uint64))
+    first, last = int(times.min()), int(times.max())
+    result.first = first if result.first is None else min(result.first, first)
+    result.last = last if result.last is None else max(result.last, last)
+    sent = _is(columns["operation"], "send") & _is(outcome, "granted")
+    result.messages += int(sent.sum())
+    result.size += int(columns["size"][sent].sum(dtype=np.uint64))
+    exact = int(weight.max()) == 1
+    for name, by in COUNTED.items():
+        about = is_record & (columns["port"] != 0) if name == "ports" else is_record
+        chosen = slice(None) if about.all() else about
+        weights = None if exact else weight[chosen].astype(np.int64)
+        _add(result.tallies[name], [columns[column] for column in by], chosen, weights)
+
+
+def _is(column: Words, word: str) -> Array:
+    return np.array([each == word for each in column.words])[column.codes]
+
+
+def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None) -> None:
+    """Count the combinations of columns in the records that are chosen."""
+    words: list[list[Any]] = []
+    key: Array = np.zeros(1, np.int64)
+    for column in columns:
+        different, codes = (
+            (list(column.words), column.codes[chosen]) if isinstance(column, Words)
+            else encoded(column[chosen])
+        )  # fmt: skip
+        key = key * max(len(different), 1) + codes
+        words.append(different)
+    combinations, places = encoded(key)
+    counts = np.bincount(places).tolist()
+    sums = (counts, counts, [0] * len(counts))
+    if weight is not None:
+        terms = (weight, weight * (weight - 1))
+        sums = (counts, *(np.bincount(places, t).astype(np.int64).tolist() for t in terms))
+    for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
+        thing: list[Any] = []
+        for different in reversed(words):
+            combination, place = divmod(combination, len(different))
+            thing.append(different[place])
+        tally.add(tuple(reversed(thing)), more)
