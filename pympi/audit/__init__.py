@@ -1,37 +1,61 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Audit: what is recorded of each operation, and where the records go."""
 
-from .avc import AVCFile, avc_line, avc_lines
+from .avc import audit_lines, avc_line, avc_lines
 from .control import Audit
+from .file import File
 from .reader import AuditError, Reader, read
-from .record import RECORD, AuditRecord, Batch
+from .record import OUTCOMES, RECORD, AuditRecord, Batch, outcome_of
 from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
 from .selection import Rule, Selection
-from .sinks import File, Memory
+from .sinks import (
+    AuditText,
+    AVCFile,
+    Callable,
+    JSONLines,
+    LineFile,
+    Logging,
+    Memory,
+    OpenTelemetry,
+    Syslog,
+)
 from .watch import FILTERS, Watch, WatchRecord
+from .writer import FileChanged, Writer
 
 __all__ = [
     "FILTERS",
+    "OUTCOMES",
     "RECORD",
     "STRATUM",
     "AVCFile",
     "Audit",
     "AuditError",
     "AuditRecord",
+    "AuditText",
     "Batch",
+    "Callable",
     "Estimate",
     "File",
+    "FileChanged",
+    "JSONLines",
+    "LineFile",
+    "Logging",
     "Memory",
+    "OpenTelemetry",
     "Reader",
     "Rule",
     "Selection",
     "Strata",
     "Stratum",
+    "Syslog",
     "Watch",
     "WatchRecord",
+    "Writer",
+    "audit_lines",
     "avc_line",
     "avc_lines",
     "estimate",
+    "outcome_of",
     "read",
     "weights",
 ]
