@@ -3,6 +3,7 @@
 
 from .avc import audit_lines, avc_line, avc_lines
 from .control import Audit
+from .feed import SinkFailure, SinkStats
 from .file import File
 from .reader import AuditError, Reader, read
 from .record import OUTCOMES, RECORD, AuditRecord, Batch, outcome_of
@@ -45,6 +46,8 @@ __all__ = [
     "Reader",
     "Rule",
     "Selection",
+    "SinkFailure",
+    "SinkStats",
     "Strata",
     "Stratum",
     "Syslog",
