@@ -376,6 +376,8 @@ class Drain:
         finally:
             _at_exit.discard(self)
             for feed in self._feeds:
+                feed.closing()
+            for feed in self._feeds:
                 feed.close()
             with self.change:
                 self._options = _nothing

@@ -38,6 +38,7 @@ _log = logging.getLogger("pympi.audit")
 _HIGH = 1 << 18  # records; 27 MB
 _PATIENCE = 30.0
 _LOOK = 0.25  # seconds after which who waits looks for a Ctrl-C that came right before the wait
+_LONGEST = 1000  # characters of what a sink is called, or says
 _LARGEST_LOSS = 2**31 - 1
 # Signals that tell of a thread's own mistake; all others are for the threads of the embedder.
 _OWN = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
@@ -190,7 +191,7 @@ class InPlace:
     def __init__(self, sink: Sink, terms: Terms, changed: Callable[[InPlace], object]) -> None:
         self.sink, self.terms = sink, terms
         named = getattr(sink, "name", None) or getattr(sink, "__qualname__", None)
-        self.name = str(named or type(sink).__name__)
+        self.name = _one_line(str(named or type(sink).__name__))
         self.behind = False
         self.failure: SinkFailure | None = None
         self._changed = changed
@@ -273,6 +274,9 @@ class InPlace:
     def interrupt(self) -> None:
         """Let nobody wait for room any more: the end is near."""
 
+    def closing(self) -> None:
+        """Begin to close it, without waiting."""
+
     # ---- failure ----
 
     def _fail(self, error: BaseException | str, lost: int) -> None:
@@ -284,7 +288,7 @@ class InPlace:
 
     def _note(self, error: BaseException | str, lost: int) -> None:
         exception = None if isinstance(error, str) else error
-        words = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        words = error if isinstance(error, str) else _one_line(f"{type(error).__name__}: {error}")
         self._lost += lost
         self.failure = SinkFailure(self.name, self.sink, time.time(), words, exception, lost)
 
@@ -395,11 +399,19 @@ class Feed(InPlace):
     def release(self) -> None:
         self._finish(close=False)
 
+    def closing(self) -> None:
+        with self._news:
+            self._stop(close=True)
+
+    def _stop(self, *, close: bool) -> None:
+        if not self._ends:
+            self._progress = time.monotonic()
+        self._ends, self._closes = True, close
+        self._news.notify_all()
+
     def _finish(self, *, close: bool) -> None:
         with self._news:
-            self._ends, self._closes = True, close
-            self._progress = time.monotonic()
-            self._news.notify_all()
+            self._stop(close=close)
             if threading.current_thread() is self._thread and not close:
                 self._lost += self._clear()
                 self._unmark()
@@ -532,6 +544,12 @@ class Feed(InPlace):
                     return
                 self._note(error, self._clear())
             self._tell()
+
+
+def _one_line(text: str) -> str:
+    """Return text that does not begin a line of its own in a log; exceptions may have any."""
+    shown = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "..."
 
 
 def _call(function: Callable[..., object] | None, *arguments: Any) -> None:

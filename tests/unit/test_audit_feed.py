@@ -245,6 +245,20 @@ def test_a_sink_that_raises_gets_no_more(
     assert (told, closed) == ([feed], [1])
 
 
+def test_what_a_sink_says_is_one_line(feeds: Callable[..., Feed]) -> None:
+    def forges(_batch: Batch) -> None:
+        raise OSError("no\nWARNING all is well\u202e" + "x" * 5000)
+
+    forges.__qualname__ = "a\nsink"
+    feed = feeds(forges)
+    feed.put(batch(0))
+    feed.close()
+    assert feed.name == r"a\nsink"
+    assert feed.failure is not None
+    assert feed.failure.error.startswith(r"OSError: no\nWARNING all is well\u202exxx")
+    assert len(feed.failure.error) < 1010
+
+
 def test_a_sink_that_exits_fails_like_any(feeds: Callable[..., Feed]) -> None:
     def leaves(_batch: Batch) -> None:
         raise SystemExit(3)
