@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "HANDLER",
     "RELEASE",
     "context",
+    "deciding",
     "forget",
     "interrupt",
     "register",
@@ -28,6 +30,7 @@ __all__ = [
 _log = logging.getLogger("pympi")
 _numbers = itertools.count(1)
 _targets: dict[int, Any] = {}
+_decisions = threading.local()
 
 
 def register(target: Any) -> int:
@@ -71,10 +74,19 @@ def guarded(what: str, call: Callable[..., int], *arguments: Any) -> int:
     return 1
 
 
+def deciding() -> bool:
+    """Whether this thread is in a decision: it may hold what others have to wait for."""
+    return getattr(_decisions, "depth", 0) > 0
+
+
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
 def pm_python_decider(pointer: Any, queries: Any, count: int, epoch: int) -> int:
     target = _target(pointer)
-    return 1 if target is None else guarded("decider", target, queries, count, epoch)
+    _decisions.depth = getattr(_decisions, "depth", 0) + 1
+    try:
+        return 1 if target is None else guarded("decider", target, queries, count, epoch)
+    finally:
+        _decisions.depth -= 1
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]

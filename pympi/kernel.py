@@ -56,6 +56,7 @@ _log = logging.getLogger("pympi.kernel")
 
 _CLOCKS = {None: lib.PM_CLOCK_COARSE, "coarse": lib.PM_CLOCK_COARSE, "exact": lib.PM_CLOCK_EXACT}
 _VIOLATIONS = ("audit", "log", "raise")
+_AUDIT_RECORDS = 16384
 
 
 class _Borrowed:
@@ -123,6 +124,7 @@ class Kernel(Closing):
         self.guard_violations = guard_violations
         self.tasks: dict[int, Task] = {}
         self._audit: Audit | None = None
+        self._audit_options = not simulated, audit_records or _AUDIT_RECORDS
         self._trace: Trace | None = None
         self._bootstrap: NameServer | None = None
         self._identities: dict[str, int] = {}
@@ -507,7 +509,7 @@ class Kernel(Closing):
         if self._audit is None:
             from .audit import Audit
 
-            self._audit = Audit(self)
+            self._audit = Audit(self, *self._audit_options)
         return self._audit
 
     def watch(self, *words: str, records: int = 4096) -> Watch:

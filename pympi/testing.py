@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from .audit import AuditRecord, Batch
+from .audit import AuditRecord, Memory
 from .kernel import Kernel
 from .policy import Rules, TypeEnforcement
 from .policy.author.closure import Grant
@@ -38,13 +37,17 @@ def capture_audit(kernel: Kernel) -> Iterator[list[AuditRecord]]:
         ['send']
     """
     records: list[AuditRecord] = []
+    memory = Memory(capacity=None)
+    kernel.audit.flush()
     kernel.audit.drain()
+    kernel.audit.attach(memory, when_full="block")
     kernel.audit.everything()
     try:
         yield records
     finally:
-        records.extend(kernel.audit.batch(kernel.audit.drain()))
         kernel.audit.only_denials()
+        kernel.audit.detach(memory)
+        records.extend(memory.records)
 
 
 class PolicyCoverage:
@@ -80,32 +83,21 @@ class PolicyCoverage:
         """
         recording = Recording(f"{kernel!r}")
         tally = Tally(recording)
-        sink = _Blocking(tally.add)
-        before = kernel.audit.when_full
         kernel.audit.flush()
         kernel.audit.drain()
-        kernel.audit.attach(sink)
+        kernel.audit.attach(tally.add, when_full="block")
         kernel.audit.everything()
         try:
             yield
         finally:
             kernel.audit.only_denials()
-            kernel.audit.detach(sink)
-            kernel.audit.when_full = before
+            kernel.audit.detach(tally.add)
+            for failure in kernel.audit.failures:
+                if failure.sink == tally.add:
+                    raise failure.exception or RuntimeError(failure.error)
             tally.settle()
             self._used.update(recording.used)
 
     def result(self) -> Coverage:
         """Return what was exercised up to now."""
         return coverage(self._database, self._used)
-
-
-@dataclass(frozen=True)
-class _Blocking:
-    """A sink that loses nothing: where the ring is full it is drained first."""
-
-    add: Callable[[Batch], None]
-    when_full: str = "block"
-
-    def __call__(self, batch: Batch) -> None:
-        self.add(batch)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import thread_time_ns
 
-from benchmarks import learn, policies
+from benchmarks import learn, policies, sinks
 from benchmarks.cases.policy import enforcement, missing
 from benchmarks.harness import Pair, Skip, Timed
 
@@ -77,9 +77,20 @@ def command(policy: Path) -> float:
     return (end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime) * SECOND
 
 
+def recording() -> Pair:
+    """Return a million audit records through a feed to a file, once, beside half a second."""
+
+    def subject(_: int) -> float:
+        (turn,) = sinks.rounds(1, 1_000_000, ["file"])["file"]
+        return turn.cpu * 1_000_000 * SECOND
+
+    return Pair(subject, limit(SECOND // 2), exact=True)
+
+
 CASES: dict[str, Callable[[], Pair]] = {
     "te_miss_bound": misses,
     "learn_bound": learning,
+    "sink_bound": recording,
     "query_bound": lambda: query(before=True),
     "query_first_bound": lambda: query(before=False),
 }

@@ -95,7 +95,7 @@ static void room_for_refusal(struct call *call) {
 
 int call_end(struct call *call, int code) {
     call->kernel->calls += call->caller != NULL;       /* a question from outside is no operation */
-    if (pm_unlikely(code)) room_for_refusal(call);
+    if (pm_unlikely(code) && code != PM_AUDIT_FULL) room_for_refusal(call);     /* that one has waited for room already */
     struct write_through through;
     mac_commit(&call->mac, code, code == 0 || call->done, call->transfer, &call->site);
     write_through_note(&through, &call->kernel->mac.audit, call->mac.recorded);

@@ -4,14 +4,27 @@
 from typing import TYPE_CHECKING
 
 from .._lazy import lazily
-from .avc import AVCFile, avc_line, avc_lines
+from .avc import audit_lines, avc_line, avc_lines
 from .control import Audit
+from .feed import SinkFailure, SinkStats
+from .file import File
 from .reader import AuditError, Reader, read
-from .record import RECORD, AuditRecord, Batch
+from .record import OUTCOMES, RECORD, AuditRecord, Batch, outcome_of
 from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
 from .selection import Rule, Selection
-from .sinks import File, Memory
+from .sinks import (
+    AuditText,
+    AVCFile,
+    Callable,
+    JSONLines,
+    LineFile,
+    Logging,
+    Memory,
+    OpenTelemetry,
+    Syslog,
+)
 from .watch import FILTERS, Watch, WatchRecord
+from .writer import FileChanged, Writer
 
 if TYPE_CHECKING:
     from .forms import batches
@@ -26,29 +39,43 @@ else:
 
 __all__ = [
     "FILTERS",
+    "OUTCOMES",
     "RECORD",
     "STRATUM",
     "AVCFile",
     "Audit",
     "AuditError",
     "AuditRecord",
+    "AuditText",
     "Batch",
+    "Callable",
     "Estimate",
     "File",
+    "FileChanged",
+    "JSONLines",
+    "LineFile",
+    "Logging",
     "Memory",
+    "OpenTelemetry",
     "Parquet",
     "Reader",
     "Rule",
     "Selection",
+    "SinkFailure",
+    "SinkStats",
     "Strata",
     "Stratum",
+    "Syslog",
     "Watch",
     "WatchRecord",
+    "Writer",
+    "audit_lines",
     "avc_line",
     "avc_lines",
     "batches",
     "estimate",
     "joined",
+    "outcome_of",
     "read",
     "weights",
 ]

@@ -19,17 +19,15 @@ line of its own. Lines stay below what the tools read at once, 8970 bytes.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from ..enums import ROUTINES_PER_CLASS, AuditFlag, ObjectClass, first_routine
 from ..errors import LabelError
 from ..label import parse_label
 from .record import AuditRecord, Batch
 
-__all__ = ["UNLABELED", "AVCFile", "avc_line", "avc_lines"]
+__all__ = ["UNLABELED", "audit_lines", "avc_line", "avc_lines"]
 
 UNLABELED = "system_u:object_r:unlabeled_t"
 """The context of what has none: that of the initial SID `unlabeled`."""
@@ -39,6 +37,7 @@ Classes = Mapping[str, ObjectClass]
 _PLAIN = re.compile(r"[A-Za-z0-9_.:,+-]+")
 _UNSAFE = re.compile(rb"[^\x21\x23-\x3c\x3e-\x7e]")
 _ROOM = {"word": 128, "label": 1024, "context": 2048, "comm": 2046}
+_UNSET = 4294967295
 _MESSAGES = {"send", "receive", "method"}
 
 
@@ -71,53 +70,19 @@ def avc_lines(
         yield from _lines(record, known, unlabeled)
 
 
-class AVCFile:
-    """A sink that writes AVC messages to a text file.
+def audit_lines(
+    records: Iterable[AuditRecord], *, classes: Classes | None = None, unlabeled: str = UNLABELED
+) -> Iterator[str]:
+    """Yield lines of every record: `avc_lines`, and other messages of what is of no decision.
 
-    What a kernel records is selected in `kernel.audit`, by default denials; of what is recorded the
-    file has every decision. For everything else use `File`.
-
-    Args:
-        path: of the file, which is replaced.
-        when_full: what becomes of an operation whose record finds no room, as for `File`.
-        unlabeled: the context of what has none.
-
-    Example:
-        >>> import tempfile, os.path
-        >>> from pathlib import Path
-        >>> from pympi import Kernel, audit
-        >>> from pympi.policy import Partition
-        >>> path = os.path.join(tempfile.mkdtemp(), "avc.log")
-        >>> with Kernel(policies=[Partition()]) as kernel:
-        ...     kernel.audit.attach(audit.AVCFile(path))
-        ...     port = kernel.create_task("red", label="partition/red").allocate_port()
-        ...     try:
-        ...         _ = port.make_send(kernel.create_task("blue", label="partition/blue"))
-        ...     except PermissionError:
-        ...         pass
-        >>> lines = Path(path).read_text().splitlines()
-        >>> [line.partition(" for ")[0].partition("avc:")[2] for line in lines]
-        ['  denied  { hold_send }']
+    That is a USER_ERR: of a call that failed for another reason than access, or of records lost.
     """
-
-    def __init__(
-        self, path: str | os.PathLike[str], when_full: str = "drop", *, unlabeled: str = UNLABELED
-    ) -> None:
-        self.when_full = when_full
-        self._unlabeled = unlabeled
-        self._classes: dict[str, ObjectClass] = {}
-        self._file = Path(path).open("w", encoding="ascii", newline="\n")  # noqa: SIM115
-
-    def __call__(self, batch: Batch) -> None:
-        """Write a batch."""
-        self._classes.update((tclass.name, tclass) for tclass in batch.classes.values())
-        for line in avc_lines(batch, classes=self._classes, unlabeled=self._unlabeled):
-            self._file.write(line + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    known = dict(classes or {})
+    if isinstance(records, Batch):
+        known |= {tclass.name: tclass for tclass in records.classes.values()}
+    for record in records:
+        lines = list(_lines(record, known, unlabeled))
+        yield from lines or [_other(record, unlabeled)]
 
 
 # ---- what a record says ----
@@ -165,10 +130,24 @@ def _targets(
         yield record.peer, of_sender
 
 
-def _head(record: AuditRecord) -> str:
+def _other(record: AuditRecord, unlabeled: str) -> str:
+    """Return the message of a record that is of no decision."""
+    loss = record.operation == "loss"
+    about = f"lost={record.lost} " if loss else _about(record)
+    done = "success" if record.result == "KERN_SUCCESS" else "failed"
+    return (
+        f"{_head(record, 'USER_ERR')} pid={record.task} "
+        f"uid={_UNSET} auid={_UNSET} ses={_UNSET} "
+        f"subj={_context(record.subject, unlabeled)} msg='op={_word(record.operation)} "
+        f"{about.removeprefix(f'pid={record.task} ')}result={_word(record.result or 'LOST')} "
+        f"exe=? hostname=? addr=? terminal=? res={done}'"
+    )
+
+
+def _head(record: AuditRecord, kind: str = "AVC") -> str:
     milliseconds = round(record.time * 1e6) // 1000
     time = f"{milliseconds // 1000}.{milliseconds % 1000:03}"
-    return f"type=AVC msg=audit({time}:{record.sequence}):"
+    return f"type={kind} msg=audit({time}:{record.sequence}):"
 
 
 def _about(record: AuditRecord) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from .. import _upcall
 from .._ffi import ffi, lib
-from ..enums import ObjectClass, Operation
-from ..errors import ForkedError, MachError, check, exception
-from .names import NameTrail
-from .record import RECORD, Batch
+from ..enums import ObjectClass
+from ..errors import check
+from .drain import Drain
+from .feed import WHEN_FULL, Sink, SinkFailure, SinkStats, Terms
+from .record import Batch
 from .sampler import Sampler
 from .sampling import Strata
 from .selection import Selection, Selector, Tasks
@@ -26,17 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit"]
 
-Sink = Callable[[Batch], object]
-
-# From the mildest to the strictest: among several sinks the strictest holds.
 _FULL = {
     "drop": lib.PM_AUDIT_DROP,
     "block": lib.PM_AUDIT_BLOCK,
     "fail": lib.PM_AUDIT_FAIL,
     "abort": lib.PM_AUDIT_ABORT,
 }
-_SIDS = ("real_sid", "effective_sid", "object_sid", "peer_sid")
-_BATCH = 4096
 
 
 def _weakly(method: Callable[[], int]) -> Callable[[], int]:
@@ -67,18 +62,15 @@ class Audit:
         [7]
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, threaded: bool, room: int) -> None:
         self._kernel = kernel
-        self._lock = threading.RLock()
-        self._sinks: list[Sink] = []
-        self._pending: list[npt.NDArray[Any]] = []
         self._everything, self._errors = False, True
         self._full = "drop"
-        self._synchronous = False
+        self._told: tuple[Any, ...] = ()
+        self._lock = threading.RLock()  # of what is selected, and of the sample
         self._selector, self._sampler = Selector(kernel), Sampler(kernel)
-        self._drained = 0
-        self._trail = NameTrail()
-        self._number = _upcall.register(_weakly(self._make_room))
+        self._drain = Drain(kernel, threaded, room, self._set_options, self._before_draining)
+        self._number = _upcall.register(_weakly(self._drain.make_room))
         context = _upcall.context(self._number)
         check(lib.pm_audit_set_drainer(kernel.pointer, _upcall.DRAINER, context))
 
@@ -246,8 +238,11 @@ class Audit:
     @property
     def when_full(self) -> str:
         """What becomes of an operation whose record finds no room: "drop" counts the loss, "block"
-        drains first, "fail" fails it with `AuditFull`, "abort" aborts the process."""
-        return self._full
+        drains first, "fail" fails it with `AuditFull`, "abort" aborts the process.
+
+        It is the strictest of what was set here and what sinks were attached with."""
+        sinks = [feed.terms.when_full for feed in self._drain.feeds]
+        return max((self._full, *sinks), key=WHEN_FULL.index)
 
     @when_full.setter
     def when_full(self, when_full: str) -> None:
@@ -257,8 +252,110 @@ class Audit:
         self._set_options()
 
     def _set_options(self) -> None:
-        options = self._everything, self._errors, _FULL[self._full], self._synchronous
-        check(lib.pm_audit_options(self._kernel.pointer, *options))
+        """Tell the core what is wanted, where that has changed."""
+        drain = self._drain
+        with drain.change:
+            full = _FULL[self._when_ring_full()]
+            options = self._everything, self._errors, full, drain.synchronous
+            told = (*options, drain.halted)
+            if told != self._told:
+                check(lib.pm_audit_options(self._kernel.pointer, *options))
+                check(lib.pm_audit_halt(self._kernel.pointer, drain.halted))
+                self._told = told
+
+    def _before_draining(self) -> None:
+        """Learn labels that only records not yet drained keep known."""
+        with self._lock:
+            self._sampler.learn_labels()
+
+    def _when_ring_full(self) -> str:
+        """What a full ring means. Where sinks have queues, it is emptied into these, which know."""
+        drain = self._drain
+        queued = drain.threaded and bool(drain.feeds) and self._full == "drop"
+        return "block" if queued else self.when_full
+
+    # ---- sinks ----
+
+    @property
+    def threaded(self) -> bool:
+        """Whether a thread drains, and each sink has one of its own; else all is done by who asks.
+
+        By default so, except where time is simulated: there the same calls give the same bytes.
+        """
+        return self._drain.threaded
+
+    @threaded.setter
+    def threaded(self, threaded: bool) -> None:
+        if self._drain.feeds:
+            raise ValueError("how sinks are fed cannot change while there are some")
+        self._drain.threaded = threaded
+
+    def attach(
+        self, sink: Sink, *, when_full: str | None = None, high: int | None = None,
+        low: int | None = None, patience: float | None = None,
+    ) -> None:  # fmt: skip
+        """Give all records to a sink from now on, as they come.
+
+        A thread takes them out of the kernel's ring, and a thread of the sink's gives them to it in
+        batches; between the two is a queue. In a simulation, and if `threaded` is off, they are
+        given by `drain`, `flush`, by closing the kernel, and, if `when_full` is "block", when there
+        is no room left.
+
+        A sink that raises gets no more; `failures` says why. What is not said here is what the sink
+        says itself, in attributes of the same name.
+
+        Args:
+            sink: called with batches; its `flush`, if it has one, where somebody waits for all to
+                be written, and each `interval` seconds, if it has that; its `close` at the end.
+            when_full: what happens while the sink is behind. "drop", the default: whole batches
+                are lost, counted, and told of by a loss record. "block": operations that are
+                recorded wait. "fail": they are refused, with `AuditFull`, also once the sink has
+                failed, until it is detached. "abort": the process is aborted, also if it fails.
+            high: how many records may wait; 262144, which are 27 MB, unless said.
+            low: down to how many it is behind, once `high` was reached; by default half of it.
+            patience: seconds after which a sink that finishes nothing is given up, where anything
+                waits for it; 30 unless said.
+
+        Raises:
+            ValueError: an unknown when_full, or marks that are not 0 <= low < high.
+            RuntimeError: no thread can be started.
+        """
+        said = {"when_full": when_full, "high": high, "low": low, "patience": patience}
+        self._drain.attach(sink, Terms.of(sink, **said))
+
+    def detach(self, sink: Sink) -> None:
+        """Give a sink what there is, and then no more; it is not closed.
+
+        In a call of a sink it gets nothing more at all. One that has failed gets nothing anyway.
+
+        Raises:
+            ValueError: it was not attached.
+        """
+        self._drain.detach(sink)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Give the sinks the records that there are, and wait until they have written them.
+
+        A sink that hangs is given up: see `attach`. In a call of a sink this does nothing, since
+        it would wait for itself.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: they have not, so far.
+        """
+        self._drain.flush(timeout)
+
+    @property
+    def sinks(self) -> Sequence[SinkStats]:
+        """How each sink is doing."""
+        return self._drain.stats
+
+    @property
+    def failures(self) -> Sequence[SinkFailure]:
+        """Why sinks get no more records, the oldest of the last ones first."""
+        return tuple(self._drain.failures)
 
     # ---- records ----
 
@@ -269,89 +366,37 @@ class Audit:
 
         Words for the last 32,768 are kept.
         """
-        return self._trail.note
-
-    def attach(self, sink: Sink) -> None:
-        """Give all records to a sink from now on, when they are drained.
-
-        They are drained by `drain`, `flush`, by closing the kernel, and, if `when_full` is "block",
-        when there is no room left. Among several sinks the strictest `when_full` holds.
-        """
-        wanted = getattr(sink, "when_full", "drop")
-        self.when_full = max((wanted, self._full), key=list(_FULL).index)
-        self._sinks.append(sink)
-
-    def detach(self, sink: Sink) -> None:
-        """Drain, and give a sink no more."""
-        self.flush()
-        self._sinks.remove(sink)
+        return self._drain.words.trail.note
 
     def drain(self) -> npt.NDArray[Any]:
-        """Take the records that there are, and return them: an array of dtype `RECORD`."""
-        with self._lock:
-            self._collect()
-            taken, self._pending = self._pending, []
-        return np.concatenate([*taken, np.zeros(0, RECORD)])
+        """Take the records that there are, and return them: an array of dtype `RECORD`.
 
-    def flush(self) -> None:
-        """Hand the records that there are to the sinks, and let these write them out."""
-        with self._lock:
-            self._collect()
-            for sink in self._sinks:
-                getattr(sink, "flush", lambda: None)()
-            if self._sinks:
-                self._pending = []
+        Sinks get these too. While there are sinks, they may have got others before, which are not
+        returned unless `keeps` is set.
+
+        Raises:
+            RuntimeError: in a call of a sink.
+        """
+        return self._drain.take()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether records that sinks got are kept for `drain` as well; they fill memory until then.
+
+        For programs that drain themselves, so that sinks may be attached beside.
+        """
+        return self._drain.keeps
+
+    @keeps.setter
+    def keeps(self, keeps: bool) -> None:
+        self._drain.keeps = keeps
 
     def batch(self, records: npt.NDArray[Any]) -> Batch:
         """Return records with what their numbers stand for; iterate over it for words.
 
         Labels nobody uses any more are known until records are next drained.
         """
-        sids = np.unique(np.concatenate([records[field] for field in _SIDS]))
-        numbers = np.unique(records["task"]).tolist()
-        known = {n: self._kernel.tasks.get(n) for n in numbers}
-        tasks = {n: task.name for n, task in known.items() if task is not None}
-        classes = {
-            n: self._kernel.object_class(n) for n in np.unique(records["tclass"]).tolist() if n
-        }
-        asked = records["name"][records["operation"] == Operation.SERVICE]
-        services = {n: name for n in asked.tolist() if (name := self._trail.name(n))}
-        return Batch(records, dict(self._labels(sids.tolist())), tasks, classes, services)
-
-    def _labels(self, sids: list[int]) -> Iterable[tuple[int, str]]:
-        for sid in sids:
-            try:
-                yield sid, self._kernel.label(sid)
-            except MachError:
-                continue
-
-    def _collect(self) -> None:
-        """Take all records out of the ring, to the sinks and to those pending for drain()."""
-        count = _BATCH
-        while count == _BATCH:
-            records = np.zeros(_BATCH, RECORD)
-            room = ffi.from_buffer("struct pm_audit_record[]", records, require_writable=True)
-            self._sampler.learn_labels()
-            count = lib.pm_audit_drain(self._kernel.pointer, room, _BATCH)
-            if count < 0:
-                raise exception(count, "drain()")
-            if count:
-                self._distribute(records[:count])
-
-    def _distribute(self, records: npt.NDArray[Any]) -> None:
-        self._drained += len(records)
-        self._pending.append(records)
-        if self._sinks:
-            batch = self.batch(records)
-            for sink in self._sinks:
-                sink(batch)
-
-    def _make_room(self) -> int:
-        with self._lock:
-            self._collect()
-            if self._sinks:
-                self._pending = []
-        return 0
+        return self._drain.words.batch(records)
 
     # ---- state ----
 
@@ -362,21 +407,17 @@ class Audit:
         return {
             "records": kernel["audit_records"],
             "lost": kernel["audit_lost"],
-            "drained": self._drained,
+            "drained": self._drain.taken,
         }
 
     def close(self) -> None:
-        """Drain into the sinks, and close those that can be closed. The kernel does this.
+        """Give the sinks what there is, and close them. The kernel does this.
 
-        In a child of fork() there is nothing to drain, and the records are the parent's to write.
+        A sink that hangs is given up, and `failures` says so. In a child of fork() there is nothing
+        to drain, and the records are the parent's to write.
         """
         try:
-            self.flush()
-        except ForkedError:
-            self._sinks = []
+            self._drain.close()
         finally:
             lib.pm_audit_set_drainer(self._kernel.pointer, ffi.NULL, ffi.NULL)
             _upcall.forget(self._number)
-            for sink in self._sinks:
-                getattr(sink, "close", lambda: None)()
-            self._sinks = []

@@ -8,7 +8,8 @@ made from it, field by field.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,12 +20,37 @@ from .._rows import dtype_of
 from ..enums import AuditFlag, ObjectClass, Operation
 from ..errors import code_name
 
-__all__ = ["RECORD", "AuditRecord", "Batch"]
+__all__ = ["FLAGS", "OUTCOMES", "RECORD", "AuditRecord", "Batch", "outcome_of", "weight_of"]
 
-_FLAGS = (1 << lib.PM_AUDIT_WEIGHT_SHIFT) - 1
+_WEIGHT_SHIFT = int(lib.PM_AUDIT_WEIGHT_SHIFT)
+FLAGS = (1 << _WEIGHT_SHIFT) - 1
+"""The part of `flags` that is flags; above it is the weight."""
 
 RECORD: np.dtype[Any] = dtype_of("pm_audit_record")
 """The numpy form of `struct pm_audit_record`."""
+
+
+OUTCOMES = ("granted", "denied", "failed", "loss")
+"""What may come of an operation: `AuditRecord.outcome`."""
+
+
+def outcome_of(flags: int, denied: int, result: int) -> str:
+    """Return what came of an operation, of the raw fields of a record.
+
+    Returns:
+        "loss" for a loss record; "denied" for what was refused, and enforced; "failed" for what
+        failed for another reason than access; else "granted".
+    """
+    if flags & AuditFlag.LOSS:
+        return "loss"
+    if denied and not flags & AuditFlag.PERMISSIVE:
+        return "denied"
+    return "failed" if result else "granted"
+
+
+def weight_of(flags: int) -> int:
+    """Return for how many a record stands."""
+    return max(1, flags >> _WEIGHT_SHIFT)
 
 
 class AuditRecord(NamedTuple):
@@ -77,6 +103,12 @@ class AuditRecord(NamedTuple):
     service: str = ""
     weight: int = 1
 
+    @property
+    def outcome(self) -> str:
+        """One of `OUTCOMES`: see `outcome_of`."""
+        done = self.result == "KERN_SUCCESS"
+        return outcome_of(self.flags, bool(self.denied), not done)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -99,44 +131,78 @@ class Batch:
     def __len__(self) -> int:
         return len(self.records)
 
+    def part(self, wanted: npt.NDArray[Any]) -> Batch:
+        """Return some of the records, with the same words."""
+        return replace(self, records=self.records[wanted])
+
     def __iter__(self) -> Iterator[AuditRecord]:
-        names = self.records.dtype.names or ()
-        return (self._worded(dict(zip(names, row, strict=True))) for row in self.records.tolist())
+        label, names, service = _Labels(self.labels), _Names(self.classes), self.services.get
+        for (
+            sequence, time, transfer, provenance, port, real, effective, target, peer, task, name,
+            tclass, operation, asked, denied, report, msgh_id, size, epoch, flags, result,
+        ) in self.records[_FIELDS].tolist():  # fmt: skip
+            loss = flags & _LOSS
+            yield AuditRecord(
+                sequence,
+                time / 1e9,
+                _operation(operation),
+                label[effective],
+                label[real],
+                label[target],
+                label[peer],
+                task,
+                self.tasks.get(task, ""),
+                name,
+                port,
+                names[tclass, -1][0],
+                names[tclass, asked],
+                names[tclass, denied],
+                names[tclass, report],
+                msgh_id,
+                size,
+                "" if loss else _result(result),
+                transfer,
+                provenance,
+                epoch,
+                _flags(flags & FLAGS),
+                result if loss else 0,
+                service(name, "") if operation == Operation.SERVICE else "",
+                weight_of(flags),
+            )
 
-    def _worded(self, raw: dict[str, int]) -> AuditRecord:
-        tclass = self.classes.get(raw["tclass"])
-        loss = bool(raw["flags"] & AuditFlag.LOSS)
-        return AuditRecord(
-            sequence=raw["sequence"],
-            time=raw["time"] / 1e9,
-            operation=Operation(raw["operation"]).name.lower(),
-            subject=self._label(raw["effective_sid"]),
-            real_subject=self._label(raw["real_sid"]),
-            object=self._label(raw["object_sid"]),
-            peer=self._label(raw["peer_sid"]),
-            task=raw["task"],
-            task_name=self.tasks.get(raw["task"], ""),
-            name=raw["name"],
-            port=raw["port"],
-            tclass=tclass.name if tclass else "",
-            asked=tclass.names(raw["asked"]) if tclass else (),
-            denied=tclass.names(raw["denied"]) if tclass else (),
-            reported=tclass.names(raw["report"]) if tclass else (),
-            msgh_id=raw["msgh_id"],
-            size=raw["size"],
-            result="" if loss else code_name(raw["result"]),
-            transfer=raw["transfer"],
-            provenance=raw["provenance"],
-            epoch=raw["epoch"],
-            flags=AuditFlag(raw["flags"] & _FLAGS),
-            lost=raw["result"] if loss else 0,
-            service=self.services.get(raw["name"], "") if self._by_server(raw) else "",
-            weight=max(1, raw["flags"] >> lib.PM_AUDIT_WEIGHT_SHIFT),
-        )
 
-    @staticmethod
-    def _by_server(raw: Mapping[str, int]) -> bool:
-        return raw["operation"] == Operation.SERVICE
+class _Labels(dict[int, str]):
+    """Labels by SID, also of those that are not known."""
 
-    def _label(self, sid: int) -> str:
-        return self.labels.get(sid, f"sid:{sid}") if sid else "-"
+    def __init__(self, labels: Mapping[int, str]) -> None:
+        super().__init__(labels)
+        self[0] = "-"
+
+    def __missing__(self, sid: int) -> str:
+        return self.setdefault(sid, f"sid:{sid}")
+
+
+class _Names(dict[tuple[int, int], tuple[str, ...]]):
+    """Names of permissions by class and mask; with the mask -1 that of the class."""
+
+    def __init__(self, classes: Mapping[int, ObjectClass]) -> None:
+        super().__init__()
+        self._classes = classes
+
+    def __missing__(self, key: tuple[int, int]) -> tuple[str, ...]:
+        number, mask = key
+        tclass = self._classes.get(number, _NO_CLASS)
+        names = (tclass.name,) if mask < 0 else tclass.names(mask) if tclass.name else ()
+        return self.setdefault(key, names)
+
+
+_FIELDS = list(RECORD.names or ())
+_NO_CLASS = ObjectClass(0, "", ())
+_LOSS = int(AuditFlag.LOSS)
+_flags = cache(AuditFlag)
+_result = lru_cache(4096)(code_name)
+
+
+@cache
+def _operation(number: int) -> str:
+    return Operation(number).name.lower()

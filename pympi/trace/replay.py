@@ -162,6 +162,7 @@ class System:
         self._mailboxes = {task: self._mailbox(task) for task in self._movers()}
         self.kernel.policies.permissive = False
         self.kernel.audit.when_full = "block"  # denials are counted from what is recorded
+        self.kernel.audit.keeps = True  # and sinks may be there as well
         self._pairs = introductions(self.plan)
         self._acts = self._bind(self.plan.steps)
         self._quick = np.array([not s.riders and s.how is How.COPY_SEND for s in self.plan.steps])

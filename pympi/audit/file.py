@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where audit records go. A sink is anything that can be called with a `Batch`.
-
-A sink that has `flush()` and `close()` gets these calls too; one that has `when_full` says what
-shall become of an operation whose record finds no room: "drop", "block", "fail" or "abort".
+"""The binary audit file.
 
 The file form, version 1, is a line `pympi audit 1` and then frames: four letters, the length of the
 rest as a little-endian 32-bit number, and the rest.
@@ -19,13 +16,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from .record import RECORD, AuditRecord, Batch
+from .record import RECORD, Batch
 
-__all__ = ["FRAME", "MAGIC", "File", "Memory"]
+__all__ = ["FRAME", "MAGIC", "File"]
 
 MAGIC = b"pympi audit 1\n"
 FRAME = struct.Struct("<4sI")
@@ -89,23 +85,3 @@ class File:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class Memory:
-    """Keeps the last records, in words.
-
-    Args:
-        capacity: how many; None for all.
-
-    Attributes:
-        records (deque[AuditRecord]): the oldest first.
-    """
-
-    when_full = "drop"
-
-    def __init__(self, capacity: int | None = 65536) -> None:
-        self.records: deque[AuditRecord] = deque(maxlen=capacity)
-
-    def __call__(self, batch: Batch) -> None:
-        """Keep a batch."""
-        self.records.extend(batch)

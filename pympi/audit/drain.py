@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How records get from the kernel's ring to the sinks: `Drain`.
+
+With the first sink a thread starts, which waits for records (in the core, without the GIL), takes
+them out in batches and gives each batch to every sink's feed. Where the ring is full and must not
+lose, the thread that found it so takes out what there is.
+
+What is locked, and in what order. The *turn* is held while records are taken out and given to
+feeds, so each sink sees them in order; under it the core is called, and a feed's own lock is
+taken, never the other way round. Nobody waits for a sink with the turn held, except for a sink in
+place, which is called in it. Who waits for a sink that is behind has nothing in hand. A thread in
+a policy's decision, or in a sink, does not wait for sinks at all, since they may be waiting for
+it: there the queue takes up to twice its high mark, and then the operation fails. A thread that
+takes records out and is interrupted by itself (a signal's handler, a sink in place) does not
+begin anew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _upcall
+from .._ffi import ffi, lib
+from ..enums import Operation
+from ..errors import MachError, exception
+from .feed import (
+    Feed,
+    InPlace,
+    Sink,
+    SinkFailure,
+    SinkStats,
+    Terms,
+    in_sink,
+    leave_signals_to_others,
+)
+from .names import NameTrail
+from .record import RECORD, Batch
+
+if TYPE_CHECKING:
+    from ..kernel import Kernel
+
+__all__ = ["Drain", "Words"]
+
+_log = logging.getLogger("pympi.audit")
+_LARGEST = 1 << 16  # records of a batch
+_ENOUGH = 4096  # records that are worth waking up for
+_GATHER = 20_000_000  # nanoseconds in which a few records may become enough
+_FOREVER = -1
+_FAILURES = 64  # that are remembered
+_REMEMBERED = 16  # batches for which a label is
+_NAMES = 1 << 16  # of tasks that are remembered
+_SLOTS = 1 << 16
+_SIDS = ("real_sid", "effective_sid", "object_sid", "peer_sid")
+
+
+class Words:
+    """What the numbers in records stand for.
+
+    Names of tasks are remembered, so they are known of tasks that are gone.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._names: dict[int, str] = {}
+        self._table = np.zeros(_SLOTS, np.uint32)
+        self._lock = threading.Lock()  # of the table
+        self._known: dict[int, str] = {}
+        self._epoch = self._uses = 0
+        self.trail = NameTrail()
+
+    def batch(self, records: npt.NDArray[Any]) -> Batch:
+        """Return records with what their numbers stand for."""
+        labels = self._labels(self._distinct(records, *_SIDS))
+        tasks = self._tasks(self._distinct(records, "task"))
+        tclasses = self._distinct(records, "tclass")
+        classes = {number: self._kernel.object_class(number) for number in tclasses}
+        asked = records["name"][records["operation"] == Operation.SERVICE]
+        services = {n: name for n in set(asked.tolist()) if (name := self.trail.name(n))}
+        return Batch(records, labels, tasks, classes, services)
+
+    def _distinct(self, records: npt.NDArray[Any], *fields: str) -> list[int]:
+        """Return the numbers in some fields, in order, without 0.
+
+        Each goes to a slot of a table that its bits say, and is looked for there: sorting all of
+        them would take as long as everything else together.
+        """
+        found: set[int] = set()
+        with self._lock:
+            for field in fields:
+                numbers = np.ascontiguousarray(records[field])
+                slots = (numbers ^ (numbers >> 16)) & (_SLOTS - 1)
+                self._table[slots] = numbers
+                found.update(np.unique(numbers[self._table[slots] != numbers]).tolist())
+                found.update(self._table[np.flatnonzero(self._table)].tolist())
+                self._table[slots] = 0
+        return sorted(found - {0})
+
+    def _labels(self, sids: Iterable[int]) -> dict[int, str]:
+        """Return labels by SID, remembered from batch to batch.
+
+        Not for long: another policy shows another part of a label, and a SID that has been given
+        out anew 4096 times comes back.
+        """
+        epoch = self._kernel.policies.epoch
+        self._uses -= 1
+        if epoch != self._epoch or self._uses <= 0:
+            self._known, self._epoch, self._uses = {}, epoch, _REMEMBERED
+        known, label = self._known, self._kernel.label
+        for sid in sids:
+            if sid not in known:
+                with suppress(MachError):  # nobody has used it for long
+                    known[sid] = label(sid)
+        return {sid: known[sid] for sid in sids if sid in known}
+
+    def _tasks(self, numbers: Iterable[int]) -> dict[int, str]:
+        names, living = self._names, self._kernel.tasks
+        if len(names) > _NAMES:
+            names.clear()
+        for number in numbers:
+            if number not in names and (task := living.get(number)) is not None:
+                names[number] = task.name
+        return {number: names[number] for number in numbers if number in names}
+
+
+class Drain:
+    """Takes records out of a kernel's ring and gives them to sinks.
+
+    Args:
+        kernel: whose.
+        threaded: a thread drains, and each sink has one; else all is done in the thread that asks.
+        room: of the ring, in records.
+        options: called when what the core is told of the sinks has changed.
+        before: called each time before records are taken out.
+
+    Attributes:
+        words (Words): what numbers stand for.
+        threaded (bool): as given; may be changed while there are no sinks.
+        failures (deque[SinkFailure]): of sinks, the last ones.
+        taken (int): how many records were taken out.
+        keeps (bool): whether what sinks get is kept for `take` as well.
+        change: locked while it changes which sinks there are, and what the core is told of them.
+    """
+
+    def __init__(
+        self, kernel: Kernel, threaded: bool, room: int, options: Callable[[], None],
+        before: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._kernel = kernel
+        self.words = Words(kernel)
+        self.threaded = threaded
+        self.failures: deque[SinkFailure] = deque(maxlen=_FAILURES)
+        self.taken, self.keeps = 0, False
+        self._room, self._enough = room, max(1, min(_ENOUGH, room // 4))
+        self._options, self._before = options, before
+        self._process = os.getpid()
+        self._turn = threading.RLock()
+        self._taking = False  # guarded by the turn
+        self._pending: list[npt.NDArray[Any]] = []  # likewise: what no sink was there for
+        self._due: deque[tuple[InPlace, Batch]] = deque()  # likewise
+        self._feeds: tuple[InPlace, ...] = ()
+        self._broken: tuple[InPlace, ...] = ()  # `fail` sinks that failed
+        self.change = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._end = threading.Event()
+
+    # ---- sinks ----
+
+    @property
+    def feeds(self) -> tuple[InPlace, ...]:
+        """One for each sink that gets records."""
+        return self._feeds
+
+    @property
+    def stats(self) -> tuple[SinkStats, ...]:
+        return tuple(feed.stats for feed in (*self._feeds, *self._broken))
+
+    def attach(self, sink: Sink, terms: Terms) -> None:
+        """Give records to a sink from now on."""
+        self.check_process()
+        pointer = self._kernel.pointer
+        self._hand_over()
+        in_place = not self.threaded or getattr(sink, "synchronous", False)
+        with self.change:
+            self._start(pointer)
+            feed = (InPlace if in_place else Feed)(sink, terms, _weakly(self._changed))
+            self._feeds += (feed,)
+            self._options()
+
+    def _hand_over(self) -> None:
+        """Give the sinks there are what is theirs alone."""
+        if self._feeds and not in_sink():
+            with self._turn:
+                self._to_sinks()
+
+    def _start(self, pointer: Any) -> None:
+        _at_exit.add(self)
+        if self.threaded and self._thread is None:
+            what = pointer, weakref.ref(self), self._end
+            thread = threading.Thread(target=_drain, args=what, name="audit", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def detach(self, sink: Sink) -> None:
+        """Give a sink what there is, unless a sink asks, and then no more."""
+        self.check_process()
+        feed = next((f for f in (*self._feeds, *self._broken) if f.sink == sink), None)
+        if feed is None:
+            if any(failure.sink == sink for failure in self.failures):
+                return
+            raise ValueError(f"{sink!r} is not attached")
+        self.flush()
+        with self.change:
+            self._forget(feed)
+        feed.release()
+
+    def _forget(self, feed: InPlace) -> None:
+        self._feeds = tuple(known for known in self._feeds if known is not feed)
+        self._broken = tuple(known for known in self._broken if known is not feed)
+        self._options()
+
+    def _changed(self, feed: InPlace) -> None:
+        """Note that a sink failed, fell behind or caught up."""
+        with self.change:
+            if feed.failure and feed in self._feeds:
+                self.failures.append(feed.failure)
+                self._forget(feed)
+                if feed.terms.when_full == "fail":
+                    self._broken += (feed,)
+            self._options()
+
+    @property
+    def halted(self) -> bool:
+        """Whether there is a sink without which nothing shall be done, and that cannot take it."""
+        failing = (feed for feed in self._feeds if feed.terms.when_full == "fail")
+        return bool(self._broken) or any(feed.behind for feed in failing)
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether there is a sink that wants every record before the operation returns."""
+        return any(getattr(feed.sink, "synchronous", False) for feed in self._feeds)
+
+    # ---- records ----
+
+    def take(self) -> npt.NDArray[Any]:
+        """Take out what there is, give it to the sinks, and return it."""
+        self.check_process()
+        if in_sink():
+            raise RuntimeError("a sink cannot drain: it is what is drained into")
+        self._wait_for_room()
+        with self._turn:
+            pending, self._pending = self._pending, []
+            return np.concatenate([*pending, *self._take(), np.zeros(0, RECORD)])
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Give the sinks what there is, and wait until they have written it."""
+        self.check_process()
+        if in_sink():
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._turn:
+            self._to_sinks()
+            marks = [(feed, feed.mark()) for feed in self._feeds]
+        late = [f.name for f, mark in marks if not f.wait(mark, deadline) and not f.failure]
+        if late:
+            raise TimeoutError(f"not done in {timeout:g} s, and going on: {', '.join(late)}")
+
+    def make_room(self) -> int:
+        """Take records out of the full ring; return 0 if that made room."""
+        if in_sink() or _upcall.deciding():
+            if not self.threaded or any(feed.full() for feed in self._feeds):
+                return 1
+        else:
+            self._wait_for_room()
+        with self._turn:
+            return 0 if self._to_sinks() and not self._filled_again() else 1
+
+    def _filled_again(self) -> bool:
+        """Whether a sink in place did so much itself that there is no room: this has no end."""
+        waiting = lib.pm_audit_wait(self._kernel.pointer, 0, ffi.NULL)
+        return not self.threaded and bool(self._feeds) and waiting > self._room // 2
+
+    def _wait_for_room(self) -> None:
+        for feed in self._feeds:
+            feed.room()
+
+    def _to_sinks(self) -> bool:
+        """Take out what there is for the sinks; where there is none, to be asked for."""
+        if self._taking:
+            return False
+        taken = self._take()
+        if self.keeps or not self._feeds:
+            self._pending += taken
+        return True
+
+    def _take(self) -> list[npt.NDArray[Any]]:
+        """Take out what there is, give it to the sinks, and return it. The turn is held."""
+        if self._taking:
+            return []
+        self._taking = True
+        try:
+            taken: list[npt.NDArray[Any]] = []
+            while self._taken_some(taken):
+                continue
+            return taken
+        finally:
+            self._taking = False
+
+    def _taken_some(self, taken: list[npt.NDArray[Any]]) -> bool:
+        """Take out a batch; return whether there may be more."""
+        self._distribute()
+        pointer = self._kernel.pointer
+        waiting = lib.pm_audit_wait(pointer, 0, ffi.NULL)
+        records = np.empty(min(max(waiting, 1), _LARGEST), RECORD)
+        room = ffi.from_buffer("struct pm_audit_record[]", records, require_writable=True)
+        self._before()
+        count = lib.pm_audit_drain(pointer, room, len(records))
+        if count < 0:
+            raise exception(count, "drain()")
+        if count:
+            self.taken += count
+            taken.append(records[:count])
+            self._give(records[:count])
+        return count == _LARGEST
+
+    def _give(self, records: npt.NDArray[Any]) -> None:
+        if feeds := self._feeds:
+            batch = self._worded(records)
+            self._due.extend((feed, batch) for feed in feeds)
+            self._distribute()
+
+    def _worded(self, records: npt.NDArray[Any]) -> Batch:
+        """Return a batch; without words rather than none: these records are nowhere else."""
+        try:
+            return self.words.batch(records)
+        except Exception:
+            _log.exception("%d audit records could not be put into words", len(records))
+            return Batch(records, {}, {}, {})
+
+    def _distribute(self) -> None:
+        """Give batches to the feeds; after Ctrl-C, those that it kept from it."""
+        while self._due:
+            feed, batch = self._due.popleft()
+            feed.put(batch)
+
+    # ---- the thread ----
+
+    def run(self) -> None:
+        """Wait a little for more records, and for the sinks; give them what there is."""
+        lib.pm_block_audit_wait(self._kernel.pointer, self._enough, _GATHER)
+        self._wait_for_room()
+        if not self._end.is_set():
+            with self._turn:
+                self._to_sinks()
+
+    def close(self) -> None:
+        """Give the sinks what there is, and close them; in a child of fork(), only forget them."""
+        if os.getpid() != self._process:
+            self._abandon()
+            return
+        try:
+            self._stop()
+            with self._turn:
+                self._to_sinks()
+        finally:
+            _at_exit.discard(self)
+            for feed in self._feeds:
+                feed.closing()
+            for feed in self._feeds:
+                feed.close()
+            with self.change:
+                self._options = _nothing
+                self._feeds = self._broken = ()
+
+    def _stop(self) -> None:
+        """End the thread."""
+        self._end.set()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        for feed in self._feeds:
+            feed.interrupt()
+        lib.pm_audit_wake(self._kernel.pointer)
+        if thread is not threading.current_thread():
+            thread.join()
+
+    def _abandon(self) -> None:
+        """Let go of files without writing to them: they are the parent's."""
+        for feed in self._feeds:
+            getattr(feed.sink, "abandon", lambda: None)()
+        self._feeds, self._broken, self._due = (), (), deque()
+
+    def check_process(self) -> None:
+        """Raise ForkedError in a child of fork(), which has neither threads nor who held locks."""
+        if os.getpid() != self._process:
+            raise exception(lib.PM_FORKED, "audit")
+
+
+def _drain(pointer: Any, reference: weakref.ref[Drain], end: threading.Event) -> None:
+    """Drain until the kernel is closed; while there is nothing, without keeping it alive."""
+    leave_signals_to_others()
+    while not end.is_set() and lib.pm_block_audit_wait(pointer, 1, _FOREVER) >= 0:
+        drain = reference()
+        if drain is None or end.is_set():
+            return
+        try:
+            drain.run()
+        except Exception:
+            _log.exception("the audit's drain failed, and tries again")
+            end.wait(1.0)
+        del drain
+
+
+def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:
+    """Return a callable that does not keep the object whose method it calls."""
+    reference = weakref.WeakMethod(method)
+
+    def call(feed: InPlace) -> None:
+        if found := reference():
+            found(feed)
+
+    return call
+
+
+def _nothing() -> None:
+    """Tell the core nothing: the kernel is closed."""
+
+
+_at_exit: weakref.WeakSet[Drain] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Write out what kernels that nobody closed have recorded."""
+    for drain in list(_at_exit):
+        with suppress(Exception):
+            drain.close()

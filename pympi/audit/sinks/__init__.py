@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where audit records go. A sink is anything that can be called with a `Batch`.
+
+What else a sink may have, all of it optional:
+
+    when_full, high, low, patience   on what terms it wants records: see `Audit.attach`
+    flush()                          called where somebody waits for all to be written
+    interval                         seconds; `flush` is also called so long after the last batch
+    close()                          called at the end, and when it failed
+    abandon()                        called in a child of fork(): to let go, and write nothing
+    synchronous                      true: operations return when it has their records; it is called
+                                     in the thread that does them
+    name                             for people
+
+It is called by one thread at a time, and after it raised only `close` is called.
+"""
+
+from __future__ import annotations
+
+from ..file import FRAME, MAGIC, File
+from .call import Callable
+from .jsonl import JSONLines
+from .lines import LineFile
+from .log import Logging
+from .memory import Memory
+from .otel import OpenTelemetry
+from .syslog import Syslog
+from .text import AuditText, AVCFile
+
+__all__ = [
+    "FRAME",
+    "MAGIC",
+    "AVCFile",
+    "AuditText",
+    "Callable",
+    "File",
+    "JSONLines",
+    "LineFile",
+    "Logging",
+    "Memory",
+    "OpenTelemetry",
+    "Syslog",
+]
