@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`pympi audit`: questions about audit files, and whether they are what was written.
+
+Exit codes: 0 yes or done, 1 no, 2 wrong usage or unreadable input.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .._verbs import Verbs
+
+#: One a line, in the order of the help screen.
+VERBS: tuple[str, ...] = (
+)  # fmt: skip
+
+
+@click.group(
+    cls=Verbs, package=__name__, verbs=VERBS, short_help="Read, ask and prove audit files."
+)  # fmt: skip
+def audit() -> None:
+    """Read and ask audit files; prove that they are what was written."""
