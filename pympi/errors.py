@@ -292,6 +292,11 @@ def code_name(code: int) -> str:
     return "|".join(parts)
 
 
+def code_names() -> dict[int, str]:
+    """Return the names of all codes, without the bits Mach adds."""
+    return dict(_NAMES)
+
+
 def _entry(code: int) -> tuple[type[MachError], str]:
     unknown = (MachError, "unknown code")
     return _TABLE.get(code) or _TABLE.get(code & ~_SPACE_BITS, unknown)

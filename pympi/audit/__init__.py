@@ -20,6 +20,7 @@ from .sinks import (
     OpenTelemetry,
     Syslog,
 )
+from .verify import Finding, Verdict, verify
 from .watch import FILTERS, Watch, WatchRecord
 from .writer import FileChanged, Writer
 
@@ -38,6 +39,7 @@ __all__ = [
     "Estimate",
     "File",
     "FileChanged",
+    "Finding",
     "JSONLines",
     "LineFile",
     "Logging",
@@ -51,6 +53,7 @@ __all__ = [
     "Strata",
     "Stratum",
     "Syslog",
+    "Verdict",
     "Watch",
     "WatchRecord",
     "Writer",
@@ -60,5 +63,6 @@ __all__ = [
     "estimate",
     "outcome_of",
     "read",
+    "verify",
     "weights",
 ]
