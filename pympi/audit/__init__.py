@@ -5,6 +5,7 @@ from .avc import audit_lines, avc_line, avc_lines
 from .control import Audit
 from .feed import SinkFailure, SinkStats
 from .file import File
+from .proof import prove
 from .reader import AuditError, Reader, read
 from .record import OUTCOMES, RECORD, AuditRecord, Batch, outcome_of
 from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
@@ -62,6 +63,7 @@ __all__ = [
     "avc_lines",
     "estimate",
     "outcome_of",
+    "prove",
     "read",
     "verify",
     "weights",

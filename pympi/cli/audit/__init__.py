@@ -11,8 +11,11 @@ import click
 from .._verbs import Verbs
 
 #: One a line, in the order of the help screen.
-VERBS: tuple[str, ...] = (
-)  # fmt: skip
+VERBS = (
+    "verify",
+    "prove",
+    "key",
+)
 
 
 @click.group(
