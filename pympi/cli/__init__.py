@@ -27,6 +27,7 @@ VERBS = {
     "replay": "Run a recording again, under a policy.",
     "report": "One page about a run, for a browser.",
     "policy": "Write, ask and learn policies.",
+    "audit": "Read, ask and prove audit files.",
     "tasks": "List tasks, and what each has.",
     "ports": "List names, and who is at the other end.",
     "labels": "Show the labels of tasks and ports.",

@@ -11,15 +11,15 @@ import click
 from .._verbs import Verbs
 
 #: One a line, in the order of the help screen.
-VERBS = (
-    "verify",
-    "prove",
-    "key",
-)
+VERBS = {
+    "verify": "Is a file, or a proof, what was written?",
+    "prove": "Prove that a record is in a file.",
+    "key": "Make a key for files that prove who wrote them.",
+}
 
 
 @click.group(
-    cls=Verbs, package=__name__, verbs=VERBS, short_help="Read, ask and prove audit files."
+    cls=Verbs, package=__name__, verbs=VERBS
 )  # fmt: skip
 def audit() -> None:
     """Read and ask audit files; prove that they are what was written."""

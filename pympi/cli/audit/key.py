@@ -10,7 +10,7 @@ import click
 from .._output import bad_input, say
 
 
-@click.command(short_help="Make a key for files that prove who wrote them.")
+@click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def key(file: Path) -> int:
     """Make a secret, 32 random bytes in hexadecimal, in a new FILE that only you can read.

@@ -11,7 +11,7 @@ from .._artefacts import publish_files
 from .._output import FILE, asking, json_option, plural, print_json, say
 
 
-@click.command(short_help="Prove that a record is in a file.")
+@click.command()
 @click.argument("file", type=FILE)
 @click.argument("sequence", type=click.IntRange(min=0))
 @click.option(

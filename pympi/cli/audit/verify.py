@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SOUND, UNSOUND = 0, 1
 
 
-@click.command(short_help="Is a file, or a proof, what was written?")
+@click.command()
 @click.argument("file", type=FILE, required=False)
 @click.option("--key", type=FILE, help="The key it was begun with: its MACs are checked, too.")
 @click.option("--head", default="", metavar="HASH", help="A block's hash, noted earlier elsewhere.")
