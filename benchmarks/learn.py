@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import resource
-import struct
 import sys
 import tempfile
 import time
@@ -17,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pympi.audit import RECORD
-from pympi.audit.sinks import FRAME, MAGIC
+from pympi.audit import RECORD, Batch, File
 from pympi.enums import CLASSES, MachPort
 from pympi.policy.author.learn import learn
 
@@ -37,21 +35,17 @@ def write(path: Path, records: int) -> None:
     rng = np.random.default_rng(1)
     sides = [rng.integers(1, 201, PATHS), rng.integers(201, 401, PATHS)]
     paths = np.stack([*sides, rng.choice([int(a) for a in ASKED], PATHS)])
-    with path.open("wb") as file:
-        file.write(MAGIC)
-        for sid in range(1, 401):
-            role = "system_r" if sid <= 200 else "object_r"
-            label = struct.pack("<I", sid) + f"te/system_u:{role}:t{sid}".encode()
-            file.write(FRAME.pack(b"LABL", len(label)) + label)
-        words = struct.pack("<I", PORT.number) + " ".join([PORT.name, *PORT.permissions]).encode()
-        file.write(FRAME.pack(b"CLAS", len(words)) + words)
+    roles = {n: "system_r" if n <= 200 else "object_r" for n in range(1, 401)}
+    labels = {n: f"te/system_u:{role}:t{n}" for n, role in roles.items()}
+    with File(path) as file:
         for first in range(0, records, BATCH):
             batch = np.zeros(min(BATCH, records - first), RECORD)
             subjects, objects, asked = paths[:, rng.integers(0, PATHS, len(batch))]
+            batch["sequence"] = np.arange(first, first + len(batch))
             batch["effective_sid"] = batch["real_sid"] = subjects
             batch["object_sid"], batch["peer_sid"] = objects, subjects % 200 + 1
             batch["tclass"], batch["asked"] = PORT.number, asked
-            file.write(FRAME.pack(b"RECS", batch.nbytes) + batch.tobytes())
+            file(Batch(batch, labels, {}, {PORT.number: PORT}))
 
 
 def main() -> None:

@@ -315,6 +315,11 @@ def code_number(name: str) -> int:
         raise ValueError(f"no code is named {name!r}") from None
 
 
+def code_names() -> dict[int, str]:
+    """Return the names of all codes, without the bits Mach adds."""
+    return dict(_NAMES)
+
+
 def _entry(code: int) -> tuple[type[MachError], str]:
     unknown = (MachError, "unknown code")
     return _TABLE.get(code) or _TABLE.get(code & ~_SPACE_BITS, unknown)

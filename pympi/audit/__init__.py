@@ -8,6 +8,7 @@ from .avc import audit_lines, avc_line, avc_lines
 from .control import Audit
 from .feed import SinkFailure, SinkStats
 from .file import File
+from .proof import prove
 from .reader import AuditError, Reader, read
 from .record import OUTCOMES, RECORD, AuditRecord, Batch, outcome_of
 from .sampling import STRATUM, Estimate, Strata, Stratum, estimate, weights
@@ -23,6 +24,7 @@ from .sinks import (
     OpenTelemetry,
     Syslog,
 )
+from .verify import Finding, Verdict, verify
 from .watch import FILTERS, Watch, WatchRecord
 from .writer import FileChanged, Writer
 
@@ -52,6 +54,7 @@ __all__ = [
     "Estimate",
     "File",
     "FileChanged",
+    "Finding",
     "JSONLines",
     "LineFile",
     "Logging",
@@ -66,6 +69,7 @@ __all__ = [
     "Strata",
     "Stratum",
     "Syslog",
+    "Verdict",
     "Watch",
     "WatchRecord",
     "Writer",
@@ -76,6 +80,8 @@ __all__ = [
     "estimate",
     "joined",
     "outcome_of",
+    "prove",
     "read",
+    "verify",
     "weights",
 ]

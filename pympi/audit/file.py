@@ -1,40 +1,77 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The binary audit file.
+"""The binary audit file, form 2: it describes itself, and it tells if it was changed.
 
-The file form, version 1, is a line `pympi audit 1` and then frames: four letters, the length of the
-rest as a little-endian 32-bit number, and the rest.
-
-    LABL   a SID (u32) and its label, UTF-8: what it stands for from here on
-    TASK   a task's number (u32) and its name, UTF-8
-    SERV   a number (u32) and what a server was asked about, UTF-8: the `name` of the records of
-           the operation `service` in the next frame of records
-    CLAS   a class's number (u32), its name and its permissions in bit order, separated by blanks
-    RECS   records, 104 bytes each: struct pm_audit_record, little-endian
+docs/audit.md has every byte; `chain` says what is hashed, `reader` and `verify` read it.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-import struct
-from collections.abc import Mapping
+import secrets
+import signal
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
+import numpy.typing as npt
+
+from .chain import LARGEST_BLOCK, Block, ForwardKey, digest
+from .content import OPEN, STRATA, rising
+from .draft import Chain, Draft, definitions_for
+from .layout import new_header
 from .record import RECORD, Batch
+from .resume import Resumed, resume
+from .writer import FileChanged, Writer
 
-__all__ = ["FRAME", "MAGIC", "File"]
+__all__ = ["File"]
 
-MAGIC = b"pympi audit 1\n"
-FRAME = struct.Struct("<4sI")
-_NUMBER = struct.Struct("<I")
+_BUFFER = 1 << 20  # bytes from which on a block is full
+_AT_ONCE = 1 << 16  # records that are added to a block at once
+_LARGEST = LARGEST_BLOCK // 2  # bytes of frames; what goes with them has no more than these
 
 
 class File:
-    """Writes records to a file.
+    """Writes records to a file, in blocks that are chained by hashes.
+
+    A call takes a batch, which is on its way to the disk as the durability says. What cannot be
+    written is kept: OSError says so, and the next call, `flush` or `close` tries again before it
+    does anything else. So no block is written in part, and none is left out.
+
+    Where the file was moved or deleted (rotated), writing goes on in a new one, whose header names
+    the last block of the old one. With a key it cannot, since the secret is gone: FileChanged.
 
     Args:
-        path: of the file, which is replaced.
+        path: of the file, which is replaced, unless it is continued.
         when_full: what becomes of an operation whose record finds no room: "drop" counts the loss,
             "block" writes first and then goes on, "fail" fails the operation, "abort" aborts.
+        durability: "none" writes when a buffer of 1 MiB is full, and at `flush`; "interval" writes
+            all there is each `interval` seconds, and waits for the disk; "record" does so in each
+            call, before an operation that was recorded returns.
+        interval: seconds.
+        key: a secret of 32 bytes or more, which is kept elsewhere: whoever has it can tell whether
+            blocks were written before the process was in anybody else's hands. A bytearray is wiped
+            as soon as it was used.
+        append: go on behind the last block of a file that is there. A torn block behind that is
+            kept beside the file, as FILE.torn.
+        about: what else is to stand in the header of a new file.
+        identity: 16 bytes that no other file has; left out, random ones.
+        now: the time, as of time.time(), for the header and for where writing begins. Together with
+            `identity`, for files that are the same in every byte.
+
+    Raises:
+        AuditError: a file that is to be continued is damaged, of form 1, or of another key.
+        BlockingIOError: somebody else is writing the file.
+        ValueError: a durability that there is not, a key that is too short, or too much `about`.
+        OSError: the file cannot be opened or written.
 
     Example:
         >>> import tempfile, os.path
@@ -49,39 +86,304 @@ class File:
         [7]
     """
 
-    def __init__(self, path: str | os.PathLike[str], when_full: str = "drop") -> None:
-        self.when_full = when_full
-        self._file = Path(path).open("wb")  # noqa: SIM115
-        self._written: dict[bytes, dict[int, str]] = {
-            b"LABL": {}, b"TASK": {}, b"CLAS": {}, b"SERV": {},
-        }  # fmt: skip
-        self._file.write(MAGIC)
-        self._file.flush()
+    def __init__(
+        self, path: str | os.PathLike[str], when_full: str = "drop", *, durability: str = "none",
+        interval: float = 1.0, key: bytes | bytearray | None = None, append: bool = False,
+        about: Mapping[str, str] | None = None, identity: bytes | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self.when_full, self.durability = when_full, durability
+        self.path = str(Path(path).absolute())  # whatever becomes of the working directory
+        self.synchronous = durability == "record"
+        self._about, self._now = dict(about or {}), now
+        self._mutex, self._pid = threading.RLock(), os.getpid()
+        self._last = -1  # sequence number of the last record of this kernel
+        self._drafts: deque[Draft] = deque([Draft()])
+        self._lock = _Lock(self.path)
+        self._writer: Writer | None = None
+        try:
+            self._open(interval, resume(self.path, key) if append else None, identity, key)
+        except BaseException:
+            self.abandon()
+            raise
+        self._timer = _Timer(self, interval) if durability == "interval" else None
+
+    # ---- the beginning ----
+
+    def _open(
+        self, interval: float, old: Resumed | None, identity: bytes | None,
+        key: bytes | bytearray | None,
+    ) -> None:  # fmt: skip
+        mode = "w" if old is None else "a"
+        self._writer = Writer(self.path, mode, self.durability, interval=interval)
+        if old is None:
+            self._chain = self._new(self._writer, identity, key, self._about)
+            self._begin()
+        else:
+            self._chain = old.chain
+            self._begin(**old.said)
+        self._write(everything=True)
+
+    def _new(
+        self, writer: Writer, identity: bytes | None, key: bytes | bytearray | None,
+        about: Mapping[str, str],
+    ) -> Chain:  # fmt: skip
+        """Write the header of a new file; return its chain."""
+        identity = secrets.token_bytes(16) if identity is None else identity
+        header = new_header(identity.hex(), self._time(), key is not None, about).packed()
+        hashed = digest(header)
+        secret = None if key is None else ForwardKey(key, hashed[:16])
+        writer.write(header)
+        return Chain(hashed[:16], hashed, 0, secret)
+
+    def _begin(self, **more: Any) -> None:
+        """Begin a block for the records of a kernel that is new to the file."""
+        said = {"opened": self._time(), "durability": self.durability, **more}
+        self._drafts[-1].put(OPEN, json.dumps(said).encode())
+        self._last = -1
+
+    def _time(self) -> str:
+        return datetime.fromtimestamp(self._now(), timezone.utc).isoformat()
+
+    # ---- batches ----
 
     def __call__(self, batch: Batch) -> None:
-        """Write a batch, and before it what its numbers stand for, where that is new."""
-        classes = {
-            number: " ".join([tclass.name, *tclass.permissions])
-            for number, tclass in batch.classes.items()
-        }
-        self._define(b"LABL", batch.labels)
-        self._define(b"TASK", batch.tasks)
-        self._define(b"CLAS", classes)
-        self._define(b"SERV", batch.services)
-        self._written[b"SERV"].clear()
-        self._frame(b"RECS", batch.records.astype(RECORD, copy=False).tobytes())
-        self._file.flush()
+        """Take a batch.
 
-    def _define(self, tag: bytes, texts: Mapping[int, str]) -> None:
-        written = self._written[tag]
-        for number, text in texts.items():
-            if written.get(number) != text:
-                written[number] = text
-                self._frame(tag, _NUMBER.pack(number) + text.encode(errors="surrogateescape"))
+        Raises:
+            ValueError: its sequence numbers do not rise, or the file is closed; it was not taken.
+            OSError: what is full could not be written. If that was so before, the batch was not
+                taken; else it was, and is kept.
+        """
+        with self._mutex:
+            self._ready()
+            records = batch.records.astype(RECORD, copy=False)
+            if (wrong := rising(records["sequence"], -1)) >= 0:
+                before, found = records["sequence"][wrong - 1 : wrong + 1]
+                raise ValueError(f"expected a record after {before}, found {found}")
+            for start in range(0, len(records), _AT_ONCE):
+                self._take(batch, records[start : start + _AT_ONCE])
+            self._write(everything=self.synchronous)
 
-    def _frame(self, tag: bytes, payload: bytes) -> None:
-        self._file.write(FRAME.pack(tag, len(payload)) + payload)
+    def _take(self, batch: Batch, records: npt.NDArray[Any]) -> None:
+        definitions = [*definitions_for(batch, records)]
+        size = sum(len(text) + 24 for _, _, text in definitions) + records.nbytes
+        if size > _LARGEST and len(records) > 1:
+            half = len(records) // 2
+            self._take(batch, records[:half])
+            self._take(batch, records[half:])
+            return
+        another = int(records["sequence"][0]) <= self._last
+        too_much = self._drafts[-1].size + size > _LARGEST
+        if another or too_much or self._drafts[-1].contradicts(definitions):
+            self._next()
+        if another:
+            self._begin()
+        draft = self._drafts[-1]
+        full = draft.size + size >= _BUFFER
+        draft.add(records if full else records.copy(), definitions)
+        self._last = int(records["sequence"][-1])
+        if full:
+            _ = draft.sealed  # now: the records are the caller's
+            self._next()
+
+    def _next(self) -> None:
+        """Go on in another block."""
+        if self._drafts[-1].size:
+            self._drafts.append(Draft())
+
+    def strata(self, strata: Mapping[str, Any]) -> None:
+        """Note what was counted and what was kept of it, if the records are a sample.
+
+        Args:
+            strata: what is to be found in `Reader.strata`; an object in JSON.
+
+        Raises:
+            ValueError, OSError: as of a call.
+        """
+        with self._mutex:
+            self._ready()
+            raw = json.dumps(strata).encode()
+            if self._drafts[-1].size + len(raw) > _LARGEST:
+                self._next()
+            if len(raw) > _LARGEST:
+                raise ValueError(f"at most {_LARGEST} bytes of strata, not {len(raw)}")
+            self._drafts[-1].put(STRATA, raw)
+
+    # ---- the disk ----
+
+    def _ready(self) -> Writer:
+        """Check that it is for us to write; write what could not be written before."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(f"{self.path} is written by the process that fork() was called in")
+        if self._writer is None:
+            raise ValueError(f"{self.path} is closed")
+        self._write()
+        return self._writer
+
+    def _write(self, *, everything: bool = False, end: bool = False) -> None:
+        """Write the blocks that are full, or everything; with `end`, the last one closes."""
+        if everything:
+            self._next()
+        while len(self._drafts) > 1:
+            self._write_block(self._drafts[0])
+        if end:
+            self._write_block(self._drafts[0], end=True)
+
+    def _write_block(self, draft: Draft, *, end: bool = False) -> None:
+        assert self._writer
+        block, raw = self._chain.seal(draft, end=end)
+        end_of_block = self._writer.position + len(raw)
+        try:
+            self._writer.write(raw)
+        except FileChanged as change:
+            self._renew(self._writer, change)
+            self._write_block(draft, end=end)
+        except BaseException:  # Ctrl-C, or a disk that says no when it has it
+            with suppress(OSError):
+                if self._writer.regular and Path(self.path).stat().st_size == end_of_block:
+                    self._written(block)
+            raise
+        else:
+            self._written(block)
+
+    def _written(self, block: Block) -> None:
+        self._chain.advance(block)
+        if len(self._drafts) > 1:
+            self._drafts.popleft()
+        else:
+            self._drafts[0] = Draft()
+
+    def _renew(self, writer: Writer, change: FileChanged) -> None:
+        """Go on in a new file, where the old one was moved or deleted."""
+        if change.what == "truncated" or self._chain.key:
+            raise change
+        old = self._chain
+        follows = {"file": old.file.hex(), "block": str(old.number), "hash": old.previous.hex()}
+        about = self._about | {f"follows {name}": text for name, text in follows.items()}
+        self._lock.release()
+        self._lock = _Lock(self.path)
+        try:
+            writer.reopen()
+            if writer.position or not writer.regular:  # a file of somebody else is there now
+                raise change
+            self._chain = self._new(writer, None, None, about)
+        except BaseException:  # there is no file any more that could be gone on with
+            self.abandon()
+            raise
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last block that was written, to be kept where the file is not:
+        `pympi audit verify --head` then finds that all up to there is what was written."""
+        with self._mutex:
+            return self._chain.number, self._chain.previous.hex()
+
+    def flush(self) -> None:
+        """Write all there is, and wait for the disk unless the durability is "none".
+
+        Raises:
+            OSError: it could not be written; it is kept.
+            ValueError: the file is closed.
+        """
+        with self._mutex:
+            writer = self._ready()
+            self._write(everything=True)
+            if self.durability != "none":
+                writer.sync()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Write all there is, and that the file was closed. Again, or in a child: does nothing.
+
+        Raises:
+            OSError: it could not be written, or the disk did not take it. It is closed.
+        """
+        if os.getpid() != self._pid or self._writer is None:
+            self.abandon()
+            return
+        if self._timer:
+            self._timer.stop()
+        with self._mutex:
+            try:
+                self._write(end=True)
+                self._writer.close()
+            finally:
+                self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is, and write nothing: for a child of fork()."""
+        writer, self._writer = self._writer, None
+        if writer:
+            writer.abandon()
+        self._lock.release()
+        if chain := getattr(self, "_chain", None):
+            chain.wipe()
+
+    def __del__(self) -> None:
+        if getattr(self, "_writer", None):
+            with suppress(Exception):  # nobody is there to be told
+                self.flush()
+            self.abandon()
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+
+class _Lock:
+    """That nobody else writes a file at the same time. What is no regular file has none.
+
+    Raises:
+        BlockingIOError: somebody does.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = -1
+        if not Path(path).is_file() and Path(path).exists():
+            return
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise BlockingIOError(error.errno, "somebody else is writing it", path) from None
+        except OSError:  # a file system without locks
+            self.release()
+
+    def release(self) -> None:
+        """Let others write."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _Timer:
+    """Has a file flushed each interval, in a thread that does not keep the file."""
+
+    def __init__(self, file: File, interval: float) -> None:
+        self._stop = threading.Event()
+        arguments = (weakref.ref(file), interval, self._stop)
+        name = f"audit {file.path}"
+        self._thread = threading.Thread(target=_tick, args=arguments, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Have it end, and wait until it has."""
+        self._stop.set()
+        self._thread.join()
+
+
+def _tick(file: weakref.ref[File], interval: float, stop: threading.Event) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while not stop.wait(interval):
+        if (found := file()) is None:
+            return
+        # What could not be written is kept: the next call says so, if it still cannot be.
+        with suppress(OSError, ValueError):
+            found.flush()
+        del found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,10 +199,13 @@ class _Names(dict[tuple[int, int], tuple[str, ...]]):
 _FIELDS = list(RECORD.names or ())
 _NO_CLASS = ObjectClass(0, "", ())
 _LOSS = int(AuditFlag.LOSS)
-_flags = cache(AuditFlag)
+_flags = lru_cache(4096)(AuditFlag)
 _result = lru_cache(4096)(code_name)
 
 
-@cache
+@lru_cache(4096)
 def _operation(number: int) -> str:
-    return Operation(number).name.lower()
+    try:
+        return Operation(number).name.lower()
+    except ValueError:
+        return f"operation {number}"

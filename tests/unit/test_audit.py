@@ -5,6 +5,7 @@ import contextlib
 import io
 from pathlib import Path
 
+import audit_files as make
 import numpy as np
 import pytest
 
@@ -142,37 +143,24 @@ def test_a_file_has_it_all(tmp_path: Path) -> None:
     assert [r.task_name for r in sends] == ["клиент", "other"]
 
 
-def audit_file(path: Path) -> bytes:
-    """Return what a small run leaves in the file at `path`."""
-    with Kernel() as kernel:
-        kernel.audit.everything()
-        kernel.audit.attach(audit.File(path))
-        task = kernel.create_task("task")
-        task.allocate_port(qlimit=9).make_send(task).send(b"")
-    return path.read_bytes()
-
-
-def test_files_that_end_too_soon(tmp_path: Path) -> None:
-    path = tmp_path / "run.audit"
-    whole = audit_file(path)
-    total = list(audit.read(path))
+def test_form_1_that_ends_too_soon() -> None:
+    whole = make.form_1([make.batch(3), make.batch(2, 4)])
     for cut in range(len(whole)):
-        found: list[audit.AuditRecord] = []
+        found: list[Batch] = []
         broken = cut not in whole_frames(whole)
         with pytest.raises(AuditError, match="byte") if broken else contextlib.nullcontext():
-            for batch in Reader(io.BytesIO(whole[:cut]), "cut"):
-                found += batch
-        assert found == total[: len(found)]
+            found.extend(Reader(io.BytesIO(whole[:cut]), "cut"))
+        assert make.numbers(found) == [1, 2, 3, 4, 5][: len(make.numbers(found))]
 
 
-def test_files_that_are_no_audit_files(tmp_path: Path) -> None:
-    whole = audit_file(tmp_path / "run.audit")
+def test_form_1_that_is_none() -> None:
+    start = b"pympi audit 1\n"
     for wrong, message in (
-        (b"pympi audit 2\n", "expected the line 'pympi audit 1'"),
-        (whole[:14] + b"JUNK\0\0\0\0", "expected a frame"),
-        (whole[:14] + b"RECS\5\0\0\0hello", "104 bytes each"),
-        (whole[:14] + b"LABL\1\0\0\0x", "at least 4 bytes"),
-        (whole[:14] + b"RECS\xff\xff\xff\xff", "at most"),
+        (b"pympi audit 3\n", "byte 0: a file of form 3; this pympi reads forms 1 and 2"),
+        (start + b"JUNK\0\0\0\0", "byte 14: expected a frame"),
+        (start + b"RECS\5\0\0\0hello", "104 bytes each"),
+        (start + b"LABL\1\0\0\0x", "at least 4 bytes"),
+        (start + b"RECS\xff\xff\xff\xff", "at most"),
     ):
         with pytest.raises(AuditError, match=message):
             list(Reader(io.BytesIO(wrong)))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
+import audit_files
 import click
 import pytest
 
@@ -91,7 +92,7 @@ BAD = [
     ),
     ("policy coverage empty demo.trace", "empty: expected a file of CIL, named *.cil"),
     ("policy unused desktop.cil binary.cil", "binary.cil:1:1: expected '<N> trace records:'"),
-    ("policy coverage desktop.cil cut.audit", "cut.audit, byte 19: the file is cut off"),
+    ("policy coverage desktop.cil cut.audit", "cut.audit, byte 14: the file is cut off"),
     ("policy learn empty", "empty:1:1: expected a header"),
     ("policy coverage desktop.cil", "Missing argument 'TRACE-OR-AUDIT...'"),
     (
@@ -161,10 +162,11 @@ def test_a_label_in_an_audit_file_that_is_none(capsys: pytest.CaptureFixture[str
 
     with Kernel(policies=[Partition()]) as kernel:
         kernel.audit.everything()
-        kernel.audit.attach(audit.File("run.audit"))
+        batches: list[audit.Batch] = []
+        kernel.audit.attach(batches.append)
         task = kernel.create_task("a", label="partition/red")
         task.allocate_port().make_send(task)
-    whole = Path("run.audit").read_bytes()
+    whole = audit_files.form_1(batches)
     Path("run.audit").write_bytes(whole.replace(b"partition/red", b"partition+red"))
     assert main(["policy", "coverage", "desktop.cil", "run.audit"]) == 2
     assert capsys.readouterr().err.startswith("pympi: run.audit: label 'partition+red'")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+import audit_files
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -659,8 +661,10 @@ def test_rows_that_are_mixed_to_the_same_number_are_counted() -> None:
 
 def test_numbers_may_stand_for_something_else_later(tmp_path: Path) -> None:
     first, second = office(tmp_path, OFFICE, "1"), office(tmp_path, OFFICE, "2")
-    renamed = second.read_bytes()[len(b"pympi audit 1\n") :].replace(b"editor", b"writer")
-    (tmp_path / "both").write_bytes(first.read_bytes() + renamed)
+    read = (audit.Reader(io.BytesIO(path.read_bytes())) for path in (first, second))
+    old, new = map(audit_files.form_1, read)
+    renamed = new[len(b"pympi audit 1\n") :].replace(b"editor", b"writer")
+    (tmp_path / "both").write_bytes(old + renamed)
     used = read_recording(tmp_path / "both").used
     for who in ("office.editor", "office.writer"):
         assert used[Grant(who, "office.printer", "mach_port", "send")] == 3

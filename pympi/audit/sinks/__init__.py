@@ -17,7 +17,7 @@ It is called by one thread at a time, and after it raised only `close` is called
 
 from __future__ import annotations
 
-from ..file import FRAME, MAGIC, File
+from ..file import File
 from .call import Callable
 from .jsonl import JSONLines
 from .lines import LineFile
@@ -28,8 +28,6 @@ from .syslog import Syslog
 from .text import AuditText, AVCFile
 
 __all__ = [
-    "FRAME",
-    "MAGIC",
     "AVCFile",
     "AuditText",
     "Callable",

@@ -17,6 +17,9 @@ VERBS = {
     "stats": "Count what is in files.",
     "lineage": "How did a task come to hold a right?",
     "export": "Write records in another form.",
+    "verify": "Is a file, or a proof, what was written?",
+    "prove": "Prove that a record is in a file.",
+    "key": "Make a key for files that prove who wrote them.",
 }
 
 

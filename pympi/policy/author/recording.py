@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...audit import Batch, Reader
-from ...audit.sinks import MAGIC
+from ...audit.layout import is_audit_file
 from ...enums import CLASSES, AuditFlag, MachPort, ObjectClass
 from ...errors import PympiError
 from ...label import parse_label
@@ -117,7 +117,7 @@ def read_recording(
     """
     recording = Recording(str(path))
     with Path(path).open("rb") as raw:
-        audit = raw.read(len(MAGIC)) == MAGIC
+        audit = is_audit_file(raw.read(16))
         raw.seek(0)
         file: Any = _Hashed(raw, advance)
         (_read_audit if audit else _read_trace)(recording, file)
