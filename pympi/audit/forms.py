@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .imports.dbus import MAGICS
 from .reader import AuditError, Reader
 from .record import Batch
 
@@ -24,13 +25,13 @@ class Form(NamedTuple):
     Attributes:
         name: for people.
         begins: what the first bytes of a file are; one of these.
-        batches: reads a file.
+        batches: reads a file, and checks it by its hashes where it has some and that is asked for.
         columns: it has the columns of `pympi.audit.table`, which pyarrow reads by themselves.
     """
 
     name: str
     begins: tuple[bytes, ...]
-    batches: Callable[[Path], Iterator[Batch]]
+    batches: Callable[[Path, bool], Iterator[Batch]]
     columns: bool = False
 
 
@@ -61,18 +62,35 @@ def duckdb() -> Any:
     return _needed("duckdb", "duckdb")
 
 
-def _binary(path: Path) -> Iterator[Batch]:
+def _binary(path: Path, check: bool) -> Iterator[Batch]:
     with path.open("rb") as file:
-        yield from Reader(file, str(path))
+        yield from Reader(file, str(path), check=check)
 
 
-def _parquet(path: Path) -> Iterator[Batch]:
+def _parquet(path: Path, _: bool) -> Iterator[Batch]:
     yield from arrow().parquet_batches(path)
 
+
+def _avc(path: Path, _: bool) -> Iterator[Batch]:
+    from .imports import avc_batches
+
+    return avc_batches(path)
+
+
+def _dbus(path: Path, _: bool) -> Iterator[Batch]:
+    from .imports import dbus_batches
+
+    return dbus_batches(path)
+
+
+# What the lines of a log begin with: of auditd, of ausearch, of a kernel.
+_LOGS = (b"type=", b"node=", b"----\n", b"time->", b"audit: ", b"audit(", b"avc: ", b"[ ")
 
 FORMS: list[Form] = [
     Form("an audit file", (b"pympi audit ",), _binary),
     Form("a file of Parquet", (b"PAR1",), _parquet, columns=True),
+    Form("a D-Bus capture", (*MAGICS,), _dbus),
+    Form("a log of AVC messages", _LOGS, _avc),
 ]
 """The forms there are, in the order in which they are tried."""
 
@@ -116,6 +134,8 @@ Damaged = Callable[[AuditError], object]
 def batches(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     damaged: Damaged | None = None,
+    *,
+    check: bool = True,
 ) -> Iterator[Batch]:
     """Iterate over the records of files of whatever form, one file after the other.
 
@@ -123,6 +143,8 @@ def batches(
         paths: of files, or of directories that the sink `Parquet` wrote.
         damaged: of a file that is cut off or damaged, takes what comes before, and is told; None:
             that is an error.
+        check: that records are what their hashes say; without it a change of records is not seen,
+            and reading takes a quarter of the time.
 
     Raises:
         AuditError: one of them is no recording, or damaged; or its form needs a package that is not
@@ -145,7 +167,7 @@ def batches(
     for name in several:
         for path in parts(name):
             try:
-                yield from form_of(path).batches(path)
+                yield from form_of(path).batches(path, check)
             except AuditError as error:
                 if damaged is None:
                     raise

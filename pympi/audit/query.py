@@ -126,14 +126,15 @@ class Question(Filter):
 
 
 def select(
-    paths: Sequence[str | Path], words: Iterable[str] = (), damaged: Damaged | None = None
-) -> Iterator[Batch]:
+    paths: Sequence[str | Path], words: Iterable[str] = (), damaged: Damaged | None = None, *,
+    check: bool = True,
+) -> Iterator[Batch]:  # fmt: skip
     """Iterate over the records of files for which all words hold.
 
     Args:
         paths: of recorded files, of whatever form.
         words: see `Question`.
-        damaged: see `batches`.
+        damaged, check: see `batches`.
 
     Raises:
         ValueError: see `Question`.
@@ -141,8 +142,8 @@ def select(
     """
     question = Question(words)
     if "to" in question.values:
-        question.prepare(batches(paths, damaged and (lambda _: None)))
-    for batch in batches(paths, damaged):
+        question.prepare(batches(paths, damaged and (lambda _: None), check=check))
+    for batch in batches(paths, damaged, check=check):
         if not question.values:
             yield batch
             continue
@@ -275,7 +276,7 @@ def sql(
         tempfile.TemporaryDirectory(prefix="pympi-") as spill,
         contextlib.closing(database.connect(":memory:")) as connection,
     ):
-        recorded = functools.partial(select, words=tuple(words), damaged=damaged)
+        recorded = functools.partial(select, words=tuple(words), damaged=damaged, check=False)
         _fill(connection, paths, recorded, failures, apart=not words and damaged is None)
         with _telling(told):
             _lock_up(connection, spill, memory)

@@ -82,7 +82,8 @@ def about(record: AuditRecord) -> str:
         return f" by name {record.name:#x}" if record.name else ""
     port = f" {record.port}" if record.port else ""
     kinds = {"kernel": "the kernel", "mach_task": "a task", "mach_port": f"port{port}"}
-    kind = kinds.get(record.tclass, f"port{port}, class {escape(record.tclass)}")
+    tclass = escape(record.tclass)  # of an interface, or of another system
+    kind = kinds.get(record.tclass, f"port{port}, class {tclass}" if port else tclass)
     return f" on {kind}{_labelled(record)}"
 
 

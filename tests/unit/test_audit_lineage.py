@@ -13,7 +13,7 @@ import pytest
 from recorded import HOSTILE, record
 
 from pympi import Kernel
-from pympi.audit import Batch, Memory, batches
+from pympi.audit import Batch, batches
 from pympi.audit.lineage import History, LineageError, find, history, joined
 from pympi.audit.stats import stats
 from pympi.enums import Operation
@@ -220,9 +220,6 @@ def test_stats(run: Path) -> None:
 def test_losses_are_counted() -> None:
     with Kernel(audit_records=64) as kernel:
         kernel.audit.everything()
-        sink = Memory()
-        kernel.audit.attach(sink)
-        kernel.audit.when_full = "drop"
         inbox = kernel.create_task("a").allocate_port(qlimit=1000)
         right = inbox.make_send(kernel.create_task("b"))
         for _ in range(500):
