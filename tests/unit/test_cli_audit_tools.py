@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -273,10 +274,14 @@ def test_sink_and_tools_know_the_same_file(tmp_path: Path, pympi: Pympi) -> None
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, pympi: Pympi) -> None:
-    path = tmp_path / "run.audit"
-    record(path)
-    raw = path.read_bytes()
-    path.write_bytes(raw.replace(b"who/helper", b"who/hel\xffer").replace(b"helper", b"hel\xfeer"))
+    recorded, path = tmp_path / "recorded.audit", tmp_path / "run.audit"
+    record(recorded)
+    file = File(path)
+    for batch in batches(recorded):
+        labels = {n: t.replace("helper", "hel\udcffer") for n, t in batch.labels.items()}
+        tasks = {n: t.replace("helper", "hel\udcfeer") for n, t in batch.tasks.items()}
+        file(replace(batch, labels=labels, tasks=tasks))
+    file.close()
     line = pympi("audit", "print", path, "operation=give", "port=7", "--json").out
     found = json.loads(line)
     assert (found["subject"], found["task_name"]) == ("who/hel\\udcffer", "hel\\udcfeer")
