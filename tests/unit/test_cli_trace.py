@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import sys
@@ -356,3 +357,16 @@ def test_wrong_words(pympi: Run) -> None:
 
 def test_sedarwin_form_of_the_demo_is_what_it_was() -> None:
     assert sedarwin_records(read_trace(DEMO)) == read_recording(str(DEMO)).records
+
+
+def test_a_replays_trace_and_audit_differ_by_what_went_before_the_run(pympi: Run) -> None:
+    rules = DEMO.with_suffix(".rules")
+    assert pympi("replay", DEMO, "--policy", rules, "--out", "run", "--audit").code in (0, 1)
+    done = pympi("trace", "diff", "run/full.trace", "run/run.audit", "--json")
+    changes = json.loads(done.out)["changes"]
+    assert {change["event"] for change in changes} == {"make_send", "hold_send"}
+    given = {
+        event: sum(c["new"] - c["old"] for c in changes if c["event"] == event)
+        for event in ("make_send", "hold_send")
+    }
+    assert given["make_send"] == given["hold_send"] > 0
