@@ -15,7 +15,9 @@ SWITCHES_asan := PYMPI_SANITIZE=address,undefined PYMPI_DEBUG=1
 SWITCHES_tsan := PYMPI_SANITIZE=thread PYMPI_DEBUG=1
 SWITCHES_portable := PYMPI_PORTABLE=1
 SWITCHES_stock := PYMPI_STOCK=1
-ENVIRONMENT_asan = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+# ASan looks up C++'s throw when it starts: pyarrow, which throws, brings libstdc++ only later.
+ENVIRONMENT_asan = PYTHONMALLOC=malloc \
+    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     PYMPI_EXPECT_BUILD="address,undefined debug"
 ENVIRONMENT_tsan = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) \
@@ -24,8 +26,9 @@ ENVIRONMENT_portable = PYMPI_EXPECT_BUILD="portable"
 ENVIRONMENT_stock = PYMPI_EXPECT_BUILD="stock"
 # TSan wants its shadow memory where address randomisation may put something else.
 FIXED_ADDRESSES := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
+# A sanitizer writes to the descriptor and ends the process: captured, its report would be lost.
 IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -m pytest \
-    -c ../pyproject.toml --rootdir .. -p no:cacheprovider
+    -c ../pyproject.toml --rootdir .. -p no:cacheprovider --capture=sys
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

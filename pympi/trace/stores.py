@@ -36,6 +36,8 @@ __all__ = ["MissingPackage", "graphml", "read_json", "read_parquet", "to_json", 
 FORMAT, VERSION = "pympi trace", 1
 MAX_FILE = 1 << 30
 """Bytes of a file, and of what it unpacks to."""
+PIECE = 1 << 20
+"""Bytes read at a time."""
 
 
 class MissingPackage(PympiError, ValueError):
@@ -79,7 +81,9 @@ def read_json(file: BinaryIO, name: str = "trace") -> tuple[list[TraceRecord], i
     Raises:
         TraceError: it is none, or a record is no path.
     """
-    text = file.read(MAX_FILE + 1)
+    text = bytearray()
+    while len(text) <= MAX_FILE and (piece := file.read(PIECE)):  # read(n) would take n bytes
+        text += piece
     if len(text) > MAX_FILE:
         raise TraceError(name, 0, 1, f"at most {MAX_FILE} bytes", "more")
     try:
