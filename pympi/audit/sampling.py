@@ -148,6 +148,12 @@ def weights(records: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(np.where(said == 0, 1, said), np.float64)
 
 
+def stands_for(records: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+    """Return for how many each record stands; None where each stands for itself alone."""
+    said = records["flags"] >> lib.PM_AUDIT_WEIGHT_SHIFT
+    return said.clip(1).astype(np.int64) if said.max(initial=0) > 1 else None
+
+
 def estimate(
     records: npt.NDArray[Any], value: str | npt.ArrayLike = 1, *, by: str | Sequence[str] = (),
     strata: Strata | None = None, confidence: float = 0.95,
