@@ -335,7 +335,8 @@ class _Attribution:
         return paths[task, port]
 
     def _task(self, row: _Row) -> str:
-        """Who did it; if it was done for another task, that one, as far as its label tells."""
+        """Who did it. In old trails who puts a right into the space of another takes it, too: there
+        it is that one, as far as its label tells."""
         inserted = row.operation == Operation.TAKE and not row.flags & AuditFlag.RECEIVE
         if inserted and row.subject != row.real:
             return self._by_label.get(row.subject, row.task)
