@@ -535,7 +535,7 @@ struct pm_audit_record {                /* 104 bytes, version 1; fields are neve
     uint64_t sequence;                  /* counts records and losses: a gap is a loss */
     uint64_t time;                      /* ns */
     uint64_t transfer, provenance, port;
-    uint32_t real_sid, effective_sid, object_sid, peer_sid;     /* peer: sender of a message received */
+    uint32_t real_sid, effective_sid, object_sid, peer_sid;     /* peer: who sent what is received, or taken */
     uint32_t task, name, tclass, operation;                     /* operation: enum pm_operation */
     uint32_t asked, denied, report;
     int32_t msgh_id;

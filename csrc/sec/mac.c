@@ -401,12 +401,13 @@ static bool worth_an_error_record(const struct mac_op *op, int32_t result) {
            result != MACH_RCV_INTERRUPTED && result != PM_AUDIT_FULL;
 }
 
-void mac_took(struct mac_op *op, uint64_t port, uint32_t permission, uint32_t name) {
+void mac_took(struct mac_op *op, uint64_t port, uint32_t permission, uint64_t transfer, uint32_t name) {
     for (uint32_t i = 0; i < op->records_used; i++) {
         struct pm_audit_record *record = &op->records[i].record;
         bool meant = record->port == port && record->asked == permission && record->tclass == PM_CLASS_MACH_PORT;
         if (!meant || record->name) continue;
         record->name = name;
+        record->provenance = transfer;
         return;
     }
 }

@@ -132,8 +132,8 @@ void mac_absorb(struct mac_op *op);
 uint32_t mac_trail_records(const struct mac_op *op);
 /* Room for the records of this pass, made before the point of no return. False: the operation must not be done. */
 bool mac_reserve(struct mac_op *op) pm_must_check;
-/* Below the point of no return: a right to this port, asked for by `permission`, came to stand under this name. */
-void mac_took(struct mac_op *op, uint64_t port, uint32_t permission, uint32_t name);
+/* Below the point of no return: a right to this port, asked for by `permission`, came by a transfer to stand under this name. */
+void mac_took(struct mac_op *op, uint64_t port, uint32_t permission, uint64_t transfer, uint32_t name);
 /* Closes the bracket: granted records where the operation was done, denials always, an error record for other failures. */
 void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer, const struct mac_site *site);
 /* Appends a record beside any check: guard violations, dropped references, circular messages. */

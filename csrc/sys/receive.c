@@ -118,7 +118,7 @@ static uint32_t copyout(struct receive *receive, struct port *port, uint8_t type
         trace_event(call->kernel, &call->task->space, NULL, port, taking_of(type)->event);
     uint64_t id = port->id;
     uint32_t name = right_take(call_ipc(call), &call->task->space, port, type, transfer, &call->after, &dropped);
-    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, id, taking_of(type)->take, name);
+    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, id, taking_of(type)->take, transfer, name);
     if (dropped) {
         struct mac_site site = {.operation = PM_OP_TAKE, .name = name, .port = port->id, .flags = PM_AUDIT_UREFS};
         mac_note(&call->mac, &site, KERN_UREFS_OVERFLOW);

@@ -13,15 +13,19 @@ struct transfer_call {
     uint32_t result;
 };
 
+/* Asked of the one who takes the right, and recorded as its act, as in a receive: so the trail knows into whose space it went. */
 static int ask_take(struct transfer_call *args, const struct port *port, uint8_t type) {
     struct call *call = &args->call;
     struct mac_op *op = &call->mac;
     struct mac_site whole = call->site;
-    uint32_t sid = op->sid;
-    call->site.operation = PM_OP_TAKE;
-    op->sid = args->to->space.sid;      /* asked of the one who takes the right, as in a receive */
+    uint32_t real_sid = op->real_sid, sid = op->sid, task = op->task;
+    call->site = (struct mac_site){.operation = PM_OP_TAKE, .peer_sid = args->from->space.sid, .flags = PM_AUDIT_RECEIVE};
+    op->real_sid = op->sid = args->to->space.sid;
+    op->task = args->to->space.id;
     int code = call_check_port(call, port, taking_of(type)->take, KERN_NO_ACCESS);
+    op->real_sid = real_sid;
     op->sid = sid;
+    op->task = task;
     call->site = whole;
     return code;
 }
@@ -86,6 +90,7 @@ static int move_right(struct transfer_call *args, const struct disposition *how,
     struct entry *entry = space_lookup(ipc, from, args->from_name);
     if (!(entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME)) trace_transfer(args, entry->object, how);
     struct port *port = right_give(ipc, from, entry, how, &call->after);
+    uint64_t id = port->id;
     /* Moving the last of a name onto itself freed the name it is to stand under: that name is there to be taken again. */
     if (place && from == to && !entry_type(place) && known) {
         if (!args->to_name || space_take_named(to, ipc, args->to_name, &place)) place = NULL;
@@ -96,6 +101,7 @@ static int move_right(struct transfer_call *args, const struct disposition *how,
     } else {
         args->result = right_take(ipc, to, port, how->result, call->transfer, &call->after, &dropped);
     }
+    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, id, taking_of(how->result)->take, call->transfer, args->result);
     return 0;
 }
 

@@ -69,7 +69,8 @@ class Audit:
         self._told: tuple[Any, ...] = ()
         self._lock = threading.RLock()  # of what is selected, and of the sample
         self._selector, self._sampler = Selector(kernel), Sampler(kernel)
-        self._drain = Drain(kernel, threaded, room, self._set_options, self._before_draining)
+        calls = self._set_options, self._before_draining, self._told_strata
+        self._drain = Drain(kernel, threaded, room, *calls)
         self._number = _upcall.register(_weakly(self._drain.make_room))
         context = _upcall.context(self._number)
         check(lib.pm_audit_set_drainer(kernel.pointer, _upcall.DRAINER, context))
@@ -194,7 +195,7 @@ class Audit:
         of the sender; class and permissions), rights that change hands, what is done to tasks and
         labels, acts of name servers, denials, errors and losses. Of the rest one in so many is
         kept, by chance; `pympi.audit.estimate` makes totals of it. What was counted before is
-        forgotten.
+        forgotten, once the sinks were told of it.
 
         Args:
             budget: of records by chance in `per` seconds of the kernel's clock, on average; a
@@ -211,11 +212,13 @@ class Audit:
             ValueError: numbers out of range, or not one of budget and one_in.
             LimitExceeded: no memory for so many strata; nothing has changed.
         """
+        self._drain.tell()
         with self._lock:
             self._sampler.start(budget, per, one_in, strata, by_message=by_message, seed=seed)
 
     def keep_all(self) -> None:
-        """Sample no more: keep all that is selected."""
+        """Sample no more: keep all that is selected. Sinks are told of the strata before."""
+        self._drain.tell()
         with self._lock:
             self._sampler.stop()
 
@@ -268,6 +271,10 @@ class Audit:
         with self._lock:
             self._sampler.learn_labels()
 
+    def _told_strata(self) -> dict[str, Any] | None:
+        with self._lock:
+            return self._sampler.told()
+
     def _when_ring_full(self) -> str:
         """What a full ring means. Where sinks have queues, it is emptied into these, which know."""
         drain = self._drain
@@ -307,6 +314,8 @@ class Audit:
         Args:
             sink: called with batches; its `flush`, if it has one, where somebody waits for all to
                 be written, and each `interval` seconds, if it has that; its `close` at the end.
+                While records are sampled its `strata`, if it has one, is called with an object of
+                what was counted, before `flush`, when it is detached, and at the end.
             when_full: what happens while the sink is behind. "drop", the default: whole batches
                 are lost, counted, and told of by a loss record. "block": operations that are
                 recorded wait. "fail": they are refused, with `AuditFull`, also once the sink has

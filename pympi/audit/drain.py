@@ -24,7 +24,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +143,7 @@ class Drain:
         room: of the ring, in records.
         options: called when what the core is told of the sinks has changed.
         before: called each time before records are taken out.
+        strata: returns what sinks are told of strata; None where nothing is sampled.
 
     Attributes:
         words (Words): what numbers stand for.
@@ -155,7 +156,7 @@ class Drain:
 
     def __init__(
         self, kernel: Kernel, threaded: bool, room: int, options: Callable[[], None],
-        before: Callable[[], None],
+        before: Callable[[], None], strata: Callable[[], Mapping[str, Any] | None],
     ) -> None:  # fmt: skip
         self._kernel = kernel
         self.words = Words(kernel)
@@ -163,7 +164,7 @@ class Drain:
         self.failures: deque[SinkFailure] = deque(maxlen=_FAILURES)
         self.taken, self.keeps = 0, False
         self._room, self._enough = room, max(1, min(_ENOUGH, room // 4))
-        self._options, self._before = options, before
+        self._options, self._before, self._strata = options, before, strata
         self._process = os.getpid()
         self._turn = threading.RLock()
         self._taking = False  # guarded by the turn
@@ -271,10 +272,20 @@ class Drain:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._turn:
             self._to_sinks()
+            self.tell()
             marks = [(feed, feed.mark()) for feed in self._feeds]
         late = [f.name for f, mark in marks if not f.wait(mark, deadline) and not f.failure]
         if late:
             raise TimeoutError(f"not done in {timeout:g} s, and going on: {', '.join(late)}")
+
+    def tell(self) -> None:
+        """Tell the sinks of the strata, where records are sampled, after what there is of these."""
+        if in_sink() or not self._feeds:
+            return
+        with self._turn:
+            if strata := self._strata():
+                for feed in self._feeds:
+                    feed.tell(strata)
 
     def make_room(self) -> int:
         """Take records out of the full ring; return 0 if that made room."""
@@ -373,6 +384,7 @@ class Drain:
             self._stop()
             with self._turn:
                 self._to_sinks()
+                self.tell()
         finally:
             _at_exit.discard(self)
             for feed in self._feeds:

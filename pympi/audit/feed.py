@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +30,13 @@ Sink = Callable[[Batch], object]
 
 WHEN_FULL = ("drop", "block", "fail", "abort")
 """From the mildest to the strictest: among several sinks the strictest holds."""
+
+
+class _Told(NamedTuple):
+    """What a sink is told of the strata, where records are sampled."""
+
+    strata: Mapping[str, Any]
+
 
 QUEUE = 1
 """`name` of a loss record that is a sink's own: its queue was full; 0 is the kernel's ring."""
@@ -196,6 +203,7 @@ class InPlace:
         self.failure: SinkFailure | None = None
         self._changed = changed
         self._gap = _Gap()
+        self._strata: Mapping[str, Any] = {}
         self._closed = False
         self._queued = self._written = self._lost = 0
 
@@ -231,6 +239,19 @@ class InPlace:
     def _lose(self, batch: Batch) -> None:
         self._lost += len(batch)
         self._gap.lost(batch.records)
+
+    def tell(self, strata: Mapping[str, Any]) -> None:
+        """Tell it of strata, if it wants to know (has a method `strata`) and they are news."""
+        if self._closed or self._strata == strata or not hasattr(self.sink, "strata"):
+            return
+        self._strata = strata
+        self._pass_on(_Told(strata))
+
+    def _pass_on(self, told: _Told) -> None:
+        try:
+            _call(getattr(self.sink, "strata", None), told.strata)
+        except Exception as error:
+            self._fail(error, 0)
 
     def full(self) -> bool:
         """Whether it must not be given any more."""
@@ -321,7 +342,7 @@ class Feed(InPlace):
     def __init__(self, sink: Sink, terms: Terms, changed: Callable[[InPlace], object]) -> None:
         super().__init__(sink, terms, changed)
         self._news = threading.Condition()  # guards what follows, and the counts
-        self._queue: deque[Batch | threading.Event] = deque()
+        self._queue: deque[_Item] = deque()
         self._progress = time.monotonic()
         self._dirty = False
         self._unmarked: list[threading.Event] = []  # to be set once the failure has been told of
@@ -367,6 +388,14 @@ class Feed(InPlace):
         self._queued += len(batch)
         self.behind = self.behind or self._queued >= self.terms.high
         self._news.notify_all()
+
+    def _pass_on(self, told: _Told) -> None:
+        with self._news:
+            if not self.failure and not self._ends:
+                if not self._queue:
+                    self._progress = time.monotonic()
+                self._queue.append(told)
+                self._news.notify_all()
 
     def full(self) -> bool:
         """Whether it has twice what it should have: who cannot wait must not bring more."""
@@ -479,7 +508,7 @@ class Feed(InPlace):
             self._closed = True
             self._news.notify_all()
 
-    def _next(self) -> Batch | threading.Event | None:
+    def _next(self) -> _Item | None:
         """Return what is to be done next; None: nothing any more."""
         with self._news:
             while not self._queue:
@@ -499,14 +528,15 @@ class Feed(InPlace):
         interval: float | None = getattr(self.sink, "interval", None)
         return interval if self._dirty else None
 
-    def _do(self, item: Batch | threading.Event) -> None:
-        """Give the sink a batch, or have it write out what it has."""
-        batch = item if isinstance(item, Batch) else None
+    def _do(self, item: _Item) -> None:
+        """Give the sink a batch, tell it of strata, or have it write out what it has."""
         try:
-            if batch is None:
-                _call(getattr(self.sink, "flush", None))
+            if isinstance(item, Batch):
+                _call(self.sink, item)
+            elif isinstance(item, _Told):
+                _call(getattr(self.sink, "strata", None), item.strata)
             else:
-                _call(self.sink, batch)
+                _call(getattr(self.sink, "flush", None))
         except BaseException as error:
             with self._news:
                 if self.failure:
@@ -514,7 +544,7 @@ class Feed(InPlace):
                 self._note(error, self._clear())
             self._tell()
 
-    def _done(self, item: Batch | threading.Event) -> None:
+    def _done(self, item: _Item) -> None:
         with self._news:
             before = self.behind
             if isinstance(item, threading.Event):
@@ -525,8 +555,9 @@ class Feed(InPlace):
                     item.set()
             elif not self.failure:
                 self._dirty = True
-                self._queued -= len(item)
-                self._written += len(item)
+                records = len(item) if isinstance(item, Batch) else 0
+                self._queued -= records
+                self._written += records
             if self._queued <= self.terms.low:
                 self.behind = False
             self._progress = time.monotonic()
@@ -544,6 +575,10 @@ class Feed(InPlace):
                     return
                 self._note(error, self._clear())
             self._tell()
+
+
+_Item = Batch | threading.Event | _Told
+"""What is in a queue."""
 
 
 def _one_line(text: str) -> str:

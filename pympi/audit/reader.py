@@ -64,7 +64,9 @@ class Reader:
         form (int): 1 or 2.
         header (Header | None): of a file of form 2.
         run (dict[str, Any]): what was said when the writing of what is read now began.
-        strata (dict[str, Any]): what was counted and what kept, if records are a sample.
+        strata (dict[str, Any]): what was counted and what kept, if records are a sample; of the
+            last sampling that was read. See "Sampling" in docs/audit.md.
+        samplings (list[dict[str, Any]]): the same of each sampling, the last word on it.
         closed (bool): the file was closed after the last block that was read.
 
     Raises:
@@ -77,6 +79,7 @@ class Reader:
         self._order = Order()
         self.run: dict[str, Any] = {}
         self.strata: dict[str, Any] = {}
+        self._runs, self._samplings = 0, dict[tuple[int, str], dict[str, Any]]()
         self.closed = False
         line = self._readline(len(FORM_2) + 9)
         with self._saying(0):
@@ -97,6 +100,10 @@ class Reader:
         else:
             for position in self.blocks():
                 yield from self._batches(position, self.header)
+
+    @property
+    def samplings(self) -> list[dict[str, Any]]:
+        return list(self._samplings.values())
 
     # ---- form 2 ----
 
@@ -161,8 +168,10 @@ class Reader:
             tables.define(tag, bytes(payload))
         elif tag == OPEN:
             self.run = _object(payload)
+            self._runs += 1
         elif tag == STRATA:
             self.strata = _object(payload)
+            self._samplings[self._runs, str(self.strata.get("sampling"))] = self.strata
 
     # ---- form 1 ----
 

@@ -61,7 +61,8 @@ class AuditRecord(NamedTuple):
         time: seconds, of the kernel's clock.
         operation: "send", "receive", "give", "take", "method", ...; "loss" for a loss record.
         subject: the label that was decided on (the effective one); real_subject: the task's own.
-        object: the label of the object; peer: of a received message's sender.
+        object: the label of the object; peer: of a received message's sender, or of who put a right
+            into the task's space.
         task, task_name: who did it; the name is "" if the task is gone.
         name: the name in the task's space it was done to; port: the port's number.
         tclass: the class; asked, denied, reported: permissions, by name.

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._ffi import ffi, lib
 from ..errors import MachError, check, exception
-from .sampling import STRATUM, Strata, described
+from .sampling import STRATUM, Strata, described, told
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -33,6 +33,7 @@ class Sampler:
         self._labels: dict[int, str] = {}
         self._known = 0  # rows whose labels were looked up
         self._by_message = False
+        self._number = 0  # of the sampling: what was counted before is forgotten
         self.words = ""
 
     def start(
@@ -53,6 +54,7 @@ class Sampler:
         wanted.seed = self._seed(seed)
         check(lib.pm_audit_sample(self._kernel.pointer, wanted), "sample()")
         self._labels, self._known, self._by_message = {}, 0, by_message
+        self._number += 1
         self.words = described(budget or 0, per, one_in or 0)
 
     def _seed(self, seed: int | None) -> int:
@@ -101,3 +103,7 @@ class Sampler:
         numbers = np.unique(rows["tclass"]).tolist()
         classes = {n: self._kernel.object_class(n) for n in numbers if n}
         return Strata(rows, dict(self._labels), classes, self._by_message)
+
+    def told(self) -> dict[str, Any] | None:
+        """Return what sinks are told of the strata; None where nothing is sampled."""
+        return told(self.strata(), self._number, self.words) if self.words else None

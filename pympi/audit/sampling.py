@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -91,6 +91,12 @@ class Strata:
         """How many of them were kept."""
         return int(self.rows["kept"].sum())
 
+    @property
+    def by_chance(self) -> npt.NDArray[Any]:
+        """The rows, most frequent first, of what was kept by chance, but for the first of each."""
+        rows = self.rows[self.rows["flags"] == 0]
+        return rows[np.argsort(-rows["seen"].astype(np.int64), kind="stable")]
+
     def _worded(self, row: Any) -> Stratum:
         tclass = self.classes.get(int(row["tclass"]))
         overflow = bool(row["flags"] & lib.PM_STRATUM_OVERFLOW)
@@ -146,6 +152,12 @@ def weights(records: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return for how many each record stands: 1, unless it was sampled by chance."""
     said = records["flags"] >> lib.PM_AUDIT_WEIGHT_SHIFT
     return np.asarray(np.where(said == 0, 1, said), np.float64)
+
+
+def stands_for(records: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+    """Return for how many each record stands; None where each stands for itself alone."""
+    said = records["flags"] >> lib.PM_AUDIT_WEIGHT_SHIFT
+    return said.clip(1).astype(np.int64) if said.max(initial=0) > 1 else None
 
 
 def estimate(
@@ -339,3 +351,42 @@ def described(budget: int, per: float, one_in: int) -> str:
         span = "second" if math.isclose(per, 1) else f"{per:g} seconds"
         return f"sampled: {budget:,} records a {span} of what repeats itself"
     return f"sampled: one in {one_in:,} of what repeats itself"
+
+
+# ---- strata in words, for sinks ----
+
+TOLD = ("subject", "object", "peer", "class", "asked", "operation", "msgh_id",
+        "seen", "kept", "bytes", "first")  # fmt: skip
+"""Columns of the rows that sinks are told; `first` in nanoseconds."""
+_MOST_TOLD = 1 << 14  # rows
+_MOST_LETTERS = 1 << 22
+
+
+def told(strata: Strata, number: int, words: str) -> dict[str, Any]:
+    """Return strata as an object for JSON, of bounded size.
+
+    Args:
+        strata: of a kernel.
+        number: of the sampling in the kernel: what a larger one counts began later.
+        words: how records are sampled.
+
+    Returns:
+        `sampling`, `by_message`, `seen` and `kept` of all; `columns` and `rows` of the strata of
+        which records were kept by chance, the most frequent first; `left_out`: how many of these
+        are not among them, for want of room.
+    """
+    rows: list[list[Any]] = []
+    letters = 0
+    for stratum in replace(strata, rows=strata.by_chance[:_MOST_TOLD]):
+        asked, first = " ".join(stratum.asked), round(stratum.first * 1e9)
+        key = stratum.subject, stratum.object, stratum.peer, stratum.tclass, asked
+        letters += sum(map(len, key))
+        if letters > _MOST_LETTERS:
+            break
+        numbers = stratum.msgh_id, stratum.seen, stratum.kept, stratum.bytes, first
+        rows.append([*key, stratum.operation, *numbers])
+    left_out = len(strata.by_chance) - len(rows)
+    return {
+        "sampling": number, "words": words, "by_message": strata.by_message, "seen": strata.seen,
+        "kept": strata.kept, "left_out": left_out, "columns": list(TOLD), "rows": rows,
+    }  # fmt: skip

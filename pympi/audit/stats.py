@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .record import Batch
-from .table import Words, columns_of, encoded
+from .table import WEIGHT_SHIFT, Words, columns_of, encoded
 
 __all__ = ["Gaps", "Stats", "Tally", "Total", "stats"]
 
@@ -94,6 +94,11 @@ class Tally:
         ordered = sorted(self.totals.items(), key=lambda item: (-item[1].weight, str(item[0])))
         return ordered[:count]
 
+    def correct(self, thing: Hashable, more: Total) -> None:
+        """Add to what is counted already; of what is not told apart there is nothing to correct."""
+        if thing in self.totals:
+            self.totals[thing] = self.totals[thing].plus(more)
+
 
 _NONE = Total()
 _SPREAD = 1.96
@@ -111,6 +116,10 @@ COUNTED = {
 }
 
 
+#: By which columns strata are told apart (`pympi.audit.sampling.TOLD`).
+_STRATUM = ("subject", "object", "peer", "class", "asked", "operation", "msgh_id")
+
+
 @dataclass
 class Stats:
     """What was counted.
@@ -123,8 +132,10 @@ class Stats:
         missing: numbers that are not there between the first record and the last; in a file of all
             that was recorded, as many as were lost.
         backwards: how often a number was not above the one before.
-        messages: how many were sent, and `size`: the bytes of their bodies; of what was kept.
+        messages: how many were sent, and `size`: the bytes of their bodies.
         tallies: by what is counted, as in `COUNTED`; keys are tuples of the columns.
+        sampled: how many were kept by chance and stand for others.
+        by_chance: what was kept by chance, by stratum.
     """
 
     total: Total = _NONE
@@ -133,14 +144,29 @@ class Stats:
     lost: int = 0
     missing: int = 0
     backwards: int = 0
-    messages: int = 0
-    size: int = 0
+    messages: Total = _NONE
+    size: Total = _NONE
     tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in COUNTED})
+    sampled: int = 0
+    by_chance: Tally = field(default_factory=Tally)
 
     @property
     def seconds(self) -> float:
         """From the first record to the last."""
         return 0.0 if self.first is None or self.last is None else (self.last - self.first) / 1e9
+
+    def correct(self, stratum: tuple[Any, ...], more: Total) -> None:
+        """Correct what follows from a stratum by what is known of it; what does not, cannot be."""
+        subject, target, _, tclass, _, operation, _ = stratum
+        follows = {
+            "operations": (operation,), "outcomes": ("granted",), "classes": (tclass,),
+            "results": ("KERN_SUCCESS",), "pairs": (subject, target, "granted"),
+        }  # fmt: skip
+        self.total = self.total.plus(more)
+        if operation == "send":
+            self.messages = self.messages.plus(more)
+        for name, thing in follows.items():
+            self.tallies[name].correct(thing, more)
 
     @property
     def rate(self) -> float | None:
@@ -168,6 +194,7 @@ def stats(batches: Iterable[Batch]) -> Stats:
         gaps.add(batch.records)
         columns = columns_of(batch, [*names, "time", "lost", "size", "weight"])
         _count(result, columns)
+        _count_by_chance(result, batch)
     result.missing, result.backwards = gaps.missing, gaps.backwards
     return result
 
@@ -176,22 +203,40 @@ def _count(result: Stats, columns: dict[str, Any]) -> None:
     times, lost, outcome = columns["time"], columns["lost"], columns["outcome"]
     is_record = ~_is(outcome, "loss")
     weight = columns["weight"]
-    kept = weight[is_record].astype(np.int64)
-    more = (len(kept), int(kept.sum()), int((kept * (kept - 1)).sum()))
-    result.total = result.total.plus(more)
+    result.total = result.total.plus(_total(weight[is_record]))
     result.lost += int(lost.sum(dtype=np.uint64))
     first, last = int(times.min()), int(times.max())
     result.first = first if result.first is None else min(result.first, first)
     result.last = last if result.last is None else max(result.last, last)
     sent = _is(columns["operation"], "send") & _is(outcome, "granted")
-    result.messages += int(sent.sum())
-    result.size += int(columns["size"][sent].sum(dtype=np.uint64))
+    result.messages = result.messages.plus(_total(weight[sent]))
+    result.size = result.size.plus(_total(weight[sent], columns["size"][sent]))
+    result.sampled += int((weight > 1).sum())
     exact = int(weight.max()) == 1
     for name, by in COUNTED.items():
         about = is_record & (columns["port"] != 0) if name == "ports" else is_record
         chosen = slice(None) if about.all() else about
         weights = None if exact else weight[chosen].astype(np.int64)
         _add(result.tallies[name], [columns[column] for column in by], chosen, weights)
+
+
+def _total(weight: Array, value: Array | int = 1) -> Total:
+    """Return what there is, and was, of a value of records."""
+    value, weight = np.asarray(value, np.uint64), weight.astype(np.uint64)
+    values = np.broadcast_to(value, weight.shape)
+    excess = weight * (weight - 1)
+    if excess.any() and value.ndim:  # squares of sizes may be more than 64 bits have
+        excess = excess.astype(np.float64) * np.asarray(value, np.float64)
+    return Total(int(values.sum()), int((values * weight).sum()), int((excess * values).sum()))
+
+
+def _count_by_chance(result: Stats, batch: Batch) -> None:
+    """Count, by stratum, what was kept by chance."""
+    chosen = batch.records["flags"] >> np.uint32(WEIGHT_SHIFT) != 0
+    if chosen.any():
+        columns = columns_of(batch.part(chosen), [*_STRATUM, "weight"])
+        weight = columns.pop("weight").astype(np.int64)
+        _add(result.by_chance, [*columns.values()], slice(None), weight)
 
 
 def _is(column: Words, word: str) -> Array:

@@ -108,7 +108,8 @@ def _tiles(found: Findings) -> Iterable[tuple[str, ...]]:
     tasks = sum(len(node.members) or 1 for node in graph.nodes if node.kind != "kernel")
     yield f"{tasks:,}", "tasks" if graph.by == "task" else "boxes"
     messages = sum(edge.messages + edge.replies for edge in graph.edges)
-    yield f"{tally.messages if tally else messages:,}", "messages"
+    estimated = ", estimated" if tally and tally.sampled else ""
+    yield f"{tally.messages if tally else messages:,}", f"messages{estimated}"
     refused = sum(row.times for row in found.denied if row.enforced)
     yield f"{refused:,}", "refused", "denied" if refused else ""
     if found.other:
@@ -221,6 +222,7 @@ def _rates(found: Findings) -> Markup | None:
         return None
     rates = found.tally.rates
     words = f"In intervals of {duration(rates.width)}, {duration(rates.duration)} in all."
+    words += " Messages are estimated." if found.tally.sampled else ""
     moment = element("output", "", id="moment", aria_live="polite")
     chart = element("div", rates_chart(rates), class_="chart")
     return _section("Rates", chart, element("p", words, " ", moment, class_="note"))
@@ -275,6 +277,11 @@ def _trail(found: Findings) -> Markup:
             parts.append(f"{tally.missing:,} more are missing, and no record says why.")
     else:
         parts.append(f"{tally.records:,} records, none lost: their numbers have no gap.")
+    if tally and tally.sampled:
+        parts.append(
+            f"Of them {tally.sampled:,} were sampled by chance and count for those that were not"
+            " kept: how many messages there were is estimated, what was refused is exact."
+        )
     paragraphs = [element("p", part) for part in parts]
     if tally and tally.losses:
         rows = [

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a report counts in an audit trail, a batch at a time: rates, refusals, losses."""
+"""What a report counts in an audit trail, a batch at a time: rates, refusals, losses.
+
+A message that was recorded by chance counts for as many as its record stands for. Refusals are kept
+for certain.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..audit.sampling import stands_for
 from ..enums import AuditFlag, MachPort, Operation
 
 if TYPE_CHECKING:
@@ -45,8 +50,9 @@ class Rates:
         self.refused = np.zeros(BINS, np.int64)
         self._last = 0
 
-    def add(self, times: npt.NDArray[Any], sent: Any, refused: Any) -> None:
-        """Count records; both masks say which are messages sent, and refusals."""
+    def add(self, times: npt.NDArray[Any], sent: Any, refused: Any, stand: Any = None) -> None:
+        """Count records; masks say which are messages sent, and refusals; `stand`, for how many
+        each record stands."""
         times = np.minimum(times, np.uint64(2**62)).astype(np.int64)
         if self.start is None:
             self.start = int(times.min())
@@ -55,7 +61,8 @@ class Rates:
         while self._last // self.width >= BINS:
             self._fold()
         places = since // self.width
-        self.sent += np.bincount(places[sent], minlength=BINS)
+        each = None if stand is None else stand[sent]
+        self.sent += np.bincount(places[sent], each, BINS).astype(np.int64)
         self.refused += np.bincount(places[refused], minlength=BINS)
 
     def _fold(self) -> None:
@@ -101,6 +108,8 @@ class Tally:
     Attributes:
         rates: by time.
         records, messages: how many.
+        sampled: records that were kept by chance and stand for others: if there are any, `messages`
+            and the rates of what was sent are estimates.
         lost: records that are missing, as the trail itself says; `losses` the first places.
         refusals: how often, by what was refused.
         classes: permissions of the classes that were met, by name.
@@ -109,7 +118,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.rates = Rates()
-        self.records = self.messages = self.lost = self.more_refusals = 0
+        self.records = self.messages = self.lost = self.more_refusals = self.sampled = 0
         self.losses: list[Loss] = []
         self.refusals: Counter[Refusal] = Counter()
         self.classes: dict[str, tuple[str, ...]] = {}
@@ -132,9 +141,11 @@ class Tally:
         refused = (records["denied"] != 0) & ~loss
         done = (records["flags"] & AuditFlag.ERROR == 0) & (~refused | open_) & ~loss
         sent = (records["operation"] == int(Operation.SEND)) & done
-        self.rates.add(records["time"], sent, refused & ~open_)
+        stand = stands_for(records)
+        self.rates.add(records["time"], sent, refused & ~open_, stand)
         self.records += len(records)
-        self.messages += int(sent.sum())
+        self.sampled += 0 if stand is None else int((stand > 1).sum())
+        self.messages += int(sent.sum() if stand is None else stand[sent].sum())
         self._count_losses(records[loss])
         self._count_refusals(batch, records[refused])
         self.classes |= {each.name: each.permissions for each in batch.classes.values()}

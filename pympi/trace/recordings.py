@@ -63,6 +63,12 @@ class Recording:
     lost: int = 0
     paths: list[Path] = field(default_factory=list)
 
+    @property
+    def sampled(self) -> int:
+        """Records of an audit file that were kept by chance and stand for others: if there are
+        any, counts are estimates."""
+        return sum(path.sampled for path in self.paths)
+
 
 @contextmanager
 def open_recording(path: str) -> Iterator[BinaryIO]:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from recorded import HOSTILE, record
 
-from pympi import Kernel
+from pympi import AccessDenied, Kernel
 from pympi.audit import Batch, batches
 from pympi.audit.lineage import History, LineageError, find, history, joined
 from pympi.audit.stats import stats
 from pympi.enums import Operation
+from pympi.policy import Rules
 
 Kept = Callable[[Any], Any]
 
@@ -61,6 +62,36 @@ def test_a_special_port(run: Path) -> None:
 
 def test_given_directly(run: Path) -> None:
     assert way(run, "spy:0x103") == ["spy:0x103 send", *way(run, "editor:0x303")]
+
+
+def test_given_directly_and_never_used() -> None:
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("giver").allocate_port()
+        right = inbox.make_send(kernel.create_task("taker"))
+        other = right.copy_send(kernel.create_task("other"))
+        records = [kernel.audit.batch(kernel.audit.drain())]
+        told = history(records, inbox.port_id)
+    ways = [[f"{h.task_name}:{h.name:#x}" for h in each.way()] for each in told.holdings]
+    root, there = f"giver:{inbox.name:#x}", f"taker:{right.name:#x}"
+    assert ways == [[root], [there, root], [f"other:{other.name:#x}", there, root]]
+    assert told.of(find(records, f"taker:{right.name:#x}")).transfer
+    assert not any(holding.unknown for holding in told.holdings)
+
+
+def test_who_would_have_taken_is_named_with_the_giver() -> None:
+    policy = Rules.from_text("allow giver giver mach_port { make_send };")
+    with Kernel(policies=[policy]) as kernel:
+        giver = kernel.create_task("giver", label="rules/giver")
+        inbox = giver.allocate_port(label="rules/giver")
+        with pytest.raises(AccessDenied, match="hold_send"):
+            inbox.make_send(kernel.create_task("taker", label="rules/taker"))
+        (record,) = kernel.audit.batch(kernel.audit.drain())
+    assert (record.task_name, record.subject, record.real_subject) == (
+        "taker", "rules/taker", "rules/taker",
+    )  # fmt: skip
+    assert (record.peer, record.operation, record.denied) == ("rules/giver", "take", ("hold_send",))
+    assert (record.name, record.provenance, record.transfer) == (0, 0, 0)
 
 
 def test_all_who_got_a_right(run: Path) -> None:
@@ -209,7 +240,8 @@ def test_stats(run: Path) -> None:
     records = [record for batch in batches(run) for record in batch]
     assert found.total == (len(records), len(records), 0)
     sends = [r for r in records if r.operation == "send" and r.result == "KERN_SUCCESS"]
-    assert (found.messages, found.size) == (len(sends), sum(r.size for r in sends))
+    size = sum(r.size for r in sends)
+    assert (found.messages, found.size) == ((len(sends), len(sends), 0), (size, size, 0))
     for name, total in found.tallies["operations"].most():
         assert total.records == sum(r.operation == name[0] for r in records)
     pair = ("who/spy", "who/printd", "denied")

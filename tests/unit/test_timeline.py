@@ -115,8 +115,13 @@ def test_a_timeline_has_a_track_per_task_and_arrows_for_transfers(batches: list[
     assert [*names.values()] == ["printd", "editor", HOSTILE.replace("\n", "\\u{a}").replace(
         "\u202e", "\\u{202e}")]  # fmt: skip
     arrows = [(names[e["tid"]], e["id"]) for e in events if e["ph"] in "sf"]
-    assert [who for who, _ in arrows] == ["editor", "printd", "printd", "editor"]
-    assert written.arrows == 2
+    _, _, hostile = names.values()
+    assert [who for who, _ in arrows] == [
+        "printd", "editor", "printd", hostile,  # rights by a call
+        "editor", "printd", "printd", "editor",  # a page, and the answer
+        "editor", hostile,
+    ]  # fmt: skip
+    assert written.arrows == 5
     assert told["otherData"] == {"began": 0.0, **written._asdict()}
     page = next(e for e in events if e["name"] == "send print_page")
     assert page["args"]["subject"] == "rules/editor"

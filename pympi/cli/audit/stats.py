@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ...audit.calibrate import calibrate, samplings_of
 from ...audit.forms import Damaged
 from ...audit.query import select
 from ...audit.stats import COUNTED, Stats, Tally, Total
@@ -39,9 +40,14 @@ def stats(asked: ui.Asked, top: int, damaged: Damaged | None, as_json: bool) -> 
     """Count the records of files for which all filters hold, and what is missing among them.
 
     What is missing are numbers that no record has: with filters, also those of other records.
+
+    Where records were sampled by chance, IN ALL is how many there were: exact where it follows from
+    the strata that the files tell of (not with filters), else an estimate with its interval.
     """
     with ui.asking():
         found = count(select(asked.files, asked.filters, damaged))
+        if found.sampled and not asked.filters:
+            calibrate(found, samplings_of(asked.files))
     if as_json:
         ui.print_json(_as_dict(found, top))
     else:
@@ -56,8 +62,8 @@ def _as_dict(found: Stats, top: int) -> dict[str, Any]:
         "last": None if found.last is None else found.last / 1e9,
         "seconds": found.seconds,
         "records_per_second": found.rate,
-        "messages": found.messages,
-        "bytes": found.size,
+        **_estimated("messages", found.messages),
+        **_estimated("bytes", found.size),
         "lost": found.lost,
         "missing": found.missing,
         "out_of_order": found.backwards,
@@ -73,10 +79,18 @@ def _as_dict(found: Stats, top: int) -> dict[str, Any]:
 
 def _total(total: Total) -> dict[str, Any]:
     """Return how many records there are, and if some were sampled, how many there were."""
-    if total.exact:
+    if total.weight == total.records:
         return {"records": total.records}
     low, high = total.weight - total.half, total.weight + total.half
     return {"records": total.records, "estimate": total.weight, "low": low, "high": high}
+
+
+def _estimated(name: str, total: Total) -> dict[str, Any]:
+    """Return how many there were, and if that is not exact, between which numbers it lies."""
+    if total.exact:
+        return {name: total.weight}
+    low, high = total.weight - total.half, total.weight + total.half
+    return {name: total.weight, f"{name}_low": low, f"{name}_high": high}
 
 
 def _print(found: Stats, top: int) -> None:
@@ -86,16 +100,16 @@ def _print(found: Stats, top: int) -> None:
         Column("RECORDS", right=True), Column("IN ALL", right=True), Column("WHAT", least=20),
     ]  # fmt: skip
     sections = [
-        Section(_title(name, tally, top), [*_lines(name, tally, top, found.total.exact)])
+        Section(_title(name, tally, top), [*_lines(tally, name, top, sampled=found.sampled > 0)])
         for name, tally in found.tallies.items() if tally.totals
     ]  # fmt: skip
     if sections:
         print_sections(columns, sections)
 
 
-def _lines(name: str, tally: Tally, top: int, exact: bool) -> Iterator[list[str]]:
+def _lines(tally: Tally, name: str, top: int, *, sampled: bool) -> Iterator[list[str]]:
     for thing, total in tally.most(top or None):
-        yield [f"{total.records:,}", "" if exact else _in_all(total), _named(name, thing)]
+        yield [f"{total.records:,}", _in_all(total) if sampled else "", _named(name, thing)]
 
 
 def _in_all(total: Total) -> str:
@@ -104,16 +118,22 @@ def _in_all(total: Total) -> str:
 
 def _summary(found: Stats) -> list[str]:
     rate = "" if found.rate is None else f", {found.rate:,.0f} records per second"
-    sampled = "" if found.total.exact else f" that stand for {_in_all(found.total)}"
+    sampled = "" if not found.sampled else f" that stand for {_in_all(found.total)}"
     lines = [f"{ui.plural(found.total.records, 'record')}{sampled}{rate}"]
     if found.first is not None and found.last is not None:
         lines.append(f"from {time_text(found.first)} to {time_text(found.last)}")
-    lines.append(f"{ui.plural(found.messages, 'message')} sent, {found.size:,} bytes")
+    messages = ui.plural(found.messages.weight, "message")
+    if not found.messages.exact:
+        messages = f"{_in_all(found.messages)} messages"
+    lines.append(f"{messages} sent, {_in_all(found.size)} bytes")
     lines.append(f"{found.lost:,} lost, as the records tell; {found.missing:,} numbers are missing")
     if found.backwards:
         lines.append(f"{ui.plural(found.backwards, 'record')} out of order: several recordings?")
-    if not found.total.exact:
-        lines.append("Some were sampled by chance: what is estimated has its 95 % interval.")
+    if found.sampled:
+        lines.append(
+            f"{found.sampled:,} were sampled by chance. What has \u00b1 is estimated, with its 95 %"
+            " interval; the rest is exact."
+        )
     return lines
 
 

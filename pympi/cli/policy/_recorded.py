@@ -29,10 +29,12 @@ def reading(paths: Sequence[Path], *, hidden: bool) -> Iterator[Callable[[int], 
 
 
 def warn_of_losses(recordings: Iterable[Recording]) -> None:
-    """Say on stderr which recordings lack something."""
+    """Say on stderr which recordings lack something, and which tell of it by estimates."""
     for each in recordings:
         if each.lost:
             ui.complain(f"{each.name} lacks {ui.plural(each.lost, 'event')}, lost for want of room")
+        if each.sampled:
+            ui.complain(f"{each.name} was sampled by chance: counts are estimates")
 
 
 def covered(policy: Path, paths: Sequence[Path], *, hidden: bool) -> Coverage:

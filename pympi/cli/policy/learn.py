@@ -80,6 +80,7 @@ def _summary(learned: Learned) -> dict[str, Any]:
     return {
         "recordings": [
             {"file": each.name, "kind": each.kind, "sha256": each.sha256, "lost": each.lost}
+            | ({"sampled": each.sampled} if each.sampled else {})
             for each in learned.recordings
         ],
         "rules": sum(line.startswith("(allow ") for line in learned.text.split("\n")),

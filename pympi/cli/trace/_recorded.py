@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._output import bad_input, progress
+from .._output import bad_input, complain, progress
 
 if TYPE_CHECKING:
     from ...audit import Batch
@@ -20,6 +20,8 @@ Advance = Callable[[int], None]
 def audit_file(path: Path, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], Advance]]:
     """Yield the batches of an audit file, and what to call with the number of records done.
 
+    Of records that were sampled by chance, stderr says so in the end.
+
     Raises:
         BadInput: it is none, or is damaged; also where that is noticed later.
     """
@@ -29,7 +31,25 @@ def audit_file(path: Path, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], A
         reader = Reader(file, str(path))
         records = path.stat().st_size // RECORD.itemsize
         with progress("reading", records, hidden=hidden) as advance:
-            yield reader, _by_thousands(advance)
+            seen = _Sampled(reader)
+            yield seen, _by_thousands(advance)
+    if seen.sampled:
+        complain(f"{path} was sampled by chance: what there is to see is a part of what was done")
+
+
+class _Sampled:
+    """Batches as they come, and whether any record of them stands for others."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.sampled = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        from ...audit.sampling import stands_for
+
+        for batch in self._batches:
+            self.sampled = self.sampled or stands_for(batch.records) is not None
+            yield batch
 
 
 def _by_thousands(advance: Advance) -> Advance:

@@ -54,6 +54,8 @@ def read(paths: Sequence[str]) -> list[Recording]:
         if each.lost:
             what = plural(each.lost, "record" if each.form == "audit" else "event")
             complain(f"{each.name} lacks {what}, lost for want of room")
+        if each.sampled:
+            complain(f"{each.name} was sampled by chance: counts are estimates")
     return found
 
 

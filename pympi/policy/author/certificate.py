@@ -59,7 +59,7 @@ def check(policy: bytes, certificate: bytes, recordings: list[Path]) -> int:
     truth = {
         "format": "pympi policy certificate 1",
         "policy": hashlib.sha256(policy).hexdigest(),
-        "recordings": [{"sha256": r.sha256, "kind": r.kind, "lost": r.lost} for r in read],
+        "recordings": [{"sha256": r.sha256, "kind": r.kind, **r.numbers} for r in read],
         "recorded": [[*grant, used[grant]] for grant in sorted(used)],
         "closure": [list(grant) for grant in sorted(completed)],
         "generalised": [list(g) for g in sorted(rules.granted - used.keys() - completed)],
@@ -155,7 +155,7 @@ class _Recording:
     """What a recording says, counted anew: what was used, contexts as (user, role, type)."""
 
     def __init__(self, path: Path) -> None:
-        self.kind, self.lost = "audit", 0
+        self.kind, self.numbers = "audit", Counter(lost=0)
         self.sha256 = hashlib.sha256(np.memmap(path, mode="r").data).hexdigest()
         self.used, self.closure = Counter[_Grant](), frozenset[_Grant]()
         self.contexts, self.classes, self.new_ports = (set[tuple[str, ...]]() for _ in range(3))
@@ -165,8 +165,8 @@ class _Recording:
             self._audit(Reader(file, str(path))) if audit else self._trace(TraceReader(file))
 
     def _trace(self, reader: TraceReader) -> None:
-        records = list(reader)
-        self.kind, self.lost, self.closure = reader.form, reader.lost, closure(records, reader.form)
+        self.kind, records = reader.form, list(reader)
+        self.numbers["lost"], self.closure = reader.lost, closure(records, self.kind)
         for event, task, owner, kind, _, count in records:
             target, permission = port_label(owner, kind), "use_recv" if event == "recv" else event
             self.used[task_label(task), target, "mach_port", permission] += count
@@ -180,10 +180,11 @@ class _Recording:
         for batch in reader:
             for row, count in Counter(batch.records[_ROW].tolist()).items():
                 *sids, number, asked, denied, flags, result = row
-                self.lost += result * count if flags & AuditFlag.LOSS else 0
+                self.numbers["lost"] += result * count if flags & AuditFlag.LOSS else 0
                 if number and asked and (not denied or flags & AuditFlag.PERMISSIVE):
                     key = (*map(batch.labels.get, sids), batch.classes[number], asked)
-                    seen[key] += count
+                    seen[key] += count * max(flags >> 16, 1)  # kept by chance, it stands for many
+                    self.numbers.update({"sampled": count} if flags >> 16 > 1 else {})
         for (*labels, tclass, asked), count in seen.items():
             self._used([parse_label(x or "-").get("te") for x in labels], tclass, asked, count)
 

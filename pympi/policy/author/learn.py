@@ -150,6 +150,7 @@ class Learned:
                 "policy": hashlib.sha256(self.text.encode()).hexdigest(),
                 "recordings": [
                     {"sha256": each.sha256, "kind": each.kind, "lost": each.lost}
+                    | ({"sampled": each.sampled} if each.sampled else {})
                     for each in self.recordings
                 ],
                 **rows,

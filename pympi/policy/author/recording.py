@@ -2,8 +2,9 @@
 """What a recording says was used: traces of both forms, and audit files.
 
 A record of an audit file counts if the operation was done: if nothing of it was refused, or what
-was refused was not enforced (permissive). Rows are counted by numpy a quarter of a million at a
-time, so memory holds these and the distinct rows.
+was refused was not enforced (permissive). One that was kept by chance counts for as many as it
+stands. Rows are counted by numpy a quarter of a million at a time, so memory holds these and the
+distinct rows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from ...audit import Batch, Reader
 from ...audit.layout import is_audit_file
+from ...audit.sampling import stands_for
 from ...enums import CLASSES, AuditFlag, MachPort, ObjectClass
 from ...errors import PympiError
 from ...label import parse_label
@@ -56,6 +58,8 @@ class Recording:
         kind: "sedarwin" or "full" (the forms of a trace), or "audit".
         sha256: of the file, hexadecimal.
         lost: events or records that it lacks, as far as it tells.
+        sampled: records that were kept by chance and stand for others: if there are any, the counts
+            in `used` are estimates.
         used: each permission that was used, and how often.
         closure: what a trace does not show, and the run or a replay of it needs.
         contexts: of all subjects and objects.
@@ -68,6 +72,7 @@ class Recording:
     kind: str = ""
     sha256: str = ""
     lost: int = 0
+    sampled: int = 0
     used: Counter[Grant] = field(default_factory=Counter)
     closure: set[Grant] = field(default_factory=set)
     contexts: set[Context] = field(default_factory=set)
@@ -180,7 +185,7 @@ class Tally:
         self.labelled = False
         self._recording = recording
         self._rows: dict[_Row, int] = {}
-        self._waiting: list[list[npt.NDArray[np.uint64]]] = []
+        self._waiting: list[list[npt.NDArray[Any]]] = []
         self._waiting_rows = 0
         self._labels: Mapping[int, str] = {}
         self._classes: Mapping[int, ObjectClass] = {}
@@ -198,7 +203,7 @@ class Tally:
         records = batch.records
         loss = records["flags"] & AuditFlag.LOSS != 0
         self._recording.lost += int(records["result"][loss].sum())
-        self._waiting.append(_columns(records))
+        self._waiting.append(self._columns(records))
         self._waiting_rows += len(records)
         if self._waiting_rows >= _AT_ONCE:
             self._merge()
@@ -206,10 +211,19 @@ class Tally:
     def _merge(self) -> None:
         """Count the rows that wait; many at once, since the same come again and again."""
         columns = [np.concatenate(parts) for parts in zip(*self._waiting, strict=True)]
-        for row, times in _distinct(*columns) if columns else ():
+        for row, times in _distinct(*columns[:-1], stand=columns[-1]) if columns else ():
             self._rows[row] = self._rows.get(row, 0) + times
         self._waiting.clear()
         self._waiting_rows = 0
+
+    def _columns(self, records: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Return the columns of the records that count, and for how many each stands."""
+        done = records[_counts(records)]
+        stand = stands_for(done)
+        if stand is None:
+            return [*_columns(done), np.ones(len(done), np.int64)]
+        self._recording.sampled += int((stand > 1).sum())
+        return [*_columns(done), stand]
 
     def settle(self) -> None:
         """Put what was counted into words."""
@@ -273,14 +287,18 @@ def _rebound(before: Mapping[int, Any], now: Mapping[int, Any]) -> bool:
     return before != now and any(now.get(number) != known for number, known in before.items())
 
 
-def _columns(records: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:
-    """Of the records that count: subject and object, peer and class, permissions.
+def _counts(records: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which records tell of something that was done and asked for."""
+    enforced = (records["denied"] != 0) & (records["flags"] & AuditFlag.PERMISSIVE == 0)
+    return np.asarray(~enforced & (records["tclass"] != 0) & (records["asked"] != 0))
+
+
+def _columns(done: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:
+    """Return of records: subject and object, peer and class, permissions.
 
     A receive that asked about the port and about the sender may be one record: the object is the
     port then, and the sender is the peer, which is 0 in all other rows.
     """
-    enforced = (records["denied"] != 0) & (records["flags"] & AuditFlag.PERMISSIVE == 0)
-    done = records[~enforced & (records["tclass"] != 0) & (records["asked"] != 0)]
     joined = (done["tclass"] == CLASSES["mach_port"].number) & (done["asked"] & _BOTH == _BOTH)
     wide = {name: done[name].astype(np.uint64) for name in ("effective_sid", "tclass", "asked")}
     shift = np.uint64(32)
@@ -295,18 +313,19 @@ def _columns(records: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:
 _MIX = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)))
 
 
-def _distinct(*columns: npt.NDArray[np.uint64]) -> list[tuple[_Row, int]]:
-    """Each distinct row with the number of times it is there.
+def _distinct(
+    *columns: npt.NDArray[np.uint64], stand: npt.NDArray[np.int64] | None = None
+) -> list[tuple[_Row, int]]:
+    """Each distinct row with the number of times it is there, or for how many such rows stand.
 
     One number for a row is sorted much faster than three. Where two rows share one, which is looked
     at, the rows themselves are sorted.
     """
     mixed = sum((c * m for c, m in zip(columns, _MIX, strict=True)), np.zeros(1, np.uint64))
-    _, first, which, times = np.unique(
-        mixed, return_index=True, return_inverse=True, return_counts=True
-    )
+    _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
     if not all((column[first][which] == column).all() for column in columns):
-        sorted_rows, times = np.unique(np.stack(columns), axis=1, return_counts=True)
-        return list(zip(zip(*sorted_rows.tolist(), strict=True), times.tolist(), strict=True))
+        table = np.stack(columns)
+        _, first, which = np.unique(table, axis=1, return_index=True, return_inverse=True)
+    times = np.bincount(which.reshape(-1), stand, len(first)).astype(np.int64)
     rows = zip(*(column[first].tolist() for column in columns), strict=True)
     return list(zip(rows, times.tolist(), strict=True))

@@ -14,7 +14,7 @@ What is folded, unless asked not to, because it hides what matters:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -289,7 +289,12 @@ class _Builder:
             self._finish(key, edge)
         nodes = sorted(self._nodes.values(), key=lambda node: node.id)
         edges = [edge for _, edge in sorted(self._edges.items())]
-        return Graph(self._by, nodes, edges)
+        return Graph(self._by, nodes, edges, notes=[*self._notes()])
+
+    def _notes(self) -> Iterator[str]:
+        if sampled := sum(path.sampled for path in self._paths):
+            plural = "s were" if sampled > 1 else " was"
+            yield f"{sampled:,} record{plural} sampled by chance: counts are estimates"
 
     def _add(self, path: Path) -> None:
         source, target = self._source(path), self._target(path)

@@ -4,6 +4,8 @@
 What was done is counted in ipctrace's events. An audit record says them by its permissions: a
 message by COPY_SEND asks send and copy_send in one record, and is these two events. Refused
 operations are no events, and neither is what notifications ask, as in ipctrace.
+
+A record that was kept by chance counts for as many as it stands: such counts are estimates.
 """
 
 from __future__ import annotations
@@ -62,6 +64,8 @@ class Path:
         denied: by permissions that were refused at once, reason, and whether it was enforced.
         asks: by subject's and object's label, class, permission.
         first, last: seconds, where known.
+        sampled: records of it that were kept by chance and stand for others: if there are any, its
+            counts are estimates.
     """
 
     task: str
@@ -77,6 +81,7 @@ class Path:
     asks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     first: float | None = None
     last: float | None = None
+    sampled: int = 0
 
     @property
     def messages(self) -> int:
@@ -195,6 +200,7 @@ class _Sums:
     bytes: int = 0
     first: float = 0.0
     last: float = 0.0
+    sampled: int = 0
 
 
 def of_audit(batches: Iterable[Batch]) -> tuple[list[Path], int]:
@@ -289,6 +295,7 @@ def _add(rows: dict[_K, _Sums], row: _K, sums: _Sums) -> None:
     if known is not sums:
         known.count += sums.count
         known.bytes += sums.bytes
+        known.sampled += sums.sampled
         known.first, known.last = min(known.first, sums.first), max(known.last, sums.last)
 
 
@@ -328,7 +335,8 @@ class _Attribution:
         return paths[task, port]
 
     def _task(self, row: _Row) -> str:
-        """Who did it; if it was done for another task, that one, as far as its label tells."""
+        """Who did it. In old trails who puts a right into the space of another takes it, too: there
+        it is that one, as far as its label tells."""
         inserted = row.operation == Operation.TAKE and not row.flags & AuditFlag.RECEIVE
         if inserted and row.subject != row.real:
             return self._by_label.get(row.subject, row.task)
@@ -352,6 +360,7 @@ def _is_method(row: _Row) -> bool:
 
 
 def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
+    path.sampled += sums.sampled
     _count_refusals(path, row, sums.count)
     for permission in row.asked:
         other = row.peer if permission == "recv" and row.tclass == "mach_port" else row.object
@@ -440,16 +449,29 @@ def _distinct(records: npt.NDArray[Any]) -> Iterator[tuple[tuple[int, ...], _Sum
         table = np.stack(columns)
         _, first, which = np.unique(table, axis=1, return_index=True, return_inverse=True)
     which = which.reshape(-1)
-    counts = np.bincount(which)
-    sizes = np.bincount(which, weights=records["size"])
+    counts, sizes, sampled = _weighed(records, which)
     times = records["time"] / 1e9
     earliest, latest = np.full(len(first), np.inf), np.zeros(len(first))
     np.minimum.at(earliest, which, times)
     np.maximum.at(latest, which, times)
     rows = list(zip(*(column[first].tolist() for column in columns), strict=True))
     for at in np.argsort(first, kind="stable").tolist():
-        sums = int(counts[at]), int(sizes[at]), float(earliest[at]), float(latest[at])
-        yield rows[at], _Sums(*sums)
+        times_of = float(earliest[at]), float(latest[at])
+        yield rows[at], _Sums(int(counts[at]), int(sizes[at]), *times_of, int(sampled[at]))
+
+
+def _weighed(
+    records: npt.NDArray[Any], which: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return of each kind how many there were, of what size, and how many stand for others."""
+    from ...audit.sampling import stands_for  # who has batches has it already
+
+    stand = stands_for(records)
+    if stand is None:
+        counts = np.bincount(which)
+        return counts, np.bincount(which, records["size"]), np.zeros_like(counts)
+    sizes = np.bincount(which, records["size"] * stand)
+    return np.bincount(which, stand), sizes, np.bincount(which, stand > 1)
 
 
 def _columns(records: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:

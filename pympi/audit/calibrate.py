@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What strata know of a sampled trail: how many there were of each is no estimate any more.
+
+`stats` estimates from weights alone. A file also says, of each stratum, how many records there were
+and how many were kept. Where all that were kept by chance are there, their weights give way to the
+true number, and whatever follows from the stratum (label, class, permission, operation) is exact;
+what does not (task, port) stays estimated. This is calibration of weights to known totals
+(J.-C. Deville, C.-E. Särndal, 1992).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from .forms import parts
+from .layout import is_audit_file
+from .reader import AuditError, Reader
+from .sampling import TOLD
+from .stats import Stats, Total
+
+__all__ = ["calibrate", "samplings_of"]
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Row = tuple[str, str, str, str, str, str, int, _Count, _Count, _Count, _Count]
+_Key = tuple[str, str, str, str, str, str, int]
+
+
+class _Sampling(msgspec.Struct):
+    """What a file says of one sampling (`pympi.audit.sampling.told`)."""
+
+    by_message: bool
+    columns: list[str]
+    rows: list[_Row]
+
+
+def samplings_of(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Mapping[str, Any]]:
+    """Yield what audit files say of how they were sampled; other files say nothing of it.
+
+    Of a file that is cut off or damaged, what it says before that.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    for path in (part for name in paths for part in parts(name)):
+        if path.is_file():
+            yield from _samplings(path)
+
+
+def _samplings(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as file:
+        if not is_audit_file(file.read(16)):
+            return
+        file.seek(0)
+        with suppress(AuditError):
+            reader = Reader(file, str(path), check=False)
+            with suppress(AuditError):
+                for _ in reader:
+                    continue
+            yield from reader.samplings
+
+
+def calibrate(found: Stats, samplings: Iterable[Mapping[str, Any]]) -> None:
+    """Correct estimates by what is known of the strata.
+
+    A stratum of which records are missing (lost, or from before the file), or of which nothing is
+    known, is left as it is.
+
+    Args:
+        found: of all records of files.
+        samplings: what the same files say of how they were sampled.
+    """
+    known = [*_valid(samplings)]
+    by_message = all(sampling.by_message for sampling in known)
+    here: dict[_Key, Total] = {}
+    for key, total in found.by_chance.totals.items():
+        kind = _kind(key, by_message=by_message)
+        here[kind] = here.get(kind, Total()).plus(total)
+    for kind, (chosen, seen) in _expected(known, found, by_message=by_message).items():
+        total = here.get(kind, Total())
+        if total.records == chosen:
+            found.correct(kind, Total(0, seen - total.weight, -total.variance))
+
+
+def _valid(samplings: Iterable[Mapping[str, Any]]) -> Iterator[_Sampling]:
+    """Yield those of our form: a file may say anything."""
+    for each in samplings:
+        with suppress(msgspec.ValidationError):
+            sampling = msgspec.convert(each, _Sampling)
+            if sampling.columns == [*TOLD]:
+                yield sampling
+
+
+def _kind(key: Sequence[Any], *, by_message: bool) -> _Key:
+    subject, target, peer, tclass, asked, operation, msgh_id = key
+    return subject, target, peer, tclass, asked, operation, msgh_id if by_message else 0
+
+
+def _expected(
+    samplings: Iterable[_Sampling], found: Stats, *, by_message: bool
+) -> dict[_Key, tuple[int, int]]:
+    """Return of each kind how many were kept by chance, and of how many: of all but the first.
+
+    A stratum whose first record is older than the files is no more than partly in them.
+    """
+    expected: dict[_Key, tuple[int, int]] = {}
+    for row in (row for sampling in samplings for row in sampling.rows):
+        seen, kept, _, first = row[-4:]
+        kind = _kind(row[:-4], by_message=by_message)
+        before = expected.get(kind, (0, 0))
+        whole = found.first is not None and found.first <= first and 0 < kept <= seen
+        expected[kind] = (before[0] + kept - 1, before[1] + seen - 1) if whole else _NEVER
+    return expected
+
+
+_NEVER = (-(1 << 64), 0)
+"""Of a stratum that is partly known: no number of records makes it whole."""
