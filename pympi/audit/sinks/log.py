@@ -44,7 +44,7 @@ class Logging:
         ...     except PermissionError:
         ...         pass
         >>> print(text.getvalue().strip())
-        red (partition/blue) take hold_send on mach_port of partition/red: denied
+        blue (partition/blue) take hold_send on mach_port of partition/red: denied
     """
 
     def __init__(

@@ -70,7 +70,7 @@ class Syslog:
         >>> message = daemon.recv(4096).decode()
         >>> daemon.close()
         >>> message.partition(" here ")[0].partition(">")[0], message.rpartition("] ")[2]
-        ('<84', 'red (partition/blue) take hold_send on mach_port of partition/red: denied')
+        ('<84', 'blue (partition/blue) take hold_send on mach_port of partition/red: denied')
     """
 
     def __init__(
