@@ -28,7 +28,7 @@ ENVIRONMENT_stock = PYMPI_EXPECT_BUILD="stock"
 FIXED_ADDRESSES := $(shell setarch $$(uname -m) -R true 2>/dev/null && echo setarch $$(uname -m) -R)
 # A sanitizer writes to the descriptor and ends the process: captured, its report would be lost.
 IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -m pytest \
-    -c ../pyproject.toml --rootdir .. -p no:cacheprovider --capture=sys
+    -c ../pyproject.toml --rootdir .. -p no:cacheprovider --capture=sys --timeout 1200
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
