@@ -139,7 +139,7 @@ def test_refusals_are_edges_of_the_audit() -> None:
     run = Recorded(DATA / "demo.trace", [Rules.from_file(DATA / "demo.rules")])
     denied = [edge for edge in from_audit(run.batches).edges if edge.outcome == "denied"]
     assert {(edge.source.split("/")[-1], edge.target.split("/")[-1]) for edge in denied} == {
-        ("login", "port #41"), ("fetch-agent", "keys"), ("fetch-agent", "storage"),
+        ("login", "port-desktop-greeter"), ("fetch-agent", "keys"), ("fetch-agent", "storage"),
     }  # fmt: skip
     assert {(d.permission, d.reason) for edge in denied for d in edge.denied} == {
         ("send copy_send", "MACH_SEND_INVALID_DEST")

@@ -397,7 +397,8 @@ class _Builder:
         if port.service:
             return self._node("service", port.service, path.port_label)
         if port.number:
-            return self._node("port", f"#{port.number}", path.port_label)
+            named = f"#{port.number} {path.port_label}".rstrip()
+            return self._node("port", named, path.port_label)
         return self._node("label", path.port_label or "-", path.port_label)
 
 

@@ -45,12 +45,16 @@ class PathError(PympiError, ValueError):
 
 
 class PortKey(NamedTuple):
-    """Which port: its owner ("" if nobody knows), its kind, and its number or a service's name."""
+    """Which port: its owner ("" if nobody knows), its kind, and its number or a service's name.
+
+    Of what has neither, as a file in a log of AVC messages, the label.
+    """
 
     owner: str
     kind: int
     number: int
     service: str = ""
+    label: str = ""
 
 
 @dataclass(slots=True)
@@ -336,17 +340,18 @@ class _Attribution:
 
     def _task(self, row: _Row) -> str:
         """Who did it. In old trails who puts a right into the space of another takes it, too: there
-        it is that one, as far as its label tells."""
-        inserted = row.operation == Operation.TAKE and not row.flags & AuditFlag.RECEIVE
-        if inserted and row.subject != row.real:
+        it is that one, as far as its label tells; so it is of the port that a task is given."""
+        given = row.operation in (Operation.TAKE, Operation.TASK)
+        if given and not row.flags & AuditFlag.RECEIVE and row.subject != row.real:
             return self._by_label.get(row.subject, row.task)
         return row.task
 
     def _port(self, row: _Row) -> PortKey:
-        if row.tclass in ("service", "kernel"):
+        if row.service or row.tclass in ("service", "kernel"):
             return PortKey("", 0, 0, row.service or row.object)
         if row.tclass == "mach_task" or not row.port:  # a task, or what a label allows at all
-            return PortKey(self._by_label.get(row.object, ""), 0, 0)
+            owner = self._by_label.get(row.object, "")
+            return PortKey(owner, 0, 0, label="" if owner else _known(row.object))
         owner = self._owners.get(row.port) or self._by_port_label.get(row.object, "")
         return PortKey(owner, 0, row.port)
 
@@ -397,10 +402,10 @@ def _count_done(path: Path, row: _Row, sums: _Sums, numbered: bool) -> None:
 def _events(row: _Row) -> Iterator[str]:
     if row.tclass == "mach_port" and row.operation in _COUNTED:
         yield from (name for name in row.asked if name in EVENTS)
-    elif row.tclass == "mach_task":
-        yield from (f"mach_task:{name}" for name in row.asked)
     elif row.tclass in ("service", "kernel"):
         yield from row.asked
+    elif row.tclass != "mach_port" and not _is_method(row):  # also a class of another system
+        yield from (f"{row.tclass}:{name}" for name in row.asked)
 
 
 def _methods(row: _Row, numbered: bool) -> Iterator[str]:
