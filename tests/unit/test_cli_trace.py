@@ -268,6 +268,18 @@ def test_every_verb_takes_records_of_every_form(log: Path, audited: Path, pympi:
             assert pympi("trace", verb, file).code == 0, (verb, file)
 
 
+def test_a_name_that_a_form_cannot_say_has_another_form(pympi: Run) -> None:
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File("evil.audit"))
+        task = kernel.create_task("a\nb")
+        task.allocate_port().make_send(task).send(b"")
+    done = pympi("trace", "dump", "evil.audit")
+    assert (done.code, done.out) == (2, "")
+    assert "which the full form can say" in done.err
+    assert pympi("trace", "convert", "evil.audit", "--to", "full").code == 0
+
+
 def test_the_same_log_by_a_pipe(log: Path, pympi: Run) -> None:
     os.mkfifo(log.parent / "pipe")
     writer = threading.Thread(target=(log.parent / "pipe").write_text, args=(LOG,))

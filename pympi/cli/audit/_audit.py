@@ -65,6 +65,8 @@ class _Recorded(click.Path):
         key, equals, _ = str(value).partition("=")
         if self._filters and equals and key in QUERY_FILTERS:
             return str(value)
+        if self._filters and equals and key.isidentifier() and not Path(str(value)).exists():
+            self.fail(f"no filter {key!r}; there are: {', '.join(QUERY_FILTERS)}", param, ctx)
         return super().convert(value, param, ctx)
 
 
