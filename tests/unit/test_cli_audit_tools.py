@@ -118,6 +118,16 @@ def test_query_in_sql(pympi: Pympi, run: Path) -> None:
 # ---- export ----
 
 
+def test_a_narrow_terminal_has_fewer_columns(
+    pympi: Pympi, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pympi.cli._table.width", lambda: 80)
+    done = pympi("audit", "query", run, "outcome=denied")
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert "OUTCOME" in done.out
+    assert "No room for RESULT, " in done.err
+
+
 def test_a_table_that_is_not_there(pympi: Pympi, run: Path) -> None:
     pytest.importorskip("duckdb", reason="SQL needs DuckDB")
     done = pympi("audit", "query", run, "--sql", "SELECT * FROM x")

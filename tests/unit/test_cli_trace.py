@@ -280,6 +280,17 @@ def test_a_name_that_a_form_cannot_say_has_another_form(pympi: Run) -> None:
     assert pympi("trace", "convert", "evil.audit", "--to", "full").code == 0
 
 
+def test_the_audit_of_a_replay_says_what_its_traces_say(pympi: Run) -> None:
+    assert pympi("replay", DEMO, "--out", "d", "--audit").code == 0
+    same = pympi("trace", "diff", "d/replayed.trace", "d/run.audit")
+    assert (same.code, same.out) == (0, "No differences.\n")
+    assert "other events are not compared" in same.err
+    assert "does not tell kinds of ports: they are not compared" in same.err
+    with Path("d/other.trace").open("wb") as file:
+        write_sedarwin(file, read_trace("d/replayed.trace")[1:])
+    assert pympi("trace", "diff", "d/other.trace", "d/run.audit").code == 1
+
+
 def test_the_same_log_by_a_pipe(log: Path, pympi: Run) -> None:
     os.mkfifo(log.parent / "pipe")
     writer = threading.Thread(target=(log.parent / "pipe").write_text, args=(LOG,))
