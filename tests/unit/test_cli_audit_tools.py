@@ -305,6 +305,15 @@ def test_what_cannot_be_followed(pympi: Pympi, run: Path, tmp_path: Path) -> Non
     assert "to= needs the whole file" in pympi("audit", "tail", run, "to=x").err
 
 
+@pytest.mark.parametrize("verb", [["verify"], ["prove"], ["tail"]])
+def test_what_is_about_audit_files_alone(pympi: Pympi, tmp_path: Path, verb: list[str]) -> None:
+    log = tmp_path / "avc.log"
+    log.write_text("type=AVC msg=audit(5.0:1): nothing\n")
+    done = pympi("audit", *verb, log, *["1"] * (verb == ["prove"]))
+    assert done.code == 2
+    assert "is a log of AVC messages; this is about audit files" in done.err
+
+
 def test_sink_and_tools_know_the_same_file(tmp_path: Path, pympi: Pympi) -> None:
     path = tmp_path / "empty.audit"
     File(path).close()
