@@ -175,8 +175,7 @@ def _found(directory: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the files by what they are, and notes about those that are passed over."""
     found, notes = {}, []
     for what, patterns in _LOOKED_FOR.items():
-        paths = [path for each in patterns for path in sorted(directory.glob(each))]
-        paths = [path for path in dict.fromkeys(paths) if _is_such(path, what)]
+        paths = _first(directory, what, patterns)
         if not paths:
             continue
         chosen, *rest = paths
@@ -192,12 +191,22 @@ def _found(directory: Path) -> tuple[dict[str, Path], list[str]]:
     return found, notes
 
 
+def _first(directory: Path, what: str, patterns: tuple[str, ...]) -> list[Path]:
+    """Return the file of that name, and others; of patterns, the first that finds any counts."""
+    wanted = [path for path in [directory / patterns[0]] if path.is_file()]
+    for each in patterns[1:]:
+        others = [path for path in sorted(directory.glob(each)) if _is_such(path, what)]
+        if found := list(dict.fromkeys(wanted + others)):
+            return found
+    return wanted
+
+
 def _is_such(path: Path, what: str) -> bool:
     """Whether a file is what its name says; names of records may be those of anything."""
     if what != "audit trail" or path.suffix == ".audit":
         return path.is_file()
-    if path.is_dir():
-        return any(path.glob(forms.PARTS))
+    if not path.is_file():
+        return path.is_dir() and any(path.glob(forms.PARTS))
     with path.open("rb") as file:
         form = forms.form_by(file.read(16))
     return form is not None and not (form.columns and is_trace(path))

@@ -25,6 +25,8 @@ _SHOWN = (
 )  # fmt: skip
 # Of these, what is left out where there is no room, those with higher numbers first.
 _SPARE = {"subject": 1, "port": 2, "operation": 3, "task": 4, "class": 5, "result": 6}
+# Whose ends tell more than their beginnings.
+_TAIL = {"task_name", "subject", "real_subject", "object", "peer", "service"}
 _NUMBERS = (int, float)
 
 
@@ -123,7 +125,7 @@ def _print_tables(names: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
 def _column(name: str, first: Any, spare: int) -> Column:
     whole = isinstance(first, _NUMBERS)
     least = 0 if whole or name == "time" else 8
-    return Column(cell(name.upper()), right=whole, least=least, spare=spare)
+    return Column(cell(name.upper()), whole, least, tail=name in _TAIL, spare=spare)
 
 
 def _cell(value: Any) -> str:

@@ -36,9 +36,9 @@ _TASKS = (
 _BESIDE = (
     Column("COUNT", right=True),
     Column("WHAT", least=12),
-    Column("TASK", least=16, tail=True),
-    Column("OF", least=16, tail=True),
-    Column("OUTCOME"),
+    Column("TASK", least=12, tail=True),
+    Column("OF", least=12, tail=True),
+    Column("OUTCOME", least=15),
 )
 
 
