@@ -70,6 +70,7 @@ class Path:
         first, last: seconds, where known.
         sampled: records of it that were kept by chance and stand for others: if there are any, its
             counts are estimates.
+        classes: permissions of the recording's classes, in bit order; one mapping for all paths.
     """
 
     task: str
@@ -86,6 +87,7 @@ class Path:
     first: float | None = None
     last: float | None = None
     sampled: int = 0
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def messages(self) -> int:
@@ -227,6 +229,7 @@ class _Tally:
         self._numbers: dict[tuple[int, ...], _Sums] = {}
         self._batch: Batch | None = None  # whose tables the numbers are of
         self._rows: dict[_Row, _Sums] = {}
+        self._classes: dict[str, tuple[str, ...]] = {}
         self._owner: dict[int, str] = {}  # by port
         self._labels: dict[int, str] = {}  # of ports, as first seen
 
@@ -245,6 +248,7 @@ class _Tally:
         if self._batch is not None and _rebound(self._batch, batch):
             self._settle()
         self._batch = batch
+        self._classes |= {each.name: each.permissions for each in batch.classes.values()}
         self._find_owners(batch, records)
         served = records["operation"] == Operation.SERVICE
         for row, sums in _distinct(records[served]):
@@ -290,6 +294,7 @@ class _Tally:
             if not row.tclass:
                 continue
             path = attribution.path(row, paths)
+            path.classes = self._classes
             _count_row(path, row, sums, numbered=(row.task, row.port) not in with_methods)
         return [path for path in paths.values() if path.events or path.denied or path.methods]
 
