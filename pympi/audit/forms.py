@@ -13,7 +13,7 @@ from .imports.dbus import MAGICS
 from .reader import AuditError, Reader
 from .record import Batch
 
-__all__ = ["FORMS", "Damaged", "Form", "arrow", "batches", "duckdb", "form_of", "parts"]
+__all__ = ["FORMS", "Damaged", "Form", "arrow", "batches", "duckdb", "form_by", "form_of", "parts"]
 
 PARTS = "part-*.parquet"
 _EXTRA = "pip install 'pympi-mach[analysis]'"
@@ -24,12 +24,14 @@ class Form(NamedTuple):
 
     Attributes:
         name: for people.
+        word: for programs.
         begins: what the first bytes of a file are; one of these.
         batches: reads a file, and checks it by its hashes where it has some and that is asked for.
         columns: it has the columns of `pympi.audit.table`, which pyarrow reads by themselves.
     """
 
     name: str
+    word: str
     begins: tuple[bytes, ...]
     batches: Callable[[Path, bool], Iterator[Batch]]
     columns: bool = False
@@ -87,10 +89,10 @@ def _dbus(path: Path, _: bool) -> Iterator[Batch]:
 _LOGS = (b"type=", b"node=", b"----\n", b"time->", b"audit: ", b"audit(", b"avc: ", b"[ ")
 
 FORMS: list[Form] = [
-    Form("an audit file", (b"pympi audit ",), _binary),
-    Form("a file of Parquet", (b"PAR1",), _parquet, columns=True),
-    Form("a D-Bus capture", (*MAGICS,), _dbus),
-    Form("a log of AVC messages", _LOGS, _avc),
+    Form("an audit file", "audit", (b"pympi audit ",), _binary),
+    Form("a file of Parquet", "parquet", (b"PAR1",), _parquet, columns=True),
+    Form("a D-Bus capture", "dbus", (*MAGICS,), _dbus),
+    Form("a log of AVC messages", "avc", _LOGS, _avc),
 ]
 """The forms there are, in the order in which they are tried."""
 
@@ -110,6 +112,9 @@ def parts(path: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
+_LONGEST = max(len(begin) for form in FORMS for begin in form.begins)
+
+
 def form_of(path: Path) -> Form:
     """Return the form of a file.
 
@@ -117,14 +122,17 @@ def form_of(path: Path) -> Form:
         AuditError: it has none of those there are.
         OSError: it cannot be read.
     """
-    longest = max(len(begin) for form in FORMS for begin in form.begins)
     with path.open("rb") as file:
-        found = file.read(longest)
-    for form in FORMS:
-        if found.startswith(form.begins):
-            return form
+        found = file.read(_LONGEST)
+    if form := form_by(found):
+        return form
     known = " or ".join(form.name for form in FORMS)
     raise AuditError(f"{path}: expected {known}; it begins with {found[:16]!r}")
+
+
+def form_by(begin: bytes) -> Form | None:
+    """Return the form of a file that begins so (16 bytes are enough), if it has one."""
+    return next((form for form in FORMS if begin.startswith(form.begins)), None)
 
 
 Damaged = Callable[[AuditError], object]

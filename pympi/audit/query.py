@@ -351,7 +351,6 @@ def _telling(told: Callable[[], None]) -> Iterator[None]:
         raise KeyboardInterrupt from None
     except database.Error as error:
         told()
-        said, _, _ = str(error).partition(
-            "\nLINE "
-        )  # what follows is the query, and an arrow below
-        raise QueryError(said.strip()) from error
+        said = str(error).partition("\nLINE ")[0].strip()  # then come the query, and an arrow below
+        hint = "; the table is called records" if "Table with name" in said else ""
+        raise QueryError(said + hint) from error

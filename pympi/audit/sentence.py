@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import Literal
 
 from ..enums import AuditFlag
 from ..escape import escape
@@ -49,11 +50,12 @@ def line(record: AuditRecord, time: str) -> str:
     return f"{head} {did}: {outcome(record)}"
 
 
-def when(seconds: float) -> str:
+def when(seconds: float, digits: Literal[3, 6] = 3) -> str:
     """Return a time of the calendar, or seconds of a clock that has none."""
     if seconds < _REAL:
-        return f"{seconds:.3f}"
-    text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+        return f"{seconds:.{digits}f}"
+    spec = {3: "milliseconds", 6: "microseconds"}[digits]
+    text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec=spec)
     return text.replace("+00:00", "Z")
 
 

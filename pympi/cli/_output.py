@@ -38,8 +38,9 @@ class BadInput(click.ClickException):
 class ExistingFile(click.Path):
     """A file that is there; the error about one that is not names it in `file`."""
 
-    def __init__(self) -> None:
-        super().__init__(exists=True, dir_okay=False, path_type=Path)
+    def __init__(self, *, directories: bool = False) -> None:
+        super().__init__(exists=True, dir_okay=directories, path_type=Path)
+        self.name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
@@ -174,6 +175,12 @@ def wrapped(
 def complain(what: str) -> None:
     """Say something on stderr that is no result."""
     print(wrapped(f"pympi: {what}", stream=sys.stderr), file=sys.stderr)
+
+
+def warn_of_loss(name: object, lost: int, what: str = "record") -> None:
+    """Say on stderr that a recording lacks something."""
+    if lost:
+        complain(f"{name} lacks {plural(lost, what)}: lost, or not readable")
 
 
 def _message(error: Exception) -> str:

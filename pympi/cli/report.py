@@ -38,10 +38,10 @@ REPORT = "report.html"
 def report(directory: Path, out: Path | None, other: Path | None, as_json: bool) -> int:
     """Make one HTML file of what a run left in DIR.
 
-    DIR holds an audit file (run.audit, or any *.audit) or a trace; and as far as there are any, the
-    policy (policy.cil, policy.rules), figures (run.json) and a snapshot (*.snap). `pympi demo` and
-    `pympi replay --out DIR --audit` write them. The page needs no network, and can be read without
-    its script.
+    DIR holds an audit file (run.audit, or any *.audit; or *.parquet, a D-Bus capture *.pcap, an AVC
+    log *.log) or a trace; and as far as there are any, the policy (policy.cil, policy.rules),
+    figures (run.json) and a snapshot (*.snap). `pympi demo` and `pympi replay --out DIR --audit`
+    write them. The page needs no network, and can be read without its script.
     """
     target = out or directory / REPORT
     if not directory.is_dir():

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from ..audit import forms
 from ..enums import CLASSES, ObjectClass
 from ..errors import LabelError, PympiError
 from ..label import EMPTY, format_label, parse_label
 from ..trace import Labels
 from ..trace.graph import Ask, Graph, from_audit, overlay
 from ..trace.recordings import graph_of, read_recording
+from ..trace.stores import is_trace
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -120,9 +122,9 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-#: What is looked for: the name that is preferred, and the pattern of any other.
-_LOOKED_FOR = {
-    "audit trail": ("run.audit", "*.audit"),
+#: What is looked for: the name that is preferred, and patterns of others, as preferred.
+_LOOKED_FOR: dict[str, tuple[str, ...]] = {
+    "audit trail": ("run.audit", "*.audit", "*.parquet", "*.pcap", "*.log"),
     "trace": ("full.trace", "*.trace"),
     "policy": ("policy.cil", "*.cil"),
     "rules": ("policy.rules", "*.rules"),
@@ -156,7 +158,7 @@ def gather(
     graph = _graph(found, tally, modules, advance)
     result = Findings(directory.resolve().name, graph, tally=tally, notes=notes + graph.notes)
     result.policy, result.other = own.name if own else "", other.name if other else ""
-    result.sources = [_source(path, what) for what, path in found.items() if path.is_file()]
+    result.sources = [_source(path, what) for what, path in found.items()]
     if "figures" in found:
         result.figures = _figures(found["figures"])
     if "snapshot" in found:
@@ -172,23 +174,47 @@ def gather(
 def _found(directory: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the files by what they are, and notes about those that are passed over."""
     found, notes = {}, []
-    for what, (wanted, pattern) in _LOOKED_FOR.items():
-        paths = sorted(path for path in directory.glob(pattern) if path.is_file())
+    for what, patterns in _LOOKED_FOR.items():
+        paths = _first(directory, what, patterns)
         if not paths:
             continue
-        chosen = next((path for path in paths if path.name == wanted), paths[0])
-        others = [path.name for path in paths if path != chosen]
+        chosen, *rest = paths
+        others = [path.name for path in rest]
         if others and what == "audit trail":
             notes.append(f"Also there, and not in here: {', '.join(others)}.")
         found[what] = chosen
     if not {"audit trail", "trace"} & {*found}:
-        looked = " or ".join(pattern for _, pattern in list(_LOOKED_FOR.values())[:2])
-        raise ReportError(f"{directory}: expected an audit trail or a trace, {looked}; found none")
+        looked = ", ".join(_LOOKED_FOR["audit trail"][1:] + _LOOKED_FOR["trace"][1:])
+        raise ReportError(
+            f"{directory}: expected an audit trail or a trace, one of {looked}; found none"
+        )
     return found, notes
 
 
+def _first(directory: Path, what: str, patterns: tuple[str, ...]) -> list[Path]:
+    """Return the file of that name, and others; of patterns, the first that finds any counts."""
+    wanted = [path for path in [directory / patterns[0]] if path.is_file()]
+    for each in patterns[1:]:
+        others = [path for path in sorted(directory.glob(each)) if _is_such(path, what)]
+        if found := list(dict.fromkeys(wanted + others)):
+            return found
+    return wanted
+
+
+def _is_such(path: Path, what: str) -> bool:
+    """Whether a file is what its name says; names of records may be those of anything."""
+    if what != "audit trail" or path.suffix == ".audit":
+        return path.is_file()
+    if not path.is_file():
+        return path.is_dir() and any(path.glob(forms.PARTS))
+    with path.open("rb") as file:
+        form = forms.form_by(file.read(16))
+    return form is not None and not (form.columns and is_trace(path))
+
+
 def _source(path: Path, what: str) -> Source:
-    return Source(path.name, what, path.stat().st_size)
+    size = sum(part.stat().st_size for part in forms.parts(path))
+    return Source(path.name, what, size)
 
 
 def _module(path: Path) -> PolicyModule:
@@ -215,11 +241,8 @@ def _graph(
 ) -> Graph:  # fmt: skip
     """Make the graph of the audit trail, which is counted on the way, or else of the trace."""
     if tally is not None:
-        from ..audit import Reader
-
         path = found["audit trail"]
-        with path.open("rb") as file:
-            return from_audit(_counted(Reader(file, str(path)), tally, advance), name=path.name)
+        return from_audit(_counted(forms.batches(path), tally, advance), name=path.name)
     labels = Labels(modules[0].name) if modules else None
     return graph_of([read_recording(str(found["trace"]))], labels=labels)
 
@@ -316,7 +339,9 @@ def _refused(result: Findings) -> Iterator[Denied]:
         for refusal, times in result.tally.refusals.items():
             yield Denied(
                 times, refusal.task, refusal.subject, refusal.object, refusal.tclass,
-                " ".join(refusal.permissions), refusal.what, refusal.result, refusal.enforced,
+                " ".join(refusal.permissions), refusal.what,
+                refusal.result if refusal.enforced else "permissive, so not enforced",
+                refusal.enforced,
             )  # fmt: skip
         return
     for each in result.figures.denied if result.figures else ():

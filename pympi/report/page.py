@@ -105,8 +105,8 @@ def _tile(value: str, what: str, kind: str = "") -> Markup:
 
 def _tiles(found: Findings) -> Iterable[tuple[str, ...]]:
     graph, tally, figures = found.graph, found.tally, found.figures
-    tasks = sum(len(node.members) or 1 for node in graph.nodes if node.kind != "kernel")
-    yield f"{tasks:,}", "tasks" if graph.by == "task" else "boxes"
+    tasks = sum(len(node.members) or 1 for node in graph.nodes if node.kind in ("task", "group"))
+    yield f"{tasks:,}", "tasks"
     messages = sum(edge.messages + edge.replies for edge in graph.edges)
     estimated = ", estimated" if tally and tally.sampled else ""
     yield f"{tally.messages if tally else messages:,}", f"messages{estimated}"
@@ -272,7 +272,7 @@ def _trail(found: Findings) -> Markup:
         words = "There is no audit trail here; this report was made from a trace"
         parts.append(f"{words}{f', which lacks {lost:,} events' if lost else ''}.")
     elif tally.lost or tally.missing:
-        parts.append(f"{tally.records:,} records; {tally.lost:,} were lost for want of room.")
+        parts.append(f"{tally.records:,} records; {tally.lost:,} were lost, or not readable.")
         if tally.missing:
             parts.append(f"{tally.missing:,} more are missing, and no record says why.")
     else:

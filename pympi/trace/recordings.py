@@ -5,7 +5,7 @@
 |---|---|
 | sedarwin, full | the text forms (`pympi.trace.text`) |
 | json, parquet | what `pympi trace convert` writes |
-| audit | audit files, whose records are counted as ipctrace would have counted them |
+| audit, parquet, avc, dbus | records (`pympi.audit.forms`), counted as ipctrace would have |
 
 The form is seen from the beginning of the file.
 """
@@ -17,16 +17,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import BinaryIO
 
-from ..audit import Reader
+from ..audit import AuditError, Batch, forms
 from .graph import Graph, from_paths
 from .graph.paths import Path, of_audit, of_trace
 from .labels import Labels
-from .stores import read_json, read_parquet
+from .stores import is_trace, read_json, read_parquet
 from .text import (
     EVENTS,
     MAX_COUNT,
@@ -39,7 +39,9 @@ from .text import (
     write_sedarwin,
 )
 
-__all__ = ["Recording", "graph_of", "merged", "open_recording", "read_recording", "sedarwin_lines"]
+__all__ = [
+    "Recording", "graph_of", "kept_file", "merged", "read_recording", "sedarwin_lines",
+]  # fmt: skip
 
 STDIN = "-"
 
@@ -50,11 +52,11 @@ class Recording:
 
     Attributes:
         name: of the file.
-        form: "sedarwin", "full", "json", "parquet" or "audit".
-        records: as a trace. Of an audit file, ports have the kernel's numbers, no kinds, and the
-            owner "" where it is not known.
+        form: "sedarwin", "full", "json", "parquet"; of records "audit", "parquet", "avc", "dbus".
+        records: as a trace. Of records, ports have the kernel's numbers, no kinds, and the owner ""
+            where it is not known.
         lost: events or records that it says it lacks.
-        paths: of an audit file, with labels, denials and methods; of a trace, none.
+        paths: of records, with labels, denials and methods; of a trace, none.
     """
 
     name: str
@@ -70,17 +72,22 @@ class Recording:
         return sum(path.sampled for path in self.paths)
 
 
+def _opened(path: str) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if path == STDIN else FilePath(path).open("rb")
+
+
 @contextmanager
-def open_recording(path: str) -> Iterator[BinaryIO]:
-    """Open a file that can be read twice; "-" is stdin, which is kept for it."""
-    if path != STDIN:
-        with FilePath(path).open("rb") as file:
-            yield file
+def kept_file(path: str) -> Iterator[FilePath]:
+    """Yield a file that can be read twice: of stdin ("-"), and of a pipe, a copy."""
+    there = FilePath(path)
+    if path != STDIN and (there.is_file() or there.is_dir() or not there.exists()):
+        yield there
         return
-    with tempfile.TemporaryFile() as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
-        kept.seek(0)
-        yield kept
+    with tempfile.TemporaryDirectory(prefix="pympi-") as directory:
+        copy = FilePath(directory, "stdin" if path == STDIN else there.name)
+        with copy.open("wb") as kept, _opened(path) as source:
+            shutil.copyfileobj(source, kept)
+        yield copy
 
 
 def sedarwin_lines(path: str) -> list[bytes]:
@@ -92,18 +99,15 @@ def sedarwin_lines(path: str) -> list[bytes]:
         TraceError: it has a form of ours, and is damaged or cannot be said in SEDarwin's; or it has
             too many or too long lines.
     """
-    name = "stdin" if path == STDIN else path
-    with open_recording(path) as file:
-        head = file.read(16)
-        file.seek(0)
-        if not head.startswith(_OURS) and not head.lstrip().startswith(b"{"):
-            return _lines(file, name)
-        text = io.BytesIO()
-        write_sedarwin(text, sedarwin_records(_read(file, name).records), name)
-        return text.getvalue().splitlines()
-
-
-_OURS = (b"pympi ", b"PAR1")
+    name = _name(path)
+    with kept_file(path) as file:
+        head = _begin(file)
+        if not head.startswith(b"pympi ") and not _json(head) and not forms.form_by(head):
+            with file.open("rb") as text:
+                return _lines(text, name)
+        written = io.BytesIO()
+        write_sedarwin(written, sedarwin_records(_read(file, name).records), name)
+        return written.getvalue().splitlines()
 
 
 def _lines(file: BinaryIO, name: str) -> list[bytes]:
@@ -124,26 +128,47 @@ def read_recording(path: str) -> Recording:
         TraceError, AuditError, GraphError: it is none, or damaged; or it is too large.
         OSError: it cannot be read.
     """
-    with open_recording(path) as file:
-        return _read(file, "stdin" if path == STDIN else path)
+    with kept_file(path) as file:
+        return _read(file, _name(path))
 
 
-def _read(file: BinaryIO, name: str) -> Recording:
-    head = file.read(16)
-    file.seek(0)
-    if head.startswith(b"pympi audit "):
-        return _audited(file, name)
-    if head.startswith(b"PAR1"):
-        return Recording(name, "parquet", *read_parquet(file, name))
-    if head.lstrip().startswith(b"{"):
-        return Recording(name, "json", *read_json(file, name))
-    reader = TraceReader(file, name)
-    return Recording(name, reader.form, list(reader), reader.lost)
+def _name(path: str) -> str:
+    return "stdin" if path == STDIN else path
 
 
-def _audited(file: BinaryIO, name: str) -> Recording:
-    paths, lost = of_audit(Reader(file, name))
-    return Recording(name, "audit", [*_records(paths)], lost, paths)
+def _begin(path: FilePath) -> bytes:
+    """Return the first bytes of a file; a directory has parts of Parquet."""
+    if path.is_dir():
+        return b"PAR1"
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _json(head: bytes) -> bool:
+    return head.lstrip().startswith(b"{")
+
+
+def _read(path: FilePath, name: str) -> Recording:
+    head = _begin(path)
+    form = forms.form_by(head)
+    if form and not (form.columns and path.is_file() and is_trace(path)):
+        paths, lost = of_audit(_named(forms.batches(path), path, name))
+        return Recording(name, form.word, _added([(name, _records(paths))]), lost, paths)
+    with path.open("rb") as file:
+        if form:
+            return Recording(name, "parquet", *read_parquet(file, name))
+        if _json(head):
+            return Recording(name, "json", *read_json(file, name))
+        reader = TraceReader(file, name)
+        return Recording(name, reader.form, list(reader), reader.lost)
+
+
+def _named(batches: Iterable[Batch], path: FilePath, name: str) -> Iterator[Batch]:
+    """What is wrong in a copy is said of what it is of."""
+    try:
+        yield from batches
+    except AuditError as error:
+        raise AuditError(str(error).replace(str(path), name)) from error
 
 
 def _records(paths: Iterable[Path]) -> Iterator[TraceRecord]:
@@ -166,7 +191,7 @@ def graph_of(
     """
     recordings = list(recordings)
     labels = labels or (Labels() if by == "label" else None)
-    traced = merged(each for each in recordings if each.form != "audit")
+    traced = merged(each for each in recordings if not each.paths)
     paths = [path for each in recordings for path in each.paths]
     graph = from_paths([*of_trace(traced, labels), *paths], by, fold=fold)
     graph.name = ", ".join(FilePath(each.name).name for each in recordings)
@@ -180,13 +205,17 @@ def merged(recordings: Iterable[Recording]) -> list[TraceRecord]:
     Raises:
         TraceError: a count, or the number of paths, becomes larger than a trace can say.
     """
+    return _added((each.name, each.records) for each in recordings)
+
+
+def _added(several: Iterable[tuple[str, Iterable[TraceRecord]]]) -> list[TraceRecord]:
     counts: dict[tuple[str, str, str, int, int], int] = {}
-    for recording in recordings:
-        for record in recording.records:
+    for name, records in several:
+        for record in records:
             total = counts.get(record.key, 0) + record.count
             if total > MAX_COUNT:
-                raise TraceError(recording.name, 0, 1, f"counts up to {MAX_COUNT}", str(total))
+                raise TraceError(name, 0, 1, f"counts up to {MAX_COUNT}", str(total))
             counts[record.key] = total
         if len(counts) > MAX_RECORDS:
-            raise TraceError(recording.name, 0, 1, f"at most {MAX_RECORDS} paths in all", "more")
+            raise TraceError(name, 0, 1, f"at most {MAX_RECORDS} paths in all", "more")
     return [TraceRecord(*key, count) for key, count in counts.items()]

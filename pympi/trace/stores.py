@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from xml.sax.saxutils import escape as xml
@@ -31,7 +32,9 @@ from .text import (
 if TYPE_CHECKING:
     from .graph import Graph
 
-__all__ = ["MissingPackage", "graphml", "read_json", "read_parquet", "to_json", "to_parquet"]
+__all__ = [
+    "MissingPackage", "graphml", "is_trace", "read_json", "read_parquet", "to_json", "to_parquet",
+]  # fmt: skip
 
 FORMAT, VERSION = "pympi trace", 1
 MAX_FILE = 1 << 30
@@ -161,6 +164,19 @@ def read_parquet(file: BinaryIO, name: str = "trace") -> tuple[list[TraceRecord]
     except (arrow.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise TraceError(name, 0, 1, "a trace in Parquet", str(error)[:200]) from None
     return _checked(zip(*columns, strict=True), opened.metadata.num_rows, name), lost
+
+
+def is_trace(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of Parquet is a trace, or at least has no audit records.
+
+    Raises:
+        MissingPackage: pyarrow is not installed.
+    """
+    arrow = _pyarrow()
+    try:
+        return "sequence" not in arrow.parquet.read_schema(path).names
+    except (arrow.ArrowException, OSError, ValueError):
+        return True
 
 
 _WORDS = ("event", "task", "owner", "kind")

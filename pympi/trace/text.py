@@ -215,13 +215,14 @@ def write_sedarwin(file: BinaryIO, records: Iterable[TraceRecord], name: str = "
     lines = [b"%d trace records:" % len(records := list(records))]
     for number, record in enumerate(records, 2):
         line = _format_sedarwin(record)
+        unsaid = f"{record!r}, which the full form can say"
         try:
             back = _parse_sedarwin(line)
         except _BadLine as bad:
-            raise TraceError(name, number, bad.column + 1, bad.expected, repr(record)) from None
+            raise TraceError(name, number, bad.column + 1, bad.expected, unsaid) from None
         if back != record:
-            expected = "a record SEDarwin's form can say (write the full form instead)"
-            raise TraceError(name, number, 1, expected, repr(record))
+            expected = "a record SEDarwin's form can say"
+            raise TraceError(name, number, 1, expected, unsaid)
         lines.append(line)
     file.write(b"\n".join(lines) + b"\n")
 

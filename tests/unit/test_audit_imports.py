@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What other systems recorded, as audit records: AVC messages and D-Bus captures."""
 
+import io
 import random
 import shutil
 import struct
@@ -18,6 +19,8 @@ from pympi.audit.imports.dbus import LINKTYPE
 from pympi.enums import AuditFlag
 from pympi.mig import Interface
 from pympi.policy import Partition, Rules
+from pympi.trace.graph import from_audit
+from pympi.trace.timeline import sequence, write_timeline
 
 # ---- AVC messages ----
 
@@ -218,6 +221,32 @@ def test_the_bus_answers_for_another_and_does_not_become_it(tmp_path: Path) -> N
     )  # fmt: skip
     found = _read(tmp_path, _capture(call, error))
     assert [r.task_name for r in found if r.operation == "receive"] == [":1.5"]
+
+
+def test_a_conversation_on_a_bus_is_a_diagram_a_timeline_and_a_graph(tmp_path: Path) -> None:
+    signal = _message(
+        4, 2, interface="org.x", member="Done", destination=":1.5", sender="org.freedesktop.DBus"
+    )
+    unanswered = _message(1, 3, interface="org.y", member="Go", destination="org.y", sender=":1.5")
+    path = tmp_path / "bus.pcap"
+    path.write_bytes(_capture(*_conversation(), signal, unanswered))
+    assert sequence(dbus_batches(path)).text.splitlines()[2:] == [
+        "    participant T1 as #58;1.5",
+        "    participant T2 as #58;1.8",
+        "    participant T3 as org.freedesktop.DBus",
+        "    participant T4 as a port labelled dbus/org.y",
+        "    T1->>+T2: Print",
+        "    T2-->>-T1: reply to Print",
+        "    T3->>T1: Done",
+        "    T1->>T4: Go",
+    ]
+    graph = from_audit(dbus_batches(path))
+    assert [(edge.source, edge.target, edge.messages, edge.replies) for edge in graph.edges] == [
+        ("task :1.5", "port #4 dbus/org.y", 1, 0), ("task :1.5", "task :1.8", 1, 1),
+        ("task org.freedesktop.DBus", "task :1.5", 1, 0),
+    ]  # fmt: skip
+    written = write_timeline(dbus_batches(path), io.BytesIO())
+    assert (written.tasks, written.arrows, written.open) == (3, 3, 1)
 
 
 def test_very_many_members_of_an_interface(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -15,10 +16,13 @@ from typing import Any
 import pytest
 from recorded import HOSTILE, record
 
+from pympi import Kernel
 from pympi.audit import File, Reader, avc_lines, batches
 from pympi.audit.follow import Growing, follow
+from pympi.audit.imports.events import Event, batches_of
 from pympi.audit.table import COLUMNS
 from pympi.cli.audit import tail as tail_verb
+from pympi.enums import Operation
 
 Pympi = Callable[..., Any]
 
@@ -69,7 +73,7 @@ def test_words_that_are_no_file(pympi: Pympi, run: Path, tmp_path: Path) -> None
         (["nowhere.audit"], "'nowhere.audit' does not exist"),
         (["port=3"], "Missing argument 'FILE...'"),
         ([run, "port=x"], "port= is a number"),
-        ([run, "sort=x"], "'sort=x' does not exist"),
+        ([run, "sort=x"], "no filter 'sort'; there are: "),
         ([tmp_path], "no part was complete"),
     ):
         done = pympi("audit", "print", *words)
@@ -112,6 +116,42 @@ def test_query_in_sql(pympi: Pympi, run: Path) -> None:
 
 
 # ---- export ----
+
+
+def test_a_narrow_terminal_has_fewer_columns(
+    pympi: Pympi, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pympi.cli._table.width", lambda: 80)
+    done = pympi("audit", "query", run, "outcome=denied")
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert "OUTCOME" in done.out
+    assert "No room for RESULT, " in done.err
+
+
+def test_a_table_that_is_not_there(pympi: Pympi, run: Path) -> None:
+    pytest.importorskip("duckdb", reason="SQL needs DuckDB")
+    done = pympi("audit", "query", run, "--sql", "SELECT * FROM x")
+    assert done.code == 2
+    assert "the table is called records" in done.err
+
+
+def test_lineage_tells_the_time_as_print_does(pympi: Pympi, tmp_path: Path) -> None:
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(File(tmp_path / "now.audit"))
+        server, client = kernel.create_task("server"), kernel.create_task("client")
+        server.allocate_port().make_send(client).send(b"")
+    told = pympi("audit", "lineage", tmp_path / "now.audit", "--of-port", 1).out
+    assert re.search(r"make_send at 2\d{3}-\d\d-\d\dT[\d:]{8}\.\d{6}Z \(#0\)", told)
+
+
+def test_who_has_a_right_without_a_name_did_not_make_the_port(pympi: Pympi, tmp_path: Path) -> None:
+    record = Event(1, Operation.SEND, (5, "app"), tclass="mach_port", asked=("send",), port=3)
+    [batch] = batches_of(lambda: [record])
+    with File(tmp_path / "bus.audit") as file:
+        file(batch)
+    told = pympi("audit", "lineage", tmp_path / "bus.audit", "--of-port", 3)
+    assert "app (5) has a right to it, and no record says from where" in told.out
 
 
 def test_export_csv(pympi: Pympi, run: Path) -> None:
@@ -263,6 +303,15 @@ def test_what_cannot_be_followed(pympi: Pympi, run: Path, tmp_path: Path) -> Non
     assert "Only audit files" in pympi("audit", "tail", tmp_path).err
     assert "One file" in pympi("audit", "tail", run, run).err
     assert "to= needs the whole file" in pympi("audit", "tail", run, "to=x").err
+
+
+@pytest.mark.parametrize("verb", [["verify"], ["prove"], ["tail"]])
+def test_what_is_about_audit_files_alone(pympi: Pympi, tmp_path: Path, verb: list[str]) -> None:
+    log = tmp_path / "avc.log"
+    log.write_text("type=AVC msg=audit(5.0:1): nothing\n")
+    done = pympi("audit", *verb, log, *["1"] * (verb == ["prove"]))
+    assert done.code == 2
+    assert "is a log of AVC messages; this is about audit files" in done.err
 
 
 def test_sink_and_tools_know_the_same_file(tmp_path: Path, pympi: Pympi) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from importlib import resources
 from importlib.util import find_spec
@@ -214,6 +216,88 @@ def test_audit_files_are_recordings_too(audited: Path, pympi: Run) -> None:
     dot = pympi("trace", "graph", audited).out
     assert "refused" in dot
     assert "1 refusals" in dot
+
+
+# ---- what else has records ----
+
+LOG = """\
+type=AVC msg=audit(5.0:1): avc:  denied  { read } for  pid=4 comm="cat" scontext=u:r:c tcontext=u:r:s tclass=file
+type=AVC msg=audit(6.0:2): avc:  granted  { read } for  pid=4 comm="cat" scontext=u:r:c tcontext=u:r:e tclass=file
+type=AVC msg=audit(7.0:3): avc:  denied
+"""  # noqa: E501
+
+
+@pytest.fixture
+def log(there: Path) -> Path:
+    path = there / "avc.log"
+    path.write_text(LOG)
+    return path
+
+
+def test_a_summary_tells_what_is_in_no_trace(log: Path, pympi: Run) -> None:
+    done = pympi("trace", "summary", log)
+    assert "avc.log lacks 1 record: lost, or not readable" in done.err
+    assert done.lines[-2:] == [
+        ["1", "file:read", "cat", "te/u:r:s", "refused:", "KERN_NO_ACCESS"],
+        ["1", "file:read", "cat", "te/u:r:e"],
+    ]
+    found = pympi("trace", "summary", log, "--json").json
+    assert (found["refused"], found["files"][0]["form"]) == (1, "avc")
+    assert [row["of"] for row in found["beside"]] == ["te/u:r:s", "te/u:r:e"]
+
+
+def test_things_that_are_no_ports_are_nodes_of_their_own(log: Path, pympi: Run) -> None:
+    dot = pympi("trace", "graph", log).out
+    assert re.findall(r'n\d+ \[id="n\d+", label="([^"]*)"', dot) == ["e", "s", "cat"]
+    assert len(re.findall(r"n\d+ -> n\d+", dot)) == 2
+
+
+def test_every_verb_takes_records_of_every_form(log: Path, audited: Path, pympi: Run) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    parquet = log.parent / "run.parquet"
+    assert not pympi("audit", "export", audited, "--format", "parquet", "--out", parquet).code
+    parts = log.parent / "parts"
+    parts.mkdir()
+    (parts / "part-00001.parquet").write_bytes(parquet.read_bytes())
+    expected = pympi("trace", "dump", audited).out
+    for file in (parquet, parts):
+        assert pympi("trace", "dump", file).out == expected
+        assert pympi("trace", "sequence", file).out == pympi("trace", "sequence", audited).out
+    for verb in ("sequence", "timeline", "summary", "dump", "graph"):
+        for file in (log, parquet, parts):
+            assert pympi("trace", verb, file).code == 0, (verb, file)
+
+
+def test_a_name_that_a_form_cannot_say_has_another_form(pympi: Run) -> None:
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(audit.File("evil.audit"))
+        task = kernel.create_task("a\nb")
+        task.allocate_port().make_send(task).send(b"")
+    done = pympi("trace", "dump", "evil.audit")
+    assert (done.code, done.out) == (2, "")
+    assert "which the full form can say" in done.err
+    assert pympi("trace", "convert", "evil.audit", "--to", "full").code == 0
+
+
+def test_the_audit_of_a_replay_says_what_its_traces_say(pympi: Run) -> None:
+    assert pympi("replay", DEMO, "--out", "d", "--audit").code == 0
+    same = pympi("trace", "diff", "d/replayed.trace", "d/run.audit")
+    assert (same.code, same.out) == (0, "No differences.\n")
+    assert "other events are not compared" in same.err
+    assert "does not tell kinds of ports: they are not compared" in same.err
+    with Path("d/other.trace").open("wb") as file:
+        write_sedarwin(file, read_trace("d/replayed.trace")[1:])
+    assert pympi("trace", "diff", "d/other.trace", "d/run.audit").code == 1
+
+
+def test_the_same_log_by_a_pipe(log: Path, pympi: Run) -> None:
+    os.mkfifo(log.parent / "pipe")
+    writer = threading.Thread(target=(log.parent / "pipe").write_text, args=(LOG,))
+    writer.start()
+    piped = pympi("trace", "graph", log.parent / "pipe").out
+    writer.join()
+    assert piped.replace("pipe", "avc.log") == pympi("trace", "graph", log).out
 
 
 # ---- graph ----

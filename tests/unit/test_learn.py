@@ -896,3 +896,17 @@ def test_neverallow_is_read_from_a_regular_file(
     trace = str(small_trace(tmp_path))
     assert main(["policy", "learn", "--neverallow", str(endless), trace]) == 2
     assert "endless: expected a regular file" in capsys.readouterr().err
+
+
+def test_an_avc_log_teaches_what_it_says_was_done(tmp_path: Path) -> None:
+    log = tmp_path / "avc.log"
+    about = 'for  pid=4 comm="cat" scontext=u:r:cat tcontext=u:object_r:notes tclass=file'
+    log.write_text(
+        f"type=AVC msg=audit(5.0:1): avc:  denied  {{ read }} {about} permissive=1\n"
+        f"type=AVC msg=audit(5.1:2): avc:  denied  {{ write }} {about} permissive=0\n"
+        f"type=AVC msg=audit(5.2:3): avc:  granted  {{ open }} {about}\n"
+    )
+    learned = learn([log])
+    assert "(allow cat notes (file (open read)))" in learned.text
+    assert not learned.from_traces
+    assert check(learned.text.encode(), learned.certificate.encode(), [log])

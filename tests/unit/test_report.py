@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -338,3 +339,22 @@ def test_a_damaged_trail_leaves_the_page_that_was(
     assert main(["report", str(copy)]) == 2
     assert "run.audit" in capsys.readouterr().err
     assert (copy / "report.html").read_text() == "before"
+
+
+def test_what_other_systems_recorded_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("nothing of the kind\n")
+    os.mkfifo(tmp_path / "a0.log")
+    (tmp_path / "avc.log").write_text(
+        'type=AVC msg=audit(5.0:1): avc:  denied  { read } for  pid=4 comm="<b>cat" '
+        "scontext=u:r:c tcontext=u:r:s tclass=file permissive=1\n"
+    )
+    found = gather(tmp_path)
+    assert [source.name for source in found.sources] == ["avc.log"]
+    assert [(row.task, row.permission, row.enforced) for row in found.denied] == [
+        ("<b>cat", "read", False)
+    ]
+    made = Page(page(found))
+    assert "permissive, so not enforced" in made.text("td")
+    assert tuple(made.text("b")[0:1] + made.text("span")[0:1]) == ("1", "tasks")
+    write_run(tmp_path)
+    assert "avc.log" not in [source.name for source in gather(tmp_path).sources]

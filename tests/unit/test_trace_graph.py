@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pympi import Kernel
 from pympi.audit import Batch
+from pympi.mig import Interface
 from pympi.policy import PolicyModule, Rules
 from pympi.trace import Labels, TraceRecord, make_plan, read_trace
 from pympi.trace.graph import Ask, Edge, Graph, GraphError, from_audit, from_trace, model, overlay
@@ -139,7 +141,7 @@ def test_refusals_are_edges_of_the_audit() -> None:
     run = Recorded(DATA / "demo.trace", [Rules.from_file(DATA / "demo.rules")])
     denied = [edge for edge in from_audit(run.batches).edges if edge.outcome == "denied"]
     assert {(edge.source.split("/")[-1], edge.target.split("/")[-1]) for edge in denied} == {
-        ("login", "port #41"), ("fetch-agent", "keys"), ("fetch-agent", "storage"),
+        ("login", "port-desktop-greeter"), ("fetch-agent", "keys"), ("fetch-agent", "storage"),
     }  # fmt: skip
     assert {(d.permission, d.reason) for edge in denied for d in edge.denied} == {
         ("send copy_send", "MACH_SEND_INVALID_DEST")
@@ -169,8 +171,26 @@ def test_overlay_needs_labels_that_the_policy_reads() -> None:
         overlay(from_trace(CALLS, labels=Labels()), [])
 
 
-def test_overlay_of_methods_that_no_policy_knows_refuses_them() -> None:
+@pytest.mark.parametrize(("rule", "denied"), [("mi_x { go }", []), ("mi_x { stop }", ["go"])])
+def test_overlay_of_methods(rule: str, denied: list[str]) -> None:
     graph = from_trace(CALLS, labels=Labels())
-    graph.edges[0].asks.append(Ask("rules/a", "rules/b", "mi_nothing", "go", 1))
-    (edge,) = overlay(graph, [Rules.from_text("allow * * * { * };")]).edges
-    assert [denial.permission for denial in edge.denied] == ["go"]
+    graph.edges[0].asks.append(Ask("rules/a", "rules/b", "mi_x", "go", 1))
+    graph.classes["mi_x"] = ("stop", "go")
+    policy = f"allow * * mach_port {{ * }}; allow * * {rule};"
+    (edge,) = overlay(graph, [Rules.from_text(policy)]).edges
+    assert [denial.permission for denial in edge.denied] == denied
+
+
+def test_the_policy_of_a_run_refuses_nothing_of_what_it_allowed() -> None:
+    policy = "allow * * mach_port { * }; allow a b mi_printing { print };"
+    with Kernel(policies=[Rules.from_text(policy)]) as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("b", "rules/b").allocate_port()
+        inbox.serve(Interface("printing", 1200, ["cancel", "print"]))
+        inbox.make_send(kernel.create_task("a", "rules/a")).send(b"", msgh_id=1201)
+        graph = from_audit([kernel.audit.batch(kernel.audit.drain())])
+    assert graph.classes["mi_printing"][:2] == ("cancel", "print")
+    (edge,) = overlay(graph, [Rules.from_text(policy)]).edges
+    assert (edge.outcome, edge.denied) == ("allowed", [])
+    (edge,) = overlay(graph, [Rules.from_text(policy.replace("print }", "cancel }"))]).edges
+    assert (edge.outcome, [each.permission for each in edge.denied]) == ("would_deny", ["print"])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...enums import CLASSES, AuditFlag, Operation
 from ..record import Batch
-from .events import NO_ACCESS, Event, batches_of, lost
+from .events import NO_ACCESS, Event, batches_of, escaped, lost
 
 __all__ = ["avc_batches"]
 
@@ -143,11 +143,7 @@ def _label(fields: dict[str, str], whose: str) -> str:
     if whole is not None:
         return "" if whole == "-" else whole
     context = fields.get(f"{whose}context", "")
-    return f"te/{_escaped(context)}" if context else ""
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace(",", "\\,")
+    return f"te/{escaped(context)}" if context else ""
 
 
 def _number(fields: dict[str, str], name: str, most: int) -> int:

@@ -4,13 +4,14 @@
 | on the bus | here |
 |---|---|
 | a connection, `:1.7` | a task of that name |
-| a name that is called | a port, whose owner is who answers |
+| a name that is called | a port, labelled `dbus/<name>`, whose owner is who answers |
 | a call | `send` to it, and `method`: class `mi_<interface>`, the member its permission |
 | a call that wants an answer | besides `give`: the right to answer, at a port of its own |
 | an answer, if not of the bus itself | `receive` of the call |
 | an answer | `send` by that right, `receive` by who called |
 | an error that says that access was refused | the method, denied |
 | a signal | `send` and `method`, to whom it is for or else a port of the name `signals` |
+| a signal to one connection | besides `receive`, by that |
 
 In an interface's name "." is "-" here. D-Bus numbers messages for each connection; transfers are
 numbered anew. A message that was captured in part counts as a lost record.
@@ -25,10 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ...enums import Operation
+from ...enums import AuditFlag, Operation
 from ..reader import AuditError
 from ..record import Batch
-from .events import NO_ACCESS, Event, batches_of, lost
+from .events import NO_ACCESS, Event, batches_of, escaped, lost
 
 __all__ = ["MAGICS", "dbus_batches"]
 
@@ -187,6 +188,7 @@ class _Conversation:
 
     def __init__(self) -> None:
         self._ports: dict[str, int] = {}
+        self._names: dict[int, str] = {}  # labels of ports
         self._made = self._transfers = 0
         self._pending: OrderedDict[tuple[str, int], _Call] = OrderedDict()
 
@@ -197,10 +199,16 @@ class _Conversation:
             elif message.kind == _CALL:
                 yield from self._call(message)
             elif message.kind == _SIGNAL:
-                port = self._port(message.destination or _SIGNALS)
-                yield from self._sent(message, port, self._transfer())
+                yield from self._signal(message)
             else:
                 yield from self._answer(message)
+
+    def _signal(self, message: _Message) -> Iterator[Event]:
+        transfer, port = self._transfer(), self._port(message.destination or _SIGNALS)
+        yield from self._sent(message, port, transfer)
+        if message.destination.startswith(":"):
+            received = message._replace(sender=message.destination)
+            yield self._event(received, Operation.RECEIVE, port, transfer, _RECEIVED)
 
     def _transfer(self) -> int:
         self._transfers += 1
@@ -208,11 +216,13 @@ class _Conversation:
 
     def _port(self, name: str) -> int:
         if name not in self._ports:
-            self._ports[name] = self._new_port()
+            self._ports[name] = self._new_port(name)
         return self._ports[name]
 
-    def _new_port(self) -> int:
+    def _new_port(self, name: str = "") -> int:
         self._made += 1
+        if name:
+            self._names[self._made] = f"dbus/{escaped(name)}"
         return self._made
 
     def _call(self, message: _Message) -> Iterator[Event]:
@@ -245,9 +255,13 @@ class _Conversation:
             asked = call.message._replace(time=message.time)
             yield self._method(asked, call.port, call.transfer, denied=True)
         transfer = self._transfer()
-        yield self._event(message, Operation.SEND, call.reply_port, transfer, _ONCE)
+        reply = self._event(message, Operation.SEND, call.reply_port, transfer, _ONCE)
+        yield reply._replace(provenance=call.transfer)
         back = message._replace(sender=message.destination)
         yield self._event(back, Operation.RECEIVE, call.reply_port, transfer, _RECEIVED)
+
+    def _labels(self, port: int) -> tuple[str, str, str]:
+        return "", self._names.get(port, ""), ""
 
     def _event(
         self, message: _Message, operation: Operation, port: int, transfer: int,
@@ -255,7 +269,8 @@ class _Conversation:
     ) -> Event:  # fmt: skip
         return Event(
             time=message.time, operation=operation, task=(0, message.sender or "?"),
-            tclass="mach_port", asked=asked, port=port, size=message.size, transfer=transfer,
+            labels=self._labels(port), tclass="mach_port", asked=asked, port=port,
+            size=message.size, transfer=transfer, flags=_END.get(operation, AuditFlag(0)),
         )  # fmt: skip
 
     def _method(
@@ -265,10 +280,11 @@ class _Conversation:
         asked = (message.member,)
         return Event(
             time=message.time, operation=Operation.METHOD, task=(0, message.sender or "?"),
-            tclass=tclass, asked=asked, denied=asked if denied else (), port=port,
-            transfer=transfer, result=NO_ACCESS if denied else 0,
+            labels=self._labels(port), tclass=tclass, asked=asked, denied=asked if denied else (),
+            port=port, size=message.size, transfer=transfer, result=NO_ACCESS if denied else 0,
         )  # fmt: skip
 
 
 _ONCE = ("send", "move_send_once")
 _RECEIVED = ("use_recv", "recv")
+_END = {Operation.RECEIVE: AuditFlag.RECEIVE}

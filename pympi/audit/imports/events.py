@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...enums import CLASSES, ROUTINES_PER_CLASS, AuditFlag, ObjectClass, Operation
 from ..record import RECORD, Batch
 
-__all__ = ["NO_ACCESS", "Event", "batches_of", "lost"]
+__all__ = ["NO_ACCESS", "Event", "batches_of", "escaped", "lost"]
 
 NO_ACCESS = 8
 """KERN_NO_ACCESS: the result of what was refused."""
@@ -21,7 +21,6 @@ NO_ACCESS = 8
 _BATCH = 4096
 _LABELS = ("effective_sid", "object_sid", "peer_sid")
 _FIRST_CLASS = 16  # classes of interfaces begin here, as in a kernel
-_FREE_TASKS = 1 << 31  # numbers for those whose own is another's, too
 
 
 class Event(NamedTuple):
@@ -46,6 +45,7 @@ class Event(NamedTuple):
     msgh_id: int = 0
     size: int = 0
     transfer: int = 0
+    provenance: int = 0
     flags: AuditFlag = AuditFlag(0)
     result: int = 0
 
@@ -53,6 +53,11 @@ class Event(NamedTuple):
 def lost(time: int, count: int = 1) -> Event:
     """Return the event that says that something is missing."""
     return Event(time, Operation.LOSS, flags=AuditFlag.LOSS, result=count)
+
+
+def escaped(value: str) -> str:
+    """Return a text as the value of a module in a label."""
+    return value.replace("\\", "\\\\").replace(",", "\\,")
 
 
 def batches_of(read: Callable[[], Iterable[Event]]) -> Iterator[Batch]:
@@ -99,17 +104,20 @@ class _Words:
     def __init__(self) -> None:
         self._labels = _Numbers()
         self._services = _Numbers()
-        self._others = _Numbers(_FREE_TASKS)  # tasks whose number is another's
+        self._most = 0
+        self._others = _Numbers()  # tasks without a number, or with another's: behind all others
         self._tasks: dict[int, str] = {}
         self._permissions: dict[str, dict[str, None]] = {}
 
     def learn(self, event: Event) -> None:
         """Take the words of an event in."""
+        self._most = max(self._most, event.task[0])
         if event.tclass and event.tclass not in CLASSES:
             self._permissions.setdefault(event.tclass, {}).update(dict.fromkeys(event.asked))
 
     def classes(self) -> dict[str, list[ObjectClass]]:
         """Return the classes of each name; of more permissions than fit into one, several."""
+        self._others = _Numbers(self._most + 1)
         made = {name: [tclass] for name, tclass in CLASSES.items()}
         number = _FIRST_CLASS
         for name, permissions in self._permissions.items():
@@ -148,6 +156,7 @@ class _Words:
         subject, target, peer = (self._label(text) for text in event.labels)
         fields = {
             "sequence": sequence, "time": event.time, "transfer": event.transfer,
+            "provenance": event.provenance,
             "real_sid": subject, "effective_sid": subject, "object_sid": target, "peer_sid": peer,
             "task": self._task(*event.task), "port": event.port, "name": event.name,
             "operation": event.operation, "msgh_id": event.msgh_id, "size": event.size,

@@ -11,13 +11,22 @@ from typing import Any, NamedTuple
 import click
 
 from ...audit import AuditError
-from ...audit.forms import Damaged
+from ...audit.forms import Damaged, form_by
 from ...audit.query import QUERY_FILTERS, Question
-from .._output import asking, bad_input, complain, json_option, plural, print_json, say
+from .._output import (
+    ExistingFile,
+    asking,
+    bad_input,
+    complain,
+    json_option,
+    plural,
+    print_json,
+    say,
+)
 
 __all__ = [
-    "NO", "YES", "Asked", "asked_argument", "asking", "bad_input", "complain", "definitions",
-    "json_option", "plural", "print_json", "say", "sound_option",
+    "NO", "OWN_FILE", "YES", "Asked", "asked_argument", "asking", "bad_input", "complain",
+    "definitions", "json_option", "plural", "print_json", "say", "sound_option",
 ]  # fmt: skip
 
 YES, NO = 0, 1
@@ -65,10 +74,28 @@ class _Recorded(click.Path):
         key, equals, _ = str(value).partition("=")
         if self._filters and equals and key in QUERY_FILTERS:
             return str(value)
+        if self._filters and equals and key.isidentifier() and not Path(str(value)).exists():
+            self.fail(f"no filter {key!r}; there are: {', '.join(QUERY_FILTERS)}", param, ctx)
         return super().convert(value, param, ctx)
 
 
 FILE = _Recorded()
+
+
+class _OwnFile(ExistingFile):
+    """A file that `File` wrote, or may have: not of another form."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        path: Path = super().convert(value, param, ctx)
+        with bad_input(), path.open("rb") as file:
+            form = form_by(file.read(16))
+        if form and form.word != "audit":
+            self.fail(f"{path} is {form.name}; this is about audit files, which File writes")
+        return path
+
+
+OWN_FILE = _OwnFile()
 
 
 def _split(_: click.Context, __: click.Parameter, words: Sequence[Any]) -> Asked:

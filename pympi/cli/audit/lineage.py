@@ -12,6 +12,7 @@ import click
 from ...audit import AuditRecord, batches
 from ...audit.forms import Damaged
 from ...audit.lineage import History, Holding, find, history
+from ...audit.sentence import when
 from ...escape import escape
 from . import _audit as ui
 
@@ -83,6 +84,8 @@ def _say(holding: Holding, depth: int) -> None:
 
 
 def _sentence(holding: Holding) -> str:
+    if not holding.transfer and not holding.name:  # as of a bus, where rights have no names
+        return f"{_who(holding)} has a right to it, and no record says from where"
     if not holding.transfer:
         return f"{_who(holding)} made the port"
     origin = f" {_origin(holding.given)}" if holding.given else ""
@@ -115,7 +118,7 @@ def _who(holding: Holding) -> str:
 
 
 def _at(record: AuditRecord) -> str:
-    return f"at {record.time:.6f} (#{record.sequence})"
+    return f"at {when(record.time, 6)} (#{record.sequence})"
 
 
 # ---- for programs ----

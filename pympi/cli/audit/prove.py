@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from .._artefacts import publish_files
-from .._output import FILE, asking, json_option, plural, print_json, say
+from .._output import asking, json_option, plural, print_json, say
+from ._audit import OWN_FILE
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @click.argument("sequence", type=click.IntRange(min=0))
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default="proof.json",

@@ -23,6 +23,10 @@ _SHOWN = (
     "sequence", "time", "operation", "outcome", "task", "task_name", "port", "class", "asked",
     "subject", "object", "result",
 )  # fmt: skip
+# Of these, what is left out where there is no room, those with higher numbers first.
+_SPARE = {"subject": 1, "port": 2, "operation": 3, "task": 4, "class": 5, "result": 6}
+# Whose ends tell more than their beginnings.
+_TAIL = {"task_name", "subject", "real_subject", "object", "peer", "service"}
 _NUMBERS = (int, float)
 
 
@@ -107,17 +111,21 @@ def _named(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _print_tables(names: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
-    count = 0
+    count, spare = 0, _SPARE if names == _SHOWN else {}
     while block := list(islice(found, _BLOCK)):
-        columns = [_column(name, each) for name, each in zip(names, block[0], strict=True)]
+        columns = [
+            _column(name, each, spare.get(name, 0))
+            for name, each in zip(names, block[0], strict=True)
+        ]
         print_table(columns, [[*map(_cell, row)] for row in block])
         count += len(block)
     click.echo(ui.plural(count, "row"), err=True)
 
 
-def _column(name: str, first: Any) -> Column:
-    number = isinstance(first, _NUMBERS)
-    return Column(cell(name.upper()), right=number, least=0 if number else 8)
+def _column(name: str, first: Any, spare: int) -> Column:
+    whole = isinstance(first, _NUMBERS)
+    least = 0 if whole or name == "time" else 8
+    return Column(cell(name.upper()), whole, least, tail=name in _TAIL, spare=spare)
 
 
 def _cell(value: Any) -> str:

@@ -117,7 +117,7 @@ def _in_all(total: Total) -> str:
 
 
 def _summary(found: Stats) -> list[str]:
-    rate = "" if found.rate is None else f", {found.rate:,.0f} records per second"
+    rate = "" if found.rate is None else f", {ui.plural(round(found.rate), 'record')} per second"
     sampled = "" if not found.sampled else f" that stand for {_in_all(found.total)}"
     lines = [f"{ui.plural(found.total.records, 'record')}{sampled}{rate}"]
     if found.first is not None and found.last is not None:
@@ -146,7 +146,7 @@ def _title(name: str, tally: Tally, top: int) -> str:
 
 def _named(name: str, thing: tuple[Any, ...]) -> str:
     if name == "pairs":
-        return f"{thing[0]} -> {thing[1]}: {thing[2]}"
+        return f"{thing[2]}: {thing[0]} -> {thing[1]}"
     if name == "tasks":
         return f"{thing[1]} ({thing[0]})" if thing[1] else f"task {thing[0]}"
     return str(thing[0]) or "none"

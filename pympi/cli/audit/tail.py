@@ -12,7 +12,6 @@ import click
 
 from ...audit import Batch
 from ...audit.follow import follow
-from ...audit.forms import form_of
 from ...audit.query import Question
 from . import _audit as ui
 from .print import lines_of
@@ -53,9 +52,9 @@ def _path(asked: ui.Asked) -> Path:
     (path,) = asked.files
     if any(word.startswith("to=") for word in asked.filters):
         raise click.UsageError("to= needs the whole file: use print.")
-    if path.is_dir() or form_of(path).columns:
-        raise click.UsageError("Only audit files of the binary form can be followed.")
-    return path
+    if path.is_dir():
+        raise click.UsageError("Only audit files, which File writes, can be followed.")
+    return ui.OWN_FILE.convert(path, None, None)
 
 
 class _Shown:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._output import FILE, asking, bad_input, json_option, plural, print_json, progress, say
+from ._audit import OWN_FILE
 
 if TYPE_CHECKING:
     from ...audit.proof import Proven
@@ -20,7 +21,7 @@ SOUND, UNSOUND = 0, 1
 
 
 @click.command()
-@click.argument("file", type=FILE, required=False)
+@click.argument("file", type=OWN_FILE, required=False)
 @click.option("--key", type=FILE, help="The key it was begun with: its MACs are checked, too.")
 @click.option("--head", default="", metavar="HASH", help="A block's hash, noted earlier elsewhere.")
 @click.option("--closed", is_flag=True, help="Exit code 1 if it was not closed, too.")

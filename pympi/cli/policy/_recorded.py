@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._output import progress
+from .._output import progress, warn_of_loss
 from . import _policy as ui
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def reading(paths: Sequence[Path], *, hidden: bool) -> Iterator[Callable[[int], 
 def warn_of_losses(recordings: Iterable[Recording]) -> None:
     """Say on stderr which recordings lack something, and which tell of it by estimates."""
     for each in recordings:
-        if each.lost:
-            ui.complain(f"{each.name} lacks {ui.plural(each.lost, 'event')}, lost for want of room")
+        warn_of_loss(each.name, each.lost, "event")
         if each.sampled:
             ui.complain(f"{each.name} was sampled by chance: counts are estimates")
 

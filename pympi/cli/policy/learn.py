@@ -39,7 +39,8 @@ def learn(
 ) -> int:
     """Learn the least policy that allows what was recorded, as CIL.
 
-    Recordings are traces in SEDarwin's or the full form, and audit files. A policy that a
+    Recordings are traces in SEDarwin's or the full form, audit files and what `pympi audit` reads
+    besides; of an AVC log, what was granted or permissive. A policy that a
     neverallow rule forbids is not written: exit code 1.
     """
     with recorded.reading(recordings, hidden=as_json) as advance:

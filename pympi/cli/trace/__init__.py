@@ -25,4 +25,4 @@ VERBS = {
 
 @click.group(cls=Verbs, package=__name__, verbs=VERBS)
 def trace() -> None:
-    """Show, draw and compare recordings: traces of all forms, and audit files."""
+    """Show, draw and compare recordings: traces, audit files, and what others recorded."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the verbs about recordings share: reading an audit file, with a bar where it takes long."""
+"""What the verbs about records share: reading a file of them, with a bar where it takes long."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._output import bad_input, complain, progress
+from .._output import ExistingFile, bad_input, complain, progress
 
 if TYPE_CHECKING:
     from ...audit import Batch
+
+RECORDED = ExistingFile(directories=True)
 
 Advance = Callable[[int], None]
 
 
 @contextmanager
 def audit_file(path: Path, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], Advance]]:
-    """Yield the batches of an audit file, and what to call with the number of records done.
+    """Yield the batches of a recorded file, and what to call with the number of records done.
 
     Of records that were sampled by chance, stderr says so in the end.
 
     Raises:
         BadInput: it is none, or is damaged; also where that is noticed later.
     """
-    from ...audit import RECORD, Reader
+    from ...audit import RECORD, forms
 
-    with bad_input(), path.open("rb") as file:
-        reader = Reader(file, str(path))
-        records = path.stat().st_size // RECORD.itemsize
-        with progress("reading", records, hidden=hidden) as advance:
-            seen = _Sampled(reader)
+    with bad_input():
+        parts = forms.parts(path)
+        about = sum(part.stat().st_size for part in parts) // RECORD.itemsize
+        with progress("reading", about, hidden=hidden) as advance:
+            seen = _Sampled(forms.batches(path))
             yield seen, _by_thousands(advance)
     if seen.sampled:
         complain(f"{path} was sampled by chance: what there is to see is a part of what was done")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._artefacts import publish_files
-from .._output import BadInput, ExistingFile, asking, bad_input, complain, plural, shown
+from .._output import BadInput, ExistingFile, asking, bad_input, complain, shown, warn_of_loss
 
 if TYPE_CHECKING:
     from ...trace.recordings import Recording
@@ -20,7 +20,10 @@ STDIN = "-"
 
 
 class RecordingFile(ExistingFile):
-    """A file that is there, or "-" for stdin; its name as it was given."""
+    """What is there, or "-" for stdin; its name as it was given. A directory has parts."""
+
+    def __init__(self) -> None:
+        super().__init__(directories=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
@@ -51,9 +54,7 @@ def read(paths: Sequence[str]) -> list[Recording]:
     with asking():
         found = [read_recording(path) for path in paths]
     for each in found:
-        if each.lost:
-            what = plural(each.lost, "record" if each.form == "audit" else "event")
-            complain(f"{each.name} lacks {what}, lost for want of room")
+        warn_of_loss(each.name, each.lost, "record" if each.paths else "event")
         if each.sampled:
             complain(f"{each.name} was sampled by chance: counts are estimates")
     return found

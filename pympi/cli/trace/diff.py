@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .._output import json_option, plural, print_json, say
+from .._output import complain, json_option, plural, print_json, say
 from .._table import Column, print_table
 from . import _trace as ui
 
 if TYPE_CHECKING:
     from ...trace import TraceRecord
+    from ...trace.recordings import Recording
 
 SHOWN = 40
 _COLUMNS = (
@@ -50,12 +51,20 @@ class Change(NamedTuple):
 def diff(old: str, new: str, ports: bool, everything: bool, as_json: bool) -> int:
     """Compare recordings OLD and NEW: which edges came, went, or changed their counts.
 
-    An edge is an event, the task, and whose port it was. Audit files do not tell kinds of kernel
-    objects, so with one of them kinds are not told apart. Exit code 1: there are differences.
+    An edge is an event, the task, and whose port it was. What a form cannot say is not compared:
+    SEDarwin's has three events, records as of an audit file have no kinds of ports. Exit code 1:
+    there are differences.
     """
-    recordings = ui.read([old, new])
-    kinds = len({each.form == "audit" for each in recordings}) == 1
-    before, after = (_edges(each.records, ports, kinds) for each in recordings)
+    both = ui.read([old, new])
+    kindless = [each.name for each in both if each.paths]
+    if len(kindless) == 1:
+        number = " and has numbers of its own for ports" if ports else ""
+        complain(f"{kindless[0]} does not tell kinds of ports{number}: they are not compared")
+        ports = False
+    chosen = _common_events(both)
+    before, after = (
+        _edges((r for r in each.records if r.event in chosen), ports, not kindless) for each in both
+    )
     changes = [*_compare(before, after)]
     if as_json:
         print_json({"equal": not changes, "changes": map(_as_dict, changes)})
@@ -64,6 +73,18 @@ def diff(old: str, new: str, ports: bool, everything: bool, as_json: bool) -> in
     else:
         say("No differences.")
     return 1 if changes else 0
+
+
+def _common_events(both: Sequence[Recording]) -> Collection[str]:
+    """Return the events that both forms can say; SEDarwin's has three."""
+    from ...trace import EVENTS
+    from ...trace.text import SEDARWIN_EVENTS
+
+    few = [each.name for each in both if each.form == "sedarwin"]
+    chosen = SEDARWIN_EVENTS if few else EVENTS
+    if any(record.event not in chosen for each in both for record in each.records):
+        complain(f"{few[0]} can have {', '.join(chosen)} only: other events are not compared")
+    return chosen
 
 
 def _edges(records: Iterable[TraceRecord], ports: bool, kinds: bool) -> Counter[_Key]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from .._output import FILE, NumberRange, complain, json_option, print_json
-from ._recorded import audit_file
+from .._output import NumberRange, complain, json_option, print_json
+from ._recorded import RECORDED, audit_file
 
 _TIME = NumberRange(0.0)
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=RECORDED)
 @click.option(
     "--between", multiple=True, metavar="TASK,...",
     help="Only between these; one name: with anybody. * and ? stand for others.",

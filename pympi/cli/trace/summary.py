@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,6 +15,7 @@ from . import _trace as ui
 
 if TYPE_CHECKING:
     from ...trace import TraceRecord
+    from ...trace.graph.paths import Path
     from ...trace.recordings import Recording
 
 _PATHS = (
@@ -31,6 +33,13 @@ _TASKS = (
     Column("ON ITS PORTS", right=True),
     Column("PORTS", right=True),
 )
+_BESIDE = (
+    Column("COUNT", right=True),
+    Column("WHAT", least=12),
+    Column("TASK", least=12, tail=True),
+    Column("OF", least=12, tail=True),
+    Column("OUTCOME", least=15),
+)
 
 
 @click.command()
@@ -41,7 +50,11 @@ _TASKS = (
 )  # fmt: skip
 @json_option
 def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
-    """Count what is in the TRACEs, and show the busiest paths and tasks."""
+    """Count what is in the TRACEs, and show the busiest paths and tasks.
+
+    Of records, also what ipctrace does not count: what was refused, and what was done to other
+    things than ports.
+    """
     from ...trace.recordings import merged
 
     read = ui.read(recordings)
@@ -49,10 +62,12 @@ def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
     found = _counts(read, records)
     paths = sorted(records, key=lambda record: (-record.count, record.key))[:top]
     tasks = _tasks(records)[:top]
+    beside = _beside(path for each in read for path in each.paths)
     if as_json:
         print_json({
             **found, "busiest_paths": map(_path, paths),
             "busiest_tasks": (dict(zip(_FIELDS, row, strict=True)) for row in tasks),
+            "beside": (row._asdict() for row in beside[:top]),
         })  # fmt: skip
         return
     kinds = ", ".join(f"{event} {count:,}" for event, count in found["events_by_kind"].items())
@@ -60,12 +75,16 @@ def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
         f"{plural(found['tasks'], 'task')}, {plural(found['ports'], 'port')}, "
         f"{plural(found['paths'], 'path')}, {plural(found['events'], 'event')}", bold=True,
     )  # fmt: skip
+    kinds += f"{', ' * bool(kinds)}refused {found['refused']:,}" if found["refused"] else ""
     say(kinds or "no events", "    ")
     if paths:
         say()
         print_table(_PATHS, [_cells(record) for record in paths])
         say()
         print_table(_TASKS, [[row[0], *(f"{n:,}" for n in row[1:])] for row in tasks])
+    if beside[:top]:
+        say()
+        print_table(_BESIDE, [[f"{row.times:,}", *row[1:]] for row in beside[:top]])
 
 
 _FIELDS = ("task", "paths", "events", "events_on_its_ports", "ports")
@@ -83,6 +102,13 @@ def _counts(read: list[Recording], records: list[TraceRecord]) -> dict[str, Any]
         "ports": len({record[2:5] for record in records}),
         "paths": len(records),
         "events": kinds.total(),
+        "refused": sum(
+            count
+            for each in read
+            for path in each.paths
+            for (_, _, enforced), count in path.denied.items()
+            if enforced
+        ),
         "events_by_kind": {event: kinds[event] for event in EVENTS if kinds[event]},
     }
 
@@ -99,6 +125,35 @@ def _cells(record: TraceRecord) -> list[str]:
         f"{record.count:,}", record.event, record.task, record.owner or "?",
         "" if kind == "none" else kind, str(record.number),
     ]  # fmt: skip
+
+
+class _Beside(NamedTuple):
+    """What was done or refused, and is in no trace."""
+
+    times: int
+    what: str
+    task: str
+    of: str
+    outcome: str
+
+
+def _beside(paths: Iterable[Path]) -> list[_Beside]:
+    """Return what of paths is in no trace, what was refused first, most frequent first."""
+    from ...trace import EVENTS
+
+    rows: list[_Beside] = []
+    for path in paths:
+        about = path.task, path.port.owner or path.port.service or path.port_label or "?"
+        outcomes = Counter[tuple[str, str]]()
+        for (what, reason, enforced), count in path.denied.items():
+            outcomes[what, f"refused: {reason}" if enforced else "would be refused"] += count
+        rows += [_Beside(n, what, *about, outcome) for (what, outcome), n in outcomes.items()]
+        rows += [
+            _Beside(count, event, *about, "")
+            for event, count in path.events.items()
+            if event not in EVENTS
+        ]
+    return sorted(rows, key=lambda row: (not row.outcome, -row.times, row[1:]))
 
 
 def _tasks(records: list[TraceRecord]) -> list[tuple[str, int, int, int, int]]:

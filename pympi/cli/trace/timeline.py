@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from .._artefacts import writing
-from .._output import FILE, complain, json_option, plural, print_json, say
-from ._recorded import audit_file
+from .._output import json_option, plural, print_json, say, warn_of_loss
+from ._recorded import RECORDED, audit_file
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=RECORDED)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Where to, such as run.perfetto.json.  [default: stdout]",
@@ -43,6 +43,5 @@ def timeline(file: Path, out: Path | None, as_json: bool) -> int:
         f"wrote {out}: {plural(written.tasks, 'task')}, {plural(written.slices, 'slice')}, "
         f"{plural(written.arrows, 'arrow')}, {plural(written.denials, 'mark')} of refusals"
     )
-    if written.lost:
-        complain(f"{file} lacks {plural(written.lost, 'record')}, lost for want of room")
+    warn_of_loss(file, written.lost)
     return 0

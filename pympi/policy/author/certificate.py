@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...audit import Reader
+from ...audit import forms
 from ...enums import CLASSES, AuditFlag, ObjectClass
 from ...errors import PympiError
 from ...label import parse_label
@@ -155,14 +155,14 @@ class _Recording:
     """What a recording says, counted anew: what was used, contexts as (user, role, type)."""
 
     def __init__(self, path: Path) -> None:
-        self.kind, self.numbers = "audit", Counter(lost=0)
         self.sha256 = hashlib.sha256(np.memmap(path, mode="r").data).hexdigest()
-        self.used, self.closure = Counter[_Grant](), frozenset[_Grant]()
+        self.numbers, self.used = Counter(lost=0), Counter[_Grant]()
         self.contexts, self.classes, self.new_ports = (set[tuple[str, ...]]() for _ in range(3))
         with path.open("rb") as file:
-            audit = file.read(12) == b"pympi audit "
+            form = forms.form_by(file.read(16))
             file.seek(0)
-            self._audit(Reader(file, str(path))) if audit else self._trace(TraceReader(file))
+            self.kind, self.closure = form.word if form else "", frozenset[_Grant]()
+            self._audit(path) if form else self._trace(TraceReader(file))
 
     def _trace(self, reader: TraceReader) -> None:
         self.kind, records = reader.form, list(reader)
@@ -175,9 +175,9 @@ class _Recording:
             self.contexts |= {("system_u", "system_r", who) for who, _, _ in new}
             self.contexts |= {("system_u", "object_r", p) for p in (target, *(n[2] for n in new))}
 
-    def _audit(self, reader: Reader) -> None:
+    def _audit(self, path: Path) -> None:
         seen: Counter[tuple[Any, ...]] = Counter()
-        for batch in reader:
+        for batch in forms.batches(path):
             for row, count in Counter(batch.records[_ROW].tolist()).items():
                 *sids, number, asked, denied, flags, result = row
                 self.numbers["lost"] += result * count if flags & AuditFlag.LOSS else 0

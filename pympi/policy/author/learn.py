@@ -223,7 +223,7 @@ def learn(
 
 
 def _from_traces(recordings: Iterable[Recording]) -> bool:
-    return any(each.kind != "audit" for each in recordings)
+    return any(each.new_ports for each in recordings)
 
 
 def _births(recordings: Sequence[Recording]) -> list[str]:
@@ -234,7 +234,7 @@ def _births(recordings: Sequence[Recording]) -> list[str]:
     """
     pairs: set[tuple[str, str]] = set()
     for each in recordings:
-        if each.kind == "audit":
+        if not each.new_ports:  # of records
             ports = [grant for grant in each.used if grant.tclass == "mach_port"]
             had = {(g.source, g.target) for g in ports if g.permission in _OWNERS}
             pairs |= had - {(g.source, g.target) for g in ports if g.permission == "relabelto"}

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a recording says was used: traces of both forms, and audit files.
+"""What a recording says was used: traces of both forms, and records of any.
 
-A record of an audit file counts if the operation was done: if nothing of it was refused, or what
-was refused was not enforced (permissive). One that was kept by chance counts for as many as it
-stands. Rows are counted by numpy a quarter of a million at a time, so memory holds these and the
-distinct rows.
+A record counts if the operation was done: if nothing of it was refused, or what was refused was not
+enforced (permissive). One that was kept by chance counts for as many as it stands. Rows are counted
+by numpy a quarter of a million at a time, so memory holds these and the distinct rows.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,12 +20,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...audit import Batch, Reader
-from ...audit.layout import is_audit_file
+from ...audit import Batch, Reader, forms
 from ...audit.sampling import stands_for
 from ...enums import CLASSES, AuditFlag, MachPort, ObjectClass
 from ...errors import PympiError
-from ...label import parse_label
+from ...label import EMPTY, parse_label
 from ...trace.mangle import port_label, task_label
 from ...trace.text import TraceReader, TraceRecord
 from .closure import Grant, closure, recorded
@@ -55,7 +53,7 @@ class Recording:
 
     Attributes:
         name: of the file.
-        kind: "sedarwin" or "full" (the forms of a trace), or "audit".
+        kind: "sedarwin" or "full" (the forms of a trace), or `pympi.audit.forms.Form.word`.
         sha256: of the file, hexadecimal.
         lost: events or records that it lacks, as far as it tells.
         sampled: records that were kept by chance and stand for others: if there are any, the counts
@@ -108,7 +106,7 @@ class _Hashed:
 def read_recording(
     path: str | os.PathLike[str], advance: Callable[[int], object] = lambda size: None
 ) -> Recording:
-    """Read a trace or an audit file.
+    """Read a trace, an audit file, or what else has records.
 
     Args:
         path: of the file.
@@ -122,10 +120,13 @@ def read_recording(
     """
     recording = Recording(str(path))
     with Path(path).open("rb") as raw:
-        audit = is_audit_file(raw.read(16))
+        form = forms.form_by(raw.read(16))
         raw.seek(0)
         file: Any = _Hashed(raw, advance)
-        (_read_audit if audit else _read_trace)(recording, file)
+        if form:
+            _read_records(recording, batches_of(form, file, Path(path)), form.word)
+        else:
+            _read_trace(recording, file)
         recording.sha256 = file.finish()
     return recording
 
@@ -165,10 +166,17 @@ _Row = tuple[int, int, int]
 _AT_ONCE = 1 << 18
 
 
-def _read_audit(recording: Recording, file: BinaryIO) -> None:
-    recording.kind = "audit"
+def batches_of(form: forms.Form, file: BinaryIO, path: Path) -> Iterable[Batch]:
+    """Return the records of an open file; of other forms than our own it is read by its path."""
+    if form.word == "audit":
+        return Reader(file, str(path))
+    return form.batches(path, True)
+
+
+def _read_records(recording: Recording, batches: Iterable[Batch], kind: str) -> None:
+    recording.kind = kind
     tally = Tally(recording)
-    for batch in Reader(file, recording.name):
+    for batch in batches:
         tally.add(batch)
     tally.settle()
     if recording.used and not tally.labelled:
@@ -254,7 +262,7 @@ class Tally:
             )
 
     def _context(self, sid: int) -> Context:
-        label = self._labels.get(sid)
+        label = self._labels.get(sid, None if sid else EMPTY)
         if label is None:
             raise RecordingError(f"{self._recording.name}: there is no label {sid} in it")
         if label not in self._known:

@@ -168,7 +168,7 @@ def summary(graph: Graph) -> str:
     parts = [f"{len(graph.nodes):,} nodes", f"{len(graph.edges):,} edges", f"{messages:,} messages"]
     parts += [f"{replies:,} replies"] if replies else []
     parts += [f"{refused:,} refusals"] if refused else []
-    parts += [f"{graph.lost:,} events lost"] if graph.lost else []
+    parts += [f"{graph.lost:,} lost"] if graph.lost else []
     return ", ".join(parts)
 
 

@@ -169,6 +169,7 @@ class Graph:
         name: where it is from.
         lost: events or records that the source says it lacks.
         notes: what the reader of a picture has to know (what was merged, or left out).
+        classes: permissions of the classes that are asked about, in bit order, where known.
     """
 
     by: str
@@ -177,6 +178,7 @@ class Graph:
     name: str = ""
     lost: int = 0
     notes: list[str] = field(default_factory=list)
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def node(self, node_id: str) -> Node:
         """Return the node of that id.
@@ -289,7 +291,9 @@ class _Builder:
             self._finish(key, edge)
         nodes = sorted(self._nodes.values(), key=lambda node: node.id)
         edges = [edge for _, edge in sorted(self._edges.items())]
-        return Graph(self._by, nodes, edges, notes=[*self._notes()])
+        said = {id(path.classes): path.classes for path in self._paths}
+        classes = {name: names for each in said.values() for name, names in each.items()}
+        return Graph(self._by, nodes, edges, notes=[*self._notes()], classes=classes)
 
     def _notes(self) -> Iterator[str]:
         if sampled := sum(path.sampled for path in self._paths):
@@ -397,7 +401,8 @@ class _Builder:
         if port.service:
             return self._node("service", port.service, path.port_label)
         if port.number:
-            return self._node("port", f"#{port.number}", path.port_label)
+            named = f"#{port.number} {path.port_label}".rstrip()
+            return self._node("port", named, path.port_label)
         return self._node("label", path.port_label or "-", path.port_label)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...enums import ObjectClass
 from ...errors import MachError, PympiError
 from ...kernel import Kernel
+from ...policy.composition import Composition
 from .model import Ask, Denial, Edge, Graph, Node, outcome_of
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ def overlay(
     if not asks:
         raise ValueError("the graph asks nothing of a policy: make it with labels")
     with Kernel(policies=list(policies)) as kernel, ExitStack() as kept:
-        sids = _Sids(kernel, kept)
+        sids = _Sids(kernel, kept, _Strangers(graph, policies))
         allowed = dict(zip(asks, sids.decide(asks), strict=True))
         edges = [_judged(edge, allowed) for edge in graph.edges]
         notes = list(graph.notes)
@@ -63,11 +66,38 @@ def _key(ask: Ask) -> tuple[str, str, str, str]:
     return ask.subject, ask.object, ask.tclass, ask.permission
 
 
+class _Strangers:
+    """Decides about classes that the kernel of the policies has not met: of the run's interfaces.
+
+    The policies know them by name. Where no record said which bits permissions have, as of a graph
+    made by hand, they are in order of the alphabet.
+    """
+
+    def __init__(self, graph: Graph, policies: Sequence[PolicyModule]) -> None:
+        self._composition = Composition({each.name: each for each in policies}, Counter())
+        asked: defaultdict[str, set[str]] = defaultdict(set)
+        for edge in graph.edges:
+            for ask in edge.asks:
+                asked[ask.tclass].add(ask.permission)
+        self._classes = {
+            name: ObjectClass(0, name, graph.classes.get(name) or tuple(sorted(permissions)))
+            for name, permissions in asked.items()
+        }
+        self._known: dict[tuple[str, str, str], int] = {}
+
+    def allowed(self, subject: str, target: str, tclass: str, permission: str) -> bool:
+        kind = self._classes[tclass]
+        key = subject, target, tclass
+        if key not in self._known:
+            self._known[key] = self._composition.decide(subject, target, kind).decision.allowed
+        return bool(self._known[key] & kind.bits.get(permission, 0))
+
+
 class _Sids:
     """Labels of a kernel, kept as long as they are asked about."""
 
-    def __init__(self, kernel: Kernel, kept: ExitStack) -> None:
-        self._kernel, self._kept = kernel, kept
+    def __init__(self, kernel: Kernel, kept: ExitStack, strangers: _Strangers) -> None:
+        self._kernel, self._kept, self._strangers = kernel, kept, strangers
         self._sids: dict[str, int] = {}
 
     def of(self, label: str) -> int:
@@ -80,13 +110,17 @@ class _Sids:
         return self._sids[label]
 
     def decide(self, asks: Iterable[tuple[str, str, str, str]]) -> list[bool]:
-        """Return what is allowed; a class or permission that the kernel does not have is not."""
+        """Return what is allowed."""
+        asks = list(asks)
         rows = [(self.of(s), self.of(t), *self._mask(c, p)) for s, t, c, p in asks]
         columns = np.array(rows, np.uint32).reshape(-1, 4).T
         verdicts, known = np.zeros(len(rows), bool), columns[2] != 0
         if known.any():
             verdicts[known] = self._kernel.check_many(*(column[known] for column in columns))
-        return [bool(verdict) for verdict in verdicts]
+        return [
+            bool(verdict) if here else self._strangers.allowed(*ask)
+            for ask, verdict, here in zip(asks, verdicts, known, strict=True)
+        ]
 
     def _mask(self, tclass: str, permission: str) -> tuple[int, int]:
         """Return the number of a class and the vector of a permission; zeros if there is none."""

@@ -45,12 +45,16 @@ class PathError(PympiError, ValueError):
 
 
 class PortKey(NamedTuple):
-    """Which port: its owner ("" if nobody knows), its kind, and its number or a service's name."""
+    """Which port: its owner ("" if nobody knows), its kind, and its number or a service's name.
+
+    Of what has neither, as a file in a log of AVC messages, the label.
+    """
 
     owner: str
     kind: int
     number: int
     service: str = ""
+    label: str = ""
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class Path:
         first, last: seconds, where known.
         sampled: records of it that were kept by chance and stand for others: if there are any, its
             counts are estimates.
+        classes: permissions of the recording's classes, in bit order; one mapping for all paths.
     """
 
     task: str
@@ -82,6 +87,7 @@ class Path:
     first: float | None = None
     last: float | None = None
     sampled: int = 0
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def messages(self) -> int:
@@ -223,6 +229,7 @@ class _Tally:
         self._numbers: dict[tuple[int, ...], _Sums] = {}
         self._batch: Batch | None = None  # whose tables the numbers are of
         self._rows: dict[_Row, _Sums] = {}
+        self._classes: dict[str, tuple[str, ...]] = {}
         self._owner: dict[int, str] = {}  # by port
         self._labels: dict[int, str] = {}  # of ports, as first seen
 
@@ -241,6 +248,7 @@ class _Tally:
         if self._batch is not None and _rebound(self._batch, batch):
             self._settle()
         self._batch = batch
+        self._classes |= {each.name: each.permissions for each in batch.classes.values()}
         self._find_owners(batch, records)
         served = records["operation"] == Operation.SERVICE
         for row, sums in _distinct(records[served]):
@@ -286,6 +294,7 @@ class _Tally:
             if not row.tclass:
                 continue
             path = attribution.path(row, paths)
+            path.classes = self._classes
             _count_row(path, row, sums, numbered=(row.task, row.port) not in with_methods)
         return [path for path in paths.values() if path.events or path.denied or path.methods]
 
@@ -336,17 +345,18 @@ class _Attribution:
 
     def _task(self, row: _Row) -> str:
         """Who did it. In old trails who puts a right into the space of another takes it, too: there
-        it is that one, as far as its label tells."""
-        inserted = row.operation == Operation.TAKE and not row.flags & AuditFlag.RECEIVE
-        if inserted and row.subject != row.real:
+        it is that one, as far as its label tells; so it is of the port that a task is given."""
+        given = row.operation in (Operation.TAKE, Operation.TASK)
+        if given and not row.flags & AuditFlag.RECEIVE and row.subject != row.real:
             return self._by_label.get(row.subject, row.task)
         return row.task
 
     def _port(self, row: _Row) -> PortKey:
-        if row.tclass in ("service", "kernel"):
+        if row.service or row.tclass in ("service", "kernel"):
             return PortKey("", 0, 0, row.service or row.object)
         if row.tclass == "mach_task" or not row.port:  # a task, or what a label allows at all
-            return PortKey(self._by_label.get(row.object, ""), 0, 0)
+            owner = self._by_label.get(row.object, "")
+            return PortKey(owner, 0, 0, label="" if owner else _known(row.object))
         owner = self._owners.get(row.port) or self._by_port_label.get(row.object, "")
         return PortKey(owner, 0, row.port)
 
@@ -397,10 +407,10 @@ def _count_done(path: Path, row: _Row, sums: _Sums, numbered: bool) -> None:
 def _events(row: _Row) -> Iterator[str]:
     if row.tclass == "mach_port" and row.operation in _COUNTED:
         yield from (name for name in row.asked if name in EVENTS)
-    elif row.tclass == "mach_task":
-        yield from (f"mach_task:{name}" for name in row.asked)
     elif row.tclass in ("service", "kernel"):
         yield from row.asked
+    elif row.tclass != "mach_port" and not _is_method(row):  # also a class of another system
+        yield from (f"{row.tclass}:{name}" for name in row.asked)
 
 
 def _methods(row: _Row, numbered: bool) -> Iterator[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from ...audit import sentence
 from ..text import escape
 from .acts import Act, acts
 from .perfetto import MAX_OPEN
@@ -193,17 +194,17 @@ class _Finder:
 def _message(act: Act, me: tuple[int, str]) -> _Message:
     head = act.head
     is_message = act.kind == "send"
-    what = act.routine if is_message else f"{act.kind} {' '.join(head.asked)}".strip()
-    if head.service:
-        what = f"{' '.join(head.asked)} {head.service}"
+    text = act.routine + _carried(act) if is_message else sentence.what(head) + sentence.about(head)
     answers = head.provenance if act.is_reply else 0
     return _Message(
-        head.sequence, head.transfer, me, what + _carried(act), head.port, head.object, answers,
+        head.sequence, head.transfer, me, text, head.port, head.object, answers,
         refused=_refusal(act), note=not is_message,
     )  # fmt: skip
 
 
 def _refusal(act: Act) -> str:
+    if act.kind != "send" and act.refused == act.head.asked and not act.arrives:
+        return "refused"  # all that the note says
     return f"{' '.join(act.refused)} refused" if act.refused else ""
 
 
@@ -239,7 +240,8 @@ def _lines(messages: list[_Message], left_out: int) -> Iterator[str]:
     for message in messages:
         yield "    " + _arrow(message, lanes)
     if left_out:
-        yield f"    Note over {lanes.first}: {left_out} more are not shown"
+        are = "is" if left_out == 1 else "are"
+        yield f"    Note over {lanes.first}: {left_out} more {are} not shown"
 
 
 class _Lanes:
@@ -283,7 +285,9 @@ def _arrow(message: _Message, lanes: _Lanes) -> str:
     request = lanes.requests.get(message.answers)
     said = f"reply to {request.text.partition(',')[0]}" if request is not None else message.text
     if message.refused:
-        said = message.refused if message.refused.startswith(said) else f"{said}, {message.refused}"
+        between = " " if message.refused == "refused" else ", "
+        told = f"{said}{between}{message.refused}"
+        said = message.refused if message.refused.startswith(said) else told
     if message.note:
         return f"Note over {sender}: {_text(said)}"
     if message.refused:
