@@ -36,7 +36,7 @@ NODE_STYLES: Mapping[str, tuple[str, str, str, str]] = {
 EDGE_STYLES: Mapping[str, tuple[str, str, str]] = {
     "allowed": ("#40688C", "solid", "allowed"),
     "denied": ("#D55E00", "dashed", "refused"),
-    "would_deny": ("#C98A00", "dashed", "another policy would refuse"),
+    "would_deny": ("#C98A00", "dashed", "would be refused"),
     "unused": ("#8FA39A", "dotted", "allowed, not used"),
 }
 _TO_KERNEL = "#A4A4A4"
