@@ -15,8 +15,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -155,8 +155,7 @@ class File:
             OSError: what is full could not be written. If that was so before, the batch was not
                 taken; else it was, and is kept.
         """
-        with self._mutex:
-            self._ready()
+        with self._held():
             records = batch.records.astype(RECORD, copy=False)
             if (wrong := rising(records["sequence"], -1)) >= 0:
                 before, found = records["sequence"][wrong - 1 : wrong + 1]
@@ -201,8 +200,7 @@ class File:
         Raises:
             ValueError, OSError: as of a call.
         """
-        with self._mutex:
-            self._ready()
+        with self._held():
             raw = json.dumps(strata).encode()
             if self._drafts[-1].size + len(raw) > _LARGEST:
                 self._next()
@@ -212,14 +210,16 @@ class File:
 
     # ---- the disk ----
 
-    def _ready(self) -> Writer:
-        """Check that it is for us to write; write what could not be written before."""
-        if os.getpid() != self._pid:
+    @contextmanager
+    def _held(self) -> Iterator[Writer]:
+        """Have it for us alone; write what could not be written before."""
+        if os.getpid() != self._pid:  # where whoever held the mutex is not any more
             raise RuntimeError(f"{self.path} is written by the process that fork() was called in")
-        if self._writer is None:
-            raise ValueError(f"{self.path} is closed")
-        self._write()
-        return self._writer
+        with self._mutex:
+            if self._writer is None:
+                raise ValueError(f"{self.path} is closed")
+            self._write()
+            yield self._writer
 
     def _write(self, *, everything: bool = False, end: bool = False) -> None:
         """Write the blocks that are full, or everything; with `end`, the last one closes."""
@@ -273,6 +273,11 @@ class File:
             raise
 
     @property
+    def unwritten(self) -> int:
+        """How many records were taken and are not in the file yet."""
+        return sum(draft.records for draft in tuple(self._drafts))
+
+    @property
     def head(self) -> tuple[int, str]:
         """Number and hash of the last block that was written, to be kept where the file is not:
         `pympi audit verify --head` then finds that all up to there is what was written."""
@@ -286,8 +291,7 @@ class File:
             OSError: it could not be written; it is kept.
             ValueError: the file is closed.
         """
-        with self._mutex:
-            writer = self._ready()
+        with self._held() as writer:
             self._write(everything=True)
             if self.durability != "none":
                 writer.sync()
