@@ -180,6 +180,7 @@ class Drain:
         self._turn = threading.RLock()
         self._taking = False  # guarded by the turn
         self._pending: list[npt.NDArray[Any]] = []  # likewise: what no sink was there for
+        self._raw: npt.NDArray[Any] | None = None  # likewise: what is being put into words
         self._due: deque[tuple[InPlace, Batch]] = deque()  # likewise
         self._feeds: tuple[InPlace, ...] = ()
         self._ends = False
@@ -348,6 +349,8 @@ class Drain:
     def _taken_some(self, taken: list[npt.NDArray[Any]]) -> bool:
         """Take out a batch; return whether there may be more."""
         self._distribute()
+        if self._raw is not None:  # Ctrl-C came before these were in words
+            self._give(self._raw)
         pointer = self._kernel.pointer
         waiting = lib.pm_audit_wait(pointer, 0, ffi.NULL)
         records = np.empty(min(max(waiting, 0) + 1, _LARGEST), RECORD)  # one may tell of a loss
@@ -364,8 +367,11 @@ class Drain:
 
     def _give(self, records: npt.NDArray[Any]) -> None:
         if feeds := self._feeds:
+            self._raw = records
             batch = self._worded(records)
-            self._due.extend((feed, batch) for feed in feeds)
+            due = [(feed, batch) for feed in feeds]
+            self._raw = None
+            self._due.extend(due)
             self._distribute()
         for feed in self._broken:  # which counts what it does not get
             feed.put(Batch(records, {}, {}, {}))

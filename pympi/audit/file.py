@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .chain import LARGEST_BLOCK, Block, ForwardKey, digest
+from .chain import BLOCK, LARGEST_BLOCK, Block, ForwardKey, digest
 from .content import OPEN, STRATA, rising
 from .draft import Chain, Draft, definitions_for
 from .layout import new_header
@@ -99,6 +99,7 @@ class File:
         self._mutex, self._pid = threading.RLock(), os.getpid()
         self._last = -1  # sequence number of the last record of this kernel
         self._drafts: deque[Draft] = deque([Draft()])
+        self._tried: tuple[Draft, Block, int] | None = None  # what is being written, and from where
         self._lock = _Lock(self.path)
         self._writer: Writer | None = None
         try:
@@ -223,6 +224,7 @@ class File:
 
     def _write(self, *, everything: bool = False, end: bool = False) -> None:
         """Write the blocks that are full, or everything; with `end`, the last one closes."""
+        self._find_out()
         if everything:
             self._next()
         while len(self._drafts) > 1:
@@ -233,26 +235,41 @@ class File:
     def _write_block(self, draft: Draft, *, end: bool = False) -> None:
         assert self._writer
         block, raw = self._chain.seal(draft, end=end)
-        end_of_block = self._writer.position + len(raw)
+        self._tried = draft, block, self._writer.size
         try:
             self._writer.write(raw)
         except FileChanged as change:
+            self._tried = None
             self._renew(self._writer, change)
             self._write_block(draft, end=end)
-        except BaseException:  # Ctrl-C, or a disk that says no when it has it
-            with suppress(OSError):
-                if self._writer.regular and Path(self.path).stat().st_size == end_of_block:
-                    self._written(block)
-            raise
         else:
-            self._written(block)
+            self._written(draft, block)
 
-    def _written(self, block: Block) -> None:
-        self._chain.advance(block)
-        if len(self._drafts) > 1:
+    def _find_out(self) -> None:
+        """Find out what became of a block after Ctrl-C, or of a disk that says no when it has it.
+
+        Ctrl-C may come anywhere, also right after the block was written: a second one of the same
+        number would be damage.
+        """
+        if self._tried is None or self._writer is None or not self._writer.regular:
+            return
+        draft, block, start = self._tried
+        end, size = start + BLOCK.size + block.length, self._writer.size
+        if self._chain.number >= block.number or size == end:
+            self._written(draft, block)
+        elif start < size < end:
+            self._writer.cut(start)
+        self._tried = None
+
+    def _written(self, draft: Draft, block: Block) -> None:
+        """Move on behind a block, wherever this was interrupted before."""
+        if self._chain.number < block.number:
+            self._chain.advance(block)
+        if self._drafts[0] is draft and len(self._drafts) > 1:
             self._drafts.popleft()
-        else:
+        elif self._drafts[0] is draft:
             self._drafts[0] = Draft()
+        self._tried = None
 
     def _renew(self, writer: Writer, change: FileChanged) -> None:
         """Go on in a new file, where the old one was moved or deleted."""

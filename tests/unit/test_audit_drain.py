@@ -615,6 +615,27 @@ def test_ctrl_c_reaches_who_receives(scene: Scene) -> None:
 # ---- words ----
 
 
+def test_ctrl_c_while_records_are_put_into_words(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in no ring any more: whoever drains next goes on with them."""
+    seen, words = Seen(), scene.kernel.audit._drain.words
+    scene.kernel.audit.attach(seen)
+    whole = words.batch
+
+    def interrupted(_records: object) -> Batch:
+        monkeypatch.setattr(words, "batch", whole)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(words, "batch", interrupted)
+    with scene.kernel.audit._drain._turn:
+        scene.send(3)
+        with pytest.raises(KeyboardInterrupt):
+            scene.kernel.audit.flush()
+    scene.kernel.audit.flush()
+    assert len(seen.sequences) == 3
+
+
 def test_distinct_numbers_are_all_found(kernel: Kernel) -> None:
     words, random = Words(kernel), np.random.default_rng(1)
     for top in (3, 1000, 2**20, 2**32):

@@ -587,6 +587,31 @@ def test_an_interrupt_while_a_block_is_written(
     assert verify(path).state == "closed"
 
 
+@pytest.mark.parametrize("where", ["_written", "advance", "Draft"])
+def test_an_interrupt_after_a_block_was_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It is not written again: two blocks of one number would be damage."""
+    file = File(path, durability="record", key=KEY)
+    owner = {"_written": file, "advance": file._chain, "Draft": module}[where]
+    whole = getattr(owner, where)
+
+    def interrupted(*arguments: object) -> object:
+        monkeypatch.setattr(owner, where, whole)
+        if where == "advance":
+            whole(*arguments)
+        raise KeyboardInterrupt
+
+    batch, more = make.batch(2), make.batch(2, 3)
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        file(batch)
+    file(more)
+    file.close()
+    assert verify(path, key=KEY).state == "closed"
+    assert numbers(path) == [1, 2, 3, 4]
+
+
 def test_a_file_that_is_dropped_is_written(path: Path) -> None:
     file = File(path)
     file(make.batch(3))
