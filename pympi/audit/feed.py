@@ -253,7 +253,7 @@ class InPlace:
 
     def _pass_on(self, told: _Told) -> None:
         try:
-            _call(getattr(self.sink, "strata", None), told.strata)
+            self._call(getattr(self.sink, "strata", None), told.strata)
         except Exception as error:
             self._fail(error, 0)
 
