@@ -229,7 +229,7 @@ _CODES: dict[str, tuple[type[MachError], str]] = {
     "KERN_NOT_SUPPORTED": (MachError, "not supported"),
     "KERN_DENIED": (MachError, "denied"),
     "PM_FORKED": (ForkedError, "a child of fork() may only close its parent's kernel"),
-    "PM_AUDIT_FULL": (AuditFull, "the audit ring is full and the operation must be recorded"),
+    "PM_AUDIT_FULL": (AuditFull, "it must be recorded and cannot be: no room, or a sink failed"),
     "MACH_SEND_IN_PROGRESS": (MachError, "the send is in progress"),
     "MACH_SEND_INVALID_DATA": (MachError, "the message cannot be read"),
     "MACH_SEND_INVALID_DEST": (InvalidName, "the destination is no right to send"),

@@ -154,6 +154,11 @@ class Kernel(Closing):
         if modules := list(policies):
             self.policies.load(*modules)
 
+    def _task_ended(self, task: Task) -> None:
+        if self._audit is not None:
+            self._audit.task_ends(task.id, task.name)
+        self.tasks.pop(task.id, None)
+
     # ---- life ----
 
     @property

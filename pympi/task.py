@@ -324,7 +324,7 @@ class Task:
     def terminate(self, *, caller: Task | None = None) -> None:
         """End the task: all its rights are destroyed, and whatever waits in it wakes."""
         self._do(lib.pm_task_terminate, caller=caller)
-        self.kernel.tasks.pop(self.id, None)
+        self.kernel._task_ended(self)
         self._forget()
 
     def _forget(self) -> None:

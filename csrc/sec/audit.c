@@ -65,12 +65,16 @@ static void put(struct audit *audit, const struct pm_audit_record *record, uint6
     slot->sequence = sequence;
 }
 
-static void put_loss(struct audit *audit, const struct pm_audit_record *after) {
-    struct pm_audit_record loss = {.time = after->time, .epoch = after->epoch, .operation = PM_OP_LOSS, .flags = PM_AUDIT_LOSS};
+static void put_loss(struct audit *audit, uint64_t time, uint32_t epoch) {
+    struct pm_audit_record loss = {.time = time, .epoch = epoch, .operation = PM_OP_LOSS, .flags = PM_AUDIT_LOSS};
     loss.result = audit->lost > INT32_MAX ? INT32_MAX : (int32_t)audit->lost;
     put(audit, &loss, audit->sequence++);
     audit->lost = 0;
     marks_renew(audit);
+}
+
+void audit_tell_loss(struct audit *audit, uint64_t time, uint32_t epoch) {
+    if (audit->lost && audit_has_room(audit, 0)) put_loss(audit, time, epoch);
 }
 
 bool audit_sample(struct audit *audit, const struct pm_audit_sampling *wanted, struct sample_clock clock) {
@@ -87,7 +91,7 @@ static void record_put(struct audit *audit, const struct pm_audit_record *record
         if (!audit->lost++) marks_renew(audit);
         return;
     }
-    if (audit->lost) put_loss(audit, record);
+    if (audit->lost) put_loss(audit, record->time, record->epoch);
     put(audit, record, audit->sequence++);
     if (pm_unlikely(audit->head >= audit->wake_at)) audit_wake(audit);
 }

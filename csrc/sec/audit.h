@@ -3,7 +3,7 @@
  * The audit trail's core: which operations are recorded, and a bounded ring of records. It never decides and never formats.
  *
  * Every record and every record that could not be kept takes a sequence number, so a gap is a loss. One slot of the ring is kept
- * for the record that says how many were lost; it is written first when there is room again.
+ * for the record that says how many were lost; it is written first when there is room again, and when records are taken out.
  *
  * Who drains may sleep until there is something to drain. Whether it is to be woken, whether there is room, and whether anything
  * else is to be seen to is one comparison for the shortest path: with `ready_until`.
@@ -58,6 +58,8 @@ bool audit_reserve(struct audit *audit, uint32_t records) pm_must_check;
 bool audit_sample(struct audit *audit, const struct pm_audit_sampling *wanted, struct sample_clock clock) pm_must_check;
 /* Fills in the sequence; counts a loss where there is no room. What is sampled may not be kept at all. */
 void audit_append(struct audit *audit, const struct pm_audit_record *record);
+/* Before records are taken out: of what was lost since is told, though nothing may follow. */
+void audit_tell_loss(struct audit *audit, uint64_t time, uint32_t epoch);
 /* Can one record be written at once: there is room, and nothing else to be done before or after. */
 static inline bool audit_ready(const struct audit *audit) { return audit->head < audit->ready_until; }
 /* The same where records are sampled, and this one may not be kept. */

@@ -228,8 +228,13 @@ void kernel_move_epoch(struct pm_kernel *kernel) {
 }
 
 void kernel_collect_sids(struct pm_kernel *kernel) {
-    const struct mac *mac = &kernel->mac;
+    struct mac *mac = &kernel->mac;
+    uint64_t wraps = kernel->sids.wraps;
     sids_collect(&kernel->sids, watches_drained(&mac->watches, mac->audit.drained));
+    if (pm_likely(kernel->sids.wraps == wraps)) return;
+    watches_forget_labels(&mac->watches);               /* numbers are used again from here on */
+    sample_forget_labels(&mac->audit.sample);
+    kernel_move_epoch(kernel);
 }
 
 void kernel_release_sid(struct pm_kernel *kernel, uint32_t sid) {

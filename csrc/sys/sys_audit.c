@@ -140,6 +140,7 @@ int64_t pm_audit_drain(struct pm_kernel *kernel, struct pm_audit_record *records
     if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
     lock_take(&kernel->draining);
     kernel_lock(kernel);
+    if (capacity) audit_tell_loss(audit, kernel->mac.clock(kernel->mac.clock_context), kernel->mac.epoch);
     size_t count = audit_waiting(audit) < capacity ? audit_waiting(audit) : capacity;
     kernel_unlock(kernel);
     audit_copy(audit, records, count);

@@ -24,13 +24,7 @@ int64_t pm_sid_intern(struct pm_kernel *kernel, struct pm_task *payer, const cha
     if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
     if (!text || !length || length > PM_LABEL_MAX || memchr(text, 0, length)) return -(int64_t)KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    uint64_t wraps = kernel->sids.wraps;
     kernel_collect_sids(kernel);
-    if (kernel->sids.wraps != wraps) {                                  /* numbers are used again from here on */
-        watches_forget_labels(&kernel->mac.watches);
-        sample_forget_labels(&kernel->mac.audit.sample);
-        kernel_move_epoch(kernel);
-    }
     uint32_t sid = sids_intern(&kernel->sids, text, (uint32_t)length, &fresh);
     if (sid && fresh && !may_mint(kernel, payer)) {
         kernel_release_sid(kernel, sid);

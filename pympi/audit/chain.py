@@ -42,6 +42,7 @@ LARGEST_BLOCK = 1 << 24
 """Bytes that follow a block's header at most."""
 DIGEST = 32
 NOTHING = bytes(DIGEST)
+_LARGEST_KEY = 4096  # bytes of its file
 
 _FIELDS = struct.Struct("<8s16sQQIIQQQ32s32s")
 _MAC = struct.Struct("<32s")
@@ -218,12 +219,12 @@ def read_key(path: str | os.PathLike[str]) -> bytearray:
         OSError: it cannot be read.
     """
     with Path(path).open("rb") as file:
-        text = file.read(4 * DIGEST)
+        text = file.read(_LARGEST_KEY + 1)
     try:
         secret = bytearray.fromhex(text.decode("ascii"))
     except ValueError:
         secret = bytearray()
-    if len(secret) < DIGEST:
+    if len(secret) < DIGEST or len(text) > _LARGEST_KEY:  # half of a key would be another one
         raise ValueError(f"{os.fspath(path)}: expected a key, {2 * DIGEST} hexadecimal digits")
     return secret
 

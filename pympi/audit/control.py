@@ -407,6 +407,10 @@ class Audit:
         """
         return self._drain.words.batch(records)
 
+    def task_ends(self, number: int, name: str) -> None:
+        """Remember what a task was called, of which there may be records. The kernel does this."""
+        self._drain.words.remember(number, name)
+
     # ---- state ----
 
     @property

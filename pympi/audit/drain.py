@@ -26,6 +26,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,13 +127,22 @@ class Words:
         return {sid: known[sid] for sid in sids if sid in known}
 
     def _tasks(self, numbers: Iterable[int]) -> dict[int, str]:
-        names, living = self._names, self._kernel.tasks
-        if len(names) > _NAMES:
-            names.clear()
+        found = {}
         for number in numbers:
-            if number not in names and (task := living.get(number)) is not None:
-                names[number] = task.name
-        return {number: names[number] for number in numbers if number in names}
+            name = self._names.get(number)
+            if name is None and (task := self._kernel.tasks.get(number)) is not None:
+                name = self.remember(number, task.name)
+            if name is not None:
+                found[number] = name
+        return found
+
+    def remember(self, task: int, name: str) -> str:
+        """Remember the name of a task; with too many, the oldest ones are forgotten."""
+        if len(self._names) >= _NAMES:
+            for number in list(islice(self._names, _NAMES // 2)):
+                self._names.pop(number, None)
+        self._names[task] = name
+        return name
 
 
 class Drain:
@@ -169,9 +180,11 @@ class Drain:
         self._turn = threading.RLock()
         self._taking = False  # guarded by the turn
         self._pending: list[npt.NDArray[Any]] = []  # likewise: what no sink was there for
+        self._raw: npt.NDArray[Any] | None = None  # likewise: what is being put into words
         self._due: deque[tuple[InPlace, Batch]] = deque()  # likewise
         self._feeds: tuple[InPlace, ...] = ()
-        self._broken: tuple[InPlace, ...] = ()  # `fail` sinks that failed
+        self._ends = False
+        self._broken: tuple[InPlace, ...] = ()  # that failed, and nothing is done without them
         self.change = threading.RLock()
         self._thread: threading.Thread | None = None
         self._end = threading.Event()
@@ -194,6 +207,8 @@ class Drain:
         self._hand_over()
         in_place = not self.threaded or getattr(sink, "synchronous", False)
         with self.change:
+            if any(_same(feed.sink, sink) for feed in self._feeds):
+                raise ValueError(f"{sink!r} is attached already")
             self._start(pointer)
             feed = (InPlace if in_place else Feed)(sink, terms, _weakly(self._changed))
             self._feeds += (feed,)
@@ -216,9 +231,9 @@ class Drain:
     def detach(self, sink: Sink) -> None:
         """Give a sink what there is, unless a sink asks, and then no more."""
         self.check_process()
-        feed = next((f for f in (*self._feeds, *self._broken) if f.sink == sink), None)
+        feed = next((f for f in (*self._feeds, *self._broken) if _same(f.sink, sink)), None)
         if feed is None:
-            if any(failure.sink == sink for failure in self.failures):
+            if any(_same(failure.sink, sink) for failure in self.failures):
                 return
             raise ValueError(f"{sink!r} is not attached")
         self.flush()
@@ -236,15 +251,18 @@ class Drain:
         with self.change:
             if feed.failure and feed in self._feeds:
                 self.failures.append(feed.failure)
-                self._forget(feed)
-                if feed.terms.when_full == "fail":
+                self._feeds = tuple(known for known in self._feeds if known is not feed)
+                if feed.terms.when_full in ("fail", "abort"):
                     self._broken += (feed,)
-            self._options()
+            self._options()  # once: between the two anything could be done
 
     @property
     def halted(self) -> bool:
         """Whether there is a sink without which nothing shall be done, and that cannot take it."""
-        failing = (feed for feed in self._feeds if feed.terms.when_full == "fail")
+        strict = [feed for feed in self._feeds if feed.terms.when_full in ("fail", "abort")]
+        if self._ends and (strict or self.synchronous):
+            return True
+        failing = (feed for feed in strict if feed.terms.when_full == "fail")
         return bool(self._broken) or any(feed.behind for feed in failing)
 
     @property
@@ -331,9 +349,11 @@ class Drain:
     def _taken_some(self, taken: list[npt.NDArray[Any]]) -> bool:
         """Take out a batch; return whether there may be more."""
         self._distribute()
+        if self._raw is not None:  # Ctrl-C came before these were in words
+            self._give(self._raw)
         pointer = self._kernel.pointer
         waiting = lib.pm_audit_wait(pointer, 0, ffi.NULL)
-        records = np.empty(min(max(waiting, 1), _LARGEST), RECORD)
+        records = np.empty(min(max(waiting, 0) + 1, _LARGEST), RECORD)  # one may tell of a loss
         room = ffi.from_buffer("struct pm_audit_record[]", records, require_writable=True)
         self._before()
         count = lib.pm_audit_drain(pointer, room, len(records))
@@ -347,9 +367,14 @@ class Drain:
 
     def _give(self, records: npt.NDArray[Any]) -> None:
         if feeds := self._feeds:
+            self._raw = records
             batch = self._worded(records)
-            self._due.extend((feed, batch) for feed in feeds)
+            due = [(feed, batch) for feed in feeds]
+            self._raw = None
+            self._due.extend(due)
             self._distribute()
+        for feed in self._broken:  # which counts what it does not get
+            feed.put(Batch(records, {}, {}, {}))
 
     def _worded(self, records: npt.NDArray[Any]) -> Batch:
         """Return a batch; without words rather than none: these records are nowhere else."""
@@ -382,6 +407,9 @@ class Drain:
             return
         try:
             self._stop()
+            with self.change:  # whatever is done from here on would not be recorded
+                self._ends = True
+                self._options()
             with self._turn:
                 self._to_sinks()
                 self.tell()
@@ -432,6 +460,11 @@ def _drain(pointer: Any, reference: weakref.ref[Drain], end: threading.Event) ->
             _log.exception("the audit's drain failed, and tries again")
             end.wait(1.0)
         del drain
+
+
+def _same(sink: Sink, other: Sink) -> bool:
+    """Whether two are the same sink: a method is made anew each time that it is named."""
+    return sink is other or (isinstance(sink, MethodType) and sink == other)
 
 
 def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:

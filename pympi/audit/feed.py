@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -92,7 +93,9 @@ class SinkFailure(NamedTuple):
         time: when, as `time.time()`.
         error: what it said, in words.
         exception: what it raised; None if it hung.
-        lost: records it did not get because of that, or not for certain.
+        lost: records that it had been given and did not get because of that, or not for certain:
+            what it had taken and not written (`unwritten`) is among them. `SinkStats.lost` also has
+            those that were recorded later, as long as nothing is done without it.
     """
 
     name: str
@@ -206,6 +209,7 @@ class InPlace:
         self._strata: Mapping[str, Any] = {}
         self._closed = False
         self._queued = self._written = self._lost = 0
+        self._unwritten = 0  # before the present call of the sink
 
     @property
     def stats(self) -> SinkStats:
@@ -221,7 +225,7 @@ class InPlace:
             return
         try:
             given = self._preceded(batch)
-            _call(self.sink, given)
+            self._call(self.sink, given)
             self._gap.got(given.records)
             self._written += len(given)
         except Exception as error:
@@ -249,7 +253,7 @@ class InPlace:
 
     def _pass_on(self, told: _Told) -> None:
         try:
-            _call(getattr(self.sink, "strata", None), told.strata)
+            self._call(getattr(self.sink, "strata", None), told.strata)
         except Exception as error:
             self._fail(error, 0)
 
@@ -271,7 +275,7 @@ class InPlace:
 
     def _write_out(self) -> None:
         try:
-            _call(getattr(self.sink, "flush", None))
+            self._call(getattr(self.sink, "flush", None))
         except Exception as error:
             self._fail(error, 0)
 
@@ -307,25 +311,36 @@ class InPlace:
         self._tell()
         self._end()
 
+    def _call(self, function: Callable[..., object] | None, *arguments: Any) -> None:
+        """Call the sink, or one of the methods that it need not have."""
+        self._unwritten = _unwritten(self.sink)
+        _call(function, *arguments)
+
     def _note(self, error: BaseException | str, lost: int) -> None:
+        # What it had taken before and not written; what it is taking now is in `lost`.
+        lost += min(self._unwritten, _unwritten(self.sink))
         exception = None if isinstance(error, str) else error
         words = error if isinstance(error, str) else _one_line(f"{type(error).__name__}: {error}")
         self._lost += lost
         self.failure = SinkFailure(self.name, self.sink, time.time(), words, exception, lost)
 
     def _tell(self) -> None:
+        """Say that it failed; first to who stops what must not be done without it."""
         assert self.failure is not None
-        _log.warning(
-            "audit sink %s failed, gets no more records: %s", self.name, self.failure.error
-        )
-        if self.terms.when_full == "abort":
-            os.abort()
         self._changed(self)
+        try:
+            with suppress(Exception):  # of the filters and handlers of an embedder
+                _log.warning(
+                    "audit sink %s failed, gets no more records: %s", self.name, self.failure.error
+                )
+        finally:
+            if self.terms.when_full == "abort":
+                os.abort()
 
     def _end(self) -> None:
         """Close the sink. What it says to that is its failure, if it is the first."""
         try:
-            _call(getattr(self.sink, "close", None))
+            self._call(getattr(self.sink, "close", None))
         except Exception as error:
             if self.failure is None:
                 self._note(error, 0)
@@ -475,10 +490,12 @@ class Feed(InPlace):
         return reached()
 
     def _tell(self) -> None:
-        super()._tell()
-        with self._news:
-            self._told = True
-            self._unmark()
+        try:
+            super()._tell()
+        finally:
+            with self._news:
+                self._told = True
+                self._unmark()
 
     def _unmark(self) -> None:
         for done in self._unmarked:
@@ -532,11 +549,11 @@ class Feed(InPlace):
         """Give the sink a batch, tell it of strata, or have it write out what it has."""
         try:
             if isinstance(item, Batch):
-                _call(self.sink, item)
+                self._call(self.sink, item)
             elif isinstance(item, _Told):
-                _call(getattr(self.sink, "strata", None), item.strata)
+                self._call(getattr(self.sink, "strata", None), item.strata)
             else:
-                _call(getattr(self.sink, "flush", None))
+                self._call(getattr(self.sink, "flush", None))
         except BaseException as error:
             with self._news:
                 if self.failure:
@@ -568,7 +585,7 @@ class Feed(InPlace):
 
     def _end(self) -> None:
         try:
-            _call(getattr(self.sink, "close", None))
+            self._call(getattr(self.sink, "close", None))
         except BaseException as error:
             with self._news:
                 if self.failure:
@@ -587,8 +604,16 @@ def _one_line(text: str) -> str:
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "..."
 
 
+def _unwritten(sink: Sink) -> int:
+    """Return how many records a sink has taken and has not written, if it says so."""
+    with suppress(Exception):
+        count = getattr(sink, "unwritten", 0)
+        return count if isinstance(count, int) else 0
+    return 0
+
+
 def _call(function: Callable[..., object] | None, *arguments: Any) -> None:
-    """Call a sink, or one of the methods that it need not have."""
+    """Call what is a sink's: this thread waits for no sink meanwhile."""
     _here.depth = getattr(_here, "depth", 0) + 1
     try:
         if function is not None:

@@ -15,8 +15,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .chain import LARGEST_BLOCK, Block, ForwardKey, digest
+from .chain import BLOCK, LARGEST_BLOCK, Block, ForwardKey, digest
 from .content import OPEN, STRATA, rising
 from .draft import Chain, Draft, definitions_for
 from .layout import new_header
@@ -99,6 +99,7 @@ class File:
         self._mutex, self._pid = threading.RLock(), os.getpid()
         self._last = -1  # sequence number of the last record of this kernel
         self._drafts: deque[Draft] = deque([Draft()])
+        self._tried: tuple[Draft, Block, int] | None = None  # what is being written, and from where
         self._lock = _Lock(self.path)
         self._writer: Writer | None = None
         try:
@@ -155,8 +156,7 @@ class File:
             OSError: what is full could not be written. If that was so before, the batch was not
                 taken; else it was, and is kept.
         """
-        with self._mutex:
-            self._ready()
+        with self._held():
             records = batch.records.astype(RECORD, copy=False)
             if (wrong := rising(records["sequence"], -1)) >= 0:
                 before, found = records["sequence"][wrong - 1 : wrong + 1]
@@ -201,8 +201,7 @@ class File:
         Raises:
             ValueError, OSError: as of a call.
         """
-        with self._mutex:
-            self._ready()
+        with self._held():
             raw = json.dumps(strata).encode()
             if self._drafts[-1].size + len(raw) > _LARGEST:
                 self._next()
@@ -212,17 +211,20 @@ class File:
 
     # ---- the disk ----
 
-    def _ready(self) -> Writer:
-        """Check that it is for us to write; write what could not be written before."""
-        if os.getpid() != self._pid:
+    @contextmanager
+    def _held(self) -> Iterator[Writer]:
+        """Have it for us alone; write what could not be written before."""
+        if os.getpid() != self._pid:  # where whoever held the mutex is not any more
             raise RuntimeError(f"{self.path} is written by the process that fork() was called in")
-        if self._writer is None:
-            raise ValueError(f"{self.path} is closed")
-        self._write()
-        return self._writer
+        with self._mutex:
+            if self._writer is None:
+                raise ValueError(f"{self.path} is closed")
+            self._write()
+            yield self._writer
 
     def _write(self, *, everything: bool = False, end: bool = False) -> None:
         """Write the blocks that are full, or everything; with `end`, the last one closes."""
+        self._find_out()
         if everything:
             self._next()
         while len(self._drafts) > 1:
@@ -233,26 +235,41 @@ class File:
     def _write_block(self, draft: Draft, *, end: bool = False) -> None:
         assert self._writer
         block, raw = self._chain.seal(draft, end=end)
-        end_of_block = self._writer.position + len(raw)
+        self._tried = draft, block, self._writer.size
         try:
             self._writer.write(raw)
         except FileChanged as change:
+            self._tried = None
             self._renew(self._writer, change)
             self._write_block(draft, end=end)
-        except BaseException:  # Ctrl-C, or a disk that says no when it has it
-            with suppress(OSError):
-                if self._writer.regular and Path(self.path).stat().st_size == end_of_block:
-                    self._written(block)
-            raise
         else:
-            self._written(block)
+            self._written(draft, block)
 
-    def _written(self, block: Block) -> None:
-        self._chain.advance(block)
-        if len(self._drafts) > 1:
+    def _find_out(self) -> None:
+        """Find out what became of a block after Ctrl-C, or of a disk that says no when it has it.
+
+        Ctrl-C may come anywhere, also right after the block was written: a second one of the same
+        number would be damage.
+        """
+        if self._tried is None or self._writer is None or not self._writer.regular:
+            return
+        draft, block, start = self._tried
+        end, size = start + BLOCK.size + block.length, self._writer.size
+        if self._chain.number >= block.number or size == end:
+            self._written(draft, block)
+        elif start < size < end:
+            self._writer.cut(start)
+        self._tried = None
+
+    def _written(self, draft: Draft, block: Block) -> None:
+        """Move on behind a block, wherever this was interrupted before."""
+        if self._chain.number < block.number:
+            self._chain.advance(block)
+        if self._drafts[0] is draft and len(self._drafts) > 1:
             self._drafts.popleft()
-        else:
+        elif self._drafts[0] is draft:
             self._drafts[0] = Draft()
+        self._tried = None
 
     def _renew(self, writer: Writer, change: FileChanged) -> None:
         """Go on in a new file, where the old one was moved or deleted."""
@@ -273,6 +290,11 @@ class File:
             raise
 
     @property
+    def unwritten(self) -> int:
+        """How many records were taken and are not in the file yet."""
+        return sum(draft.records for draft in tuple(self._drafts))
+
+    @property
     def head(self) -> tuple[int, str]:
         """Number and hash of the last block that was written, to be kept where the file is not:
         `pympi audit verify --head` then finds that all up to there is what was written."""
@@ -286,8 +308,7 @@ class File:
             OSError: it could not be written; it is kept.
             ValueError: the file is closed.
         """
-        with self._mutex:
-            writer = self._ready()
+        with self._held() as writer:
             self._write(everything=True)
             if self.durability != "none":
                 writer.sync()

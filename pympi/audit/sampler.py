@@ -30,8 +30,8 @@ class Sampler:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._labels: dict[int, str] = {}
-        self._known = 0  # rows whose labels were looked up
+        self._labels: dict[int, str] = {}  # of the last rows
+        self._meanings: list[dict[int, str]] = []  # labels of each row that was looked up
         self._by_message = False
         self._number = 0  # of the sampling: what was counted before is forgotten
         self.words = ""
@@ -53,7 +53,7 @@ class Sampler:
         wanted.period_ns, wanted.by_message = max(1, round(per * 1e9)), by_message
         wanted.seed = self._seed(seed)
         check(lib.pm_audit_sample(self._kernel.pointer, wanted), "sample()")
-        self._labels, self._known, self._by_message = {}, 0, by_message
+        self._labels, self._meanings, self._by_message = {}, [], by_message
         self._number += 1
         self.words = described(budget or 0, per, one_in or 0)
 
@@ -65,11 +65,12 @@ class Sampler:
     def stop(self) -> None:
         """Keep everything again."""
         check(lib.pm_audit_sample(self._kernel.pointer, ffi.NULL))
-        self._labels, self._known, self.words = {}, 0, ""
+        self._labels, self._meanings, self.words = {}, [], ""
 
     def learn_labels(self) -> None:
         """Before records are drained: look up the labels of rows that are new, while they last."""
-        if self.words and lib.pm_audit_strata(self._kernel.pointer, ffi.NULL, 0) > self._known:
+        known = len(self._meanings)
+        if self.words and lib.pm_audit_strata(self._kernel.pointer, ffi.NULL, 0) > known:
             self._read()
 
     def _read(self) -> np.ndarray:
@@ -83,26 +84,29 @@ class Sampler:
             if count <= room:
                 break
             room = 2 * count
-        new = rows[self._known : count]
+        new = rows[len(self._meanings) : count]
         for sid in np.unique([new[field] for field in ("ssid", "tsid", "peer_sid")]).tolist():
             self._look_up(sid)
-        self._known = count
+        self._meanings += [self._labels] * len(new)
         return rows[:count]
 
     def _look_up(self, sid: int) -> None:
-        if sid and sid not in self._labels:
-            try:
-                self._labels[sid] = self._kernel.label(sid)
-            except MachError:
-                return
+        """Note what a label of new rows is: for rows before, the SID may be that of another."""
+        try:
+            label = self._kernel.label(sid) if sid else ""
+        except MachError:
+            return
+        if sid and self._labels.setdefault(sid, label) != label:
+            self._labels = {**self._labels, sid: label}
 
     def strata(self) -> Strata:
         """Return the rows that were met, and words for them."""
         rows = self._read() if self.words else np.zeros(0, STRATUM)
-        rows = rows[rows["seen"] > 0]
+        seen = np.flatnonzero(rows["seen"])
+        rows, labels = rows[seen], [self._meanings[row] for row in seen.tolist()]
         numbers = np.unique(rows["tclass"]).tolist()
         classes = {n: self._kernel.object_class(n) for n in numbers if n}
-        return Strata(rows, dict(self._labels), classes, self._by_message)
+        return Strata(rows, labels, classes, self._by_message)
 
     def told(self) -> dict[str, Any] | None:
         """Return what sinks are told of the strata; None where nothing is sampled."""

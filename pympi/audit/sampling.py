@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -65,13 +66,13 @@ class Strata:
 
     Attributes:
         rows: an array of dtype `STRATUM`.
-        labels: label text by SID.
+        labels: of each row: label text by SID, which may come to stand for another.
         classes: class by number.
         by_message: whether messages of different msgh_id are different strata.
     """
 
     rows: npt.NDArray[Any]
-    labels: Mapping[int, str]
+    labels: Sequence[Mapping[int, str]]
     classes: Mapping[int, ObjectClass]
     by_message: bool = False
 
@@ -79,7 +80,7 @@ class Strata:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Stratum]:
-        return map(self._worded, self.rows)
+        return map(self._worded, self.rows, self.labels)
 
     @property
     def seen(self) -> int:
@@ -92,18 +93,21 @@ class Strata:
         return int(self.rows["kept"].sum())
 
     @property
-    def by_chance(self) -> npt.NDArray[Any]:
-        """The rows, most frequent first, of what was kept by chance, but for the first of each."""
-        rows = self.rows[self.rows["flags"] == 0]
-        return rows[np.argsort(-rows["seen"].astype(np.int64), kind="stable")]
+    def by_chance(self) -> Strata:
+        """Those, most frequent first, of which all but the first were kept by chance."""
+        places = np.flatnonzero(self.rows["flags"] == 0)
+        seen = self.rows["seen"][places].astype(np.int64)
+        places = places[np.argsort(-seen, kind="stable")]
+        labels = [self.labels[place] for place in places.tolist()]
+        return replace(self, rows=self.rows[places], labels=labels)
 
-    def _worded(self, row: Any) -> Stratum:
+    def _worded(self, row: Any, labels: Mapping[int, str]) -> Stratum:
         tclass = self.classes.get(int(row["tclass"]))
         overflow = bool(row["flags"] & lib.PM_STRATUM_OVERFLOW)
         return Stratum(
-            subject=_OVERFLOW if overflow else self._label(int(row["ssid"])),
-            object=_OVERFLOW if overflow else self._label(int(row["tsid"])),
-            peer=self._label(int(row["peer_sid"])),
+            subject=_OVERFLOW if overflow else _label(labels, int(row["ssid"])),
+            object=_OVERFLOW if overflow else _label(labels, int(row["tsid"])),
+            peer=_label(labels, int(row["peer_sid"])),
             tclass=tclass.name if tclass else "",
             asked=tclass.names(int(row["asked"])) if tclass else (),
             operation=Operation(int(row["operation"])).name.lower(),
@@ -115,8 +119,9 @@ class Strata:
             first=int(row["first"]) / 1e9,
         )
 
-    def _label(self, sid: int) -> str:
-        return self.labels.get(sid, f"sid:{sid}") if sid else "-"
+
+def _label(labels: Mapping[int, str], sid: int) -> str:
+    return labels.get(sid, f"sid:{sid}") if sid else "-"
 
 
 # ---- estimates ----
@@ -377,7 +382,7 @@ def told(strata: Strata, number: int, words: str) -> dict[str, Any]:
     """
     rows: list[list[Any]] = []
     letters = 0
-    for stratum in replace(strata, rows=strata.by_chance[:_MOST_TOLD]):
+    for stratum in islice(strata.by_chance, _MOST_TOLD):
         asked, first = " ".join(stratum.asked), round(stratum.first * 1e9)
         key = stratum.subject, stratum.object, stratum.peer, stratum.tclass, asked
         letters += sum(map(len, key))

@@ -199,6 +199,16 @@ class Writer:
             if end == self.position + count:
                 os.ftruncate(self._fd, self.position)
 
+    @property
+    def size(self) -> int:
+        """Bytes that the file has; 0 if it is none on a disk."""
+        return os.fstat(self._fd).st_size if self.regular else 0
+
+    def cut(self, size: int) -> None:
+        """Cut off what is behind so many bytes."""
+        os.ftruncate(self._fd, size)
+        self.position = size
+
     def _named(self, error: OSError) -> OSError:
         return type(error)(error.errno, error.strerror or str(error), self.path)
 

@@ -59,6 +59,15 @@ static void test_a_loss_is_a_gap_and_a_record(void) {
     assert(out[0].sequence == ROOM - 1 + 4 && out[1].sequence == out[0].sequence + 1 && out[1].name == 99);
 }
 
+static void test_a_loss_is_told_of_though_nothing_follows(void) {
+    append(ROOM + 3, 0);
+    audit_tell_loss(&audit, 7, 1);
+    audit_tell_loss(&audit, 8, 1);
+    assert(audit.lost == 0 && drain(out, ROOM) == ROOM);
+    assert(out[ROOM - 1].operation == PM_OP_LOSS && out[ROOM - 1].result == 4 && out[ROOM - 1].time == 7);
+    assert(out[ROOM - 1].sequence == ROOM - 1 + 4);
+}
+
 /* Whoever was promised room for a record has it, though a loss is to be told of as well. */
 static void test_room_for_a_record_is_room_beside_a_loss(void) {
     audit.full = PM_AUDIT_FAIL;
@@ -156,6 +165,7 @@ static void test_nothing_is_written_at_once_where_more_is_to_be_done(void) {
 
 static void (*const tests[])(void) = {
     test_records_come_out_in_order, test_one_slot_is_kept, test_a_loss_is_a_gap_and_a_record,
+    test_a_loss_is_told_of_though_nothing_follows,
     test_room_for_a_record_is_room_beside_a_loss, test_what_a_full_ring_does_is_chosen, test_a_class_is_selected_alone,
     test_what_was_handed_out_is_known_until_the_next_call, test_who_waits_is_woken_by_the_last_record_wanted,
     test_who_wants_more_than_fits_is_woken_by_a_full_ring, test_a_wake_that_comes_too_soon_is_kept,

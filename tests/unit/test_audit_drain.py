@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from pympi import (
     audit,
 )
 from pympi.audit import RECORD, Batch
+from pympi.audit import drain as drain_module
 from pympi.audit.drain import Words
 from pympi.policy import Decision, Partition, PolicyModule
 from pympi.port import ReceiveRight
@@ -256,6 +259,102 @@ def test_refusals_stand_while_nothing_is_done() -> None:
             with pytest.raises(AccessDenied):
                 scene.inbox.make_send(scene.inbox.task)
         gate.open()
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_nothing_is_done_from_the_failure_on(scene: Scene, behind: bool) -> None:
+    """Whoever hears of it first finds that nothing can be done any more."""
+    gate, heard = Gate(), []
+
+    def broken(batch: Batch) -> None:
+        gate(batch)
+        raise OSError("disk full")
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with pytest.raises(AuditFull):
+                scene.right.send(b"")
+            heard.append(record.getMessage())
+            raise RuntimeError("and a handler that raises")
+
+    drain, told = scene.kernel.audit._drain, []
+    options = drain._options
+    scene.kernel.audit.attach(broken, when_full="fail", high=1 if behind else 100, low=0)
+    drain._options = lambda: (told.append(drain.halted), options())  # type: ignore[assignment, func-returns-value]
+    logger, handler = logging.getLogger("pympi.audit"), Handler()
+    logger.addHandler(handler)
+    try:
+        scene.send()
+        assert gate.entered.acquire(timeout=LONG)
+        gate.open()
+        scene.kernel.audit.flush()
+    finally:
+        logger.removeHandler(handler)
+    [said] = heard
+    assert said.endswith("broken failed, gets no more records: OSError: disk full")
+    assert set(told) == {True}
+
+
+def test_nothing_is_done_unrecorded_while_a_kernel_is_closed() -> None:
+    """Others may still be at it; here it is the sink itself, when it is closed."""
+    with Kernel(audit_records=ROOM) as kernel:
+        scene, tried = Scene(kernel), []
+
+        class Strict:
+            when_full = "fail"
+
+            def __call__(self, _batch: Batch) -> None:
+                pass
+
+            def close(self) -> None:
+                with pytest.raises(AuditFull):
+                    scene.right.send(b"")
+                tried.append(scene.inbox.status.msgcount)
+
+        kernel.audit.attach(Strict())
+    assert tried == [0]
+
+
+def test_a_sink_is_attached_once(scene: Scene) -> None:
+    @dataclass
+    class Alike:
+        got: int = 0
+
+        def __call__(self, batch: Batch) -> None:
+            self.got += len(batch)
+
+    class Method:
+        def take(self, _batch: Batch) -> None:
+            pass
+
+    one, other, method = Alike(), Alike(), Method()
+    for sink in (one, other, method.take):
+        scene.kernel.audit.attach(sink)
+    for sink in (one, method.take):
+        with pytest.raises(ValueError, match="is attached already"):
+            scene.kernel.audit.attach(sink)
+    scene.kernel.audit.detach(other)
+    scene.send()
+    scene.kernel.audit.flush()
+    assert (one.got, other.got) == (1, 0)
+    scene.kernel.audit.attach(other)
+
+
+def test_a_loss_at_the_end_is_told_of() -> None:
+    """Though nothing follows it, and nobody drains but the end."""
+    sequences: list[tuple[int, int]] = []
+    with Kernel(audit_records=8, clock=SimulatedClock()) as kernel:
+        scene = Scene(kernel)
+        kernel.audit.attach(
+            lambda batch: sequences.extend(batch.records[["sequence", "result"]].tolist())
+        )
+        scene.send(20)
+        first, lost = kernel.audit.stats["drained"], kernel.audit.stats["lost"]
+    *records, (last, told) = sequences
+    assert len(records) == 7
+    assert lost == told == 13
+    assert last == records[-1][0] + told + 1
+    assert first == 0
 
 
 # ---- nobody waits for himself ----
@@ -516,6 +615,27 @@ def test_ctrl_c_reaches_who_receives(scene: Scene) -> None:
 # ---- words ----
 
 
+def test_ctrl_c_while_records_are_put_into_words(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in no ring any more: whoever drains next goes on with them."""
+    seen, words = Seen(), scene.kernel.audit._drain.words
+    scene.kernel.audit.attach(seen)
+    whole = words.batch
+
+    def interrupted(_records: object) -> Batch:
+        monkeypatch.setattr(words, "batch", whole)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(words, "batch", interrupted)
+    with scene.kernel.audit._drain._turn:
+        scene.send(3)
+        with pytest.raises(KeyboardInterrupt):
+            scene.kernel.audit.flush()
+    scene.kernel.audit.flush()
+    assert len(seen.sequences) == 3
+
+
 def test_distinct_numbers_are_all_found(kernel: Kernel) -> None:
     words, random = Words(kernel), np.random.default_rng(1)
     for top in (3, 1000, 2**20, 2**32):
@@ -539,6 +659,77 @@ def test_names_of_tasks_are_known_when_these_are_gone(scene: Scene) -> None:
     task.terminate()
     scene.kernel.audit.flush()
     assert {record.task_name for record in memory.records} == {"short-lived"}
+
+
+def test_names_of_tasks_that_were_gone_before_anybody_looked() -> None:
+    with Kernel(clock=SimulatedClock()) as kernel:
+        scene, memory = Scene(kernel), audit.Memory()
+        kernel.audit.attach(memory)
+        task = kernel.create_task("short-lived")
+        scene.inbox.make_send(task).send(b"")
+        task.terminate()
+        kernel.audit.flush()
+        assert [record.task_name for record in memory.records] == ["short-lived"]
+
+
+def test_so_many_names_of_tasks_are_remembered(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "_NAMES", 4)
+    words = Words(kernel)
+    for number in range(1, 8):
+        words.remember(number, f"task {number}")
+    assert [*words._tasks(range(1, 8))] == [5, 6, 7]
+
+
+def until_its_number_comes_again(kernel: Kernel, scene: Scene, sid: int) -> str:
+    """Use up labels, and have records drained, until one has a SID that another had."""
+    for number in range(10_000):
+        scene.send()
+        kernel.audit.drain()
+        kernel.audit.drain()
+        label = f"rules/churn_{number}"
+        with kernel.borrowed(label) as found:
+            if found == sid:
+                kernel.create_task(label, label=label)
+                return label
+    raise AssertionError
+
+
+class Alone(PolicyModule):
+    """Allows everything but to one."""
+
+    name = "rules"
+
+    def decide(self, source: object, target: object, tclass: object) -> Decision:
+        return Decision(allowed=0 if "churn" in str(source) else 0xFFFFFFFF)
+
+
+def test_a_label_that_got_the_number_of_another_is_decided_anew_and_shown() -> None:
+    """Numbers come again after 4096 labels in one place; whatever was known of it then is not."""
+    with Kernel(policies=[Alone()], clock=SimulatedClock()) as kernel:
+        scene = Scene(kernel)
+        kernel.audit.sample(one_in=1)
+        brief = kernel.create_task("brief", label="rules/brief")
+        sid, right = brief.sid, scene.inbox.make_send(brief)
+        right.send(b"")
+        scene.inbox.receive()
+        first = kernel.audit.batch(kernel.audit.drain())
+        assert first.labels[sid] == "rules/brief"
+        brief.terminate()
+        del brief, right  # which keep its label
+        churn = until_its_number_comes_again(kernel, scene, sid)
+        [task] = [task for task in kernel.tasks.values() if task.name == churn]
+        assert task.sid == sid
+        with pytest.raises(AccessDenied):
+            scene.inbox.make_send(task)
+        kernel.audit.select("denied")
+        with pytest.raises(AccessDenied):
+            scene.inbox.make_send(task)
+        [record] = kernel.audit.batch(kernel.audit.drain())
+        assert record.subject == churn
+        subjects = [stratum.subject for stratum in kernel.audit.strata()]
+        assert (subjects.count("rules/brief"), subjects[-1]) == (1, churn)
 
 
 def test_labels_are_shown_as_the_policy_is_now() -> None:

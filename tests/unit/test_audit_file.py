@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ import audit_files as make
 import msgspec
 import numpy as np
 import pytest
+from background import LONG
 
 from pympi import Kernel, audit
 from pympi.audit import RECORD, AuditError, Batch, File, Reader, verify
 from pympi.audit import file as module
 from pympi.audit.chain import BLOCK, LARGEST_BLOCK, Block, fold, leaf_ends, path_of, root_of
+from pympi.audit.feed import Feed
 from pympi.audit.writer import FileChanged, Writer
 
 KEY = bytes(range(32))
@@ -422,9 +426,9 @@ def test_an_interval_does_not_keep_a_file(path: Path) -> None:
     writer = file._writer
     del file
     gc.collect()
-    assert gone() is None
-    thread.join(60)
+    thread.join(60)  # it may have been at it
     assert not thread.is_alive()
+    assert gone() is None
     assert writer
     writer.abandon()
 
@@ -583,6 +587,31 @@ def test_an_interrupt_while_a_block_is_written(
     assert verify(path).state == "closed"
 
 
+@pytest.mark.parametrize("where", ["_written", "advance", "Draft"])
+def test_an_interrupt_after_a_block_was_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It is not written again: two blocks of one number would be damage."""
+    file = File(path, durability="record", key=KEY)
+    owner = {"_written": file, "advance": file._chain, "Draft": module}[where]
+    whole = getattr(owner, where)
+
+    def interrupted(*arguments: object) -> object:
+        monkeypatch.setattr(owner, where, whole)
+        if where == "advance":
+            whole(*arguments)
+        raise KeyboardInterrupt
+
+    batch, more = make.batch(2), make.batch(2, 3)
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        file(batch)
+    file(more)
+    file.close()
+    assert verify(path, key=KEY).state == "closed"
+    assert numbers(path) == [1, 2, 3, 4]
+
+
 def test_a_file_that_is_dropped_is_written(path: Path) -> None:
     file = File(path)
     file(make.batch(3))
@@ -633,6 +662,61 @@ def test_a_child_writes_nothing(path: Path) -> None:
     assert path.stat().st_size == size
     file.close()
     assert numbers(path) == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork()")
+def test_a_child_does_not_wait_for_who_is_not_there(path: Path) -> None:
+    """A thread that was in the file when the process was copied is not in the copy."""
+    file = File(path)
+    inside, out = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with file._mutex:
+            inside.set()
+            out.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        with suppress(RuntimeError):
+            file.flush()
+        file.__del__()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    out.set()
+    thread.join()
+    file.close()
+
+
+@pytest.mark.parametrize("when", ["batch", "flush", "close"])
+def test_what_a_file_had_taken_and_not_written_is_lost_with_it(
+    path: Path, disk: Disk, when: str
+) -> None:
+    """Of 5 records that are in memory, nothing is on the disk when the sink fails."""
+    with Kernel() as kernel:
+        task = kernel.create_task("task")
+        right = task.allocate_port(qlimit=9).make_send(task)
+        kernel.audit.select("granted", "mach_port", "send")
+        file = File(path)
+        kernel.audit.attach(file)
+        for _ in range(5):
+            right.send(b"")
+        kernel.audit.drain()
+        [feed] = kernel.audit._drain.feeds
+        assert isinstance(feed, Feed)
+        with feed._news:
+            assert feed._news.wait_for(lambda: feed._written == 5, LONG)
+        disk.full = True
+        if when == "batch":
+            file.synchronous = True
+            right.send(b"")
+        if when != "close":
+            kernel.audit.flush()
+    assert kernel.audit.failures[0].lost == 5 + (when == "batch")
+    assert numbers(path) == []
 
 
 def test_many_threads_at_once(path: Path) -> None:

@@ -313,7 +313,7 @@ def test_records_that_are_missing_are_not_made_up(kernel: Kernel) -> None:
     assert half.total < 400
     assert not half.exact
     assert estimate(records[:0], strata=strata)[0].total == 0
-    empty = Strata(np.zeros(0, STRATUM), {}, {})
+    empty = Strata(np.zeros(0, STRATUM), [], {})
     (plain,) = estimate(records, strata=empty)
     assert plain == estimate(records)[0]
 

@@ -154,11 +154,23 @@ def test_a_hash_that_was_noted(path: Path, capsys: pytest.CaptureFixture[str]) -
     code, out = run(capsys, "verify", "run.audit", "--head", noted.upper())
     assert code == 0
     assert "the hash that was noted is in it" in out
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"RECS", b"RECT", 1))
+    code, out = run(capsys, "verify", "run.audit", "--head", noted)
+    assert code == 1
+    assert "the hash that was noted is in it" not in out  # the header of its block is, no more
+    path.write_bytes(whole)
     parts = make.pieces(path.read_bytes())
     path.write_bytes(b"".join(parts[:2]))
     code, out = run(capsys, "verify", "run.audit", "--head", noted)
     assert code == 1
     assert "no block has the hash that was noted" in out
+
+
+def test_half_of_a_key_is_none(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("ab" * 3000)
+    with pytest.raises(ValueError, match="expected a key"):
+        read_key(tmp_path / "key")
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -171,7 +183,7 @@ def test_a_key(path: Path, capsys: pytest.CaptureFixture[str], closed: bool) -> 
         path.write_bytes(b"".join(parts[:-1]))
     code, out = run(capsys, "verify", "run.audit", "--key", "secret")
     assert code == 0
-    assert "every block was written with this key" in out
+    assert "every block has the MAC of this key" in out
     assert "it has MACs, which --key checks" in run(capsys, "verify", "run.audit")[1]
     make_key("other")
     code, out = run(capsys, "verify", "run.audit", "--key", "other")

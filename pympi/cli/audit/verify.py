@@ -95,7 +95,8 @@ def _print(verdict: Verdict, head: str, seconds: float) -> None:
     say(_extent(verdict, seconds))
     number, hashed = verdict.head
     say(f"last {'sound ' * bool(verdict.findings)}block: {number:,}, hash {hashed}")
-    say(_trust(verdict, head))
+    if trust := _trust(verdict, head):
+        say(trust)
 
 
 def _sentence(verdict: Verdict) -> str:
@@ -130,13 +131,15 @@ def _extent(verdict: Verdict, seconds: float) -> str:
 
 def _trust(verdict: Verdict, head: str) -> str:
     if verdict.key_checked and not verdict.findings:
-        return "every block was written with this key, before anybody else had the process"
-    if head and verdict.head_found:
+        return (
+            "every block has the MAC of this key: who took over the process could make later ones"
+        )
+    if head and verdict.head_found and not verdict.findings:
         return "the hash that was noted is in it: nothing up to there was changed since"
     if verdict.keyed and not verdict.key_checked:
         return "it has MACs, which --key checks"
     if verdict.findings:
-        return "blocks that are not named here are sound"
+        return "" if verdict.unlisted else "blocks that are not named here are sound"
     return "note this hash elsewhere: without it, the file could be made anew and nobody would know"
 
 
