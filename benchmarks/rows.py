@@ -82,5 +82,7 @@ ROWS = [
     Row("13", "learn_bound", "learning from 10 million audit records", "10 s", 1),
     Row("14", "query_bound", "policy query, 150,000 rules, compiled before", "1 s", 1),
     Row("14f", "query_first_bound", "policy query, 150,000 rules, compiled now", "1 s", 1),
+    Row("15", "look_up_bound", "a look-up through the name server, 1 name", "12 us", 1),
+    Row("15m", "look_up_many_bound", "the same, a million names", "12 us", 1),
     Row("16", "sink_bound", "a million audit records through a feed to a file", "0.5 s", 1),
 ]

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from time import thread_time_ns
 
 from benchmarks import learn, policies, sinks
 from benchmarks.cases.policy import enforcement, missing
 from benchmarks.harness import Pair, Skip, Timed
+from pympi import Kernel
 
 PYMPI = "import sys; from pympi.cli import main; sys.exit(main())"
+PREFIX = "com.example.service."
 MICROSECOND, SECOND = 1_000, 1_000_000_000
 
 
@@ -27,6 +30,26 @@ def misses() -> Pair:
     """Return misses decided by `te`, beside 20 microseconds."""
     subject, notes = missing(enforcement(), "te")
     return Pair(subject, limit(20 * MICROSECOND), notes=notes)
+
+
+def look_ups(names: int) -> Pair:
+    """Return look-ups through a name server of so many names, beside 12 microseconds."""
+    kernel = Kernel()
+    kernel.start_bootstrap()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(names):
+        kernel.bootstrap.declare(f"{PREFIX}{number:07}")
+    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    look_up = kernel.create_task("client").bootstrap.look_up
+
+    def subject(count: int) -> float:
+        name = f"{PREFIX}{names // 2:07}"
+        start = thread_time_ns()
+        for _ in repeat(None, count):
+            look_up(name)
+        return thread_time_ns() - start
+
+    return Pair(subject, limit(12 * MICROSECOND), notes=lambda: {"names, MB": kept / 1000})
 
 
 def learning() -> Pair:
@@ -91,6 +114,8 @@ CASES: dict[str, Callable[[], Pair]] = {
     "te_miss_bound": misses,
     "learn_bound": learning,
     "sink_bound": recording,
+    "look_up_bound": lambda: look_ups(1),
+    "look_up_many_bound": lambda: look_ups(1_000_000),
     "query_bound": lambda: query(before=True),
     "query_first_bound": lambda: query(before=False),
 }
