@@ -18,9 +18,10 @@ class Closing:
 
     __slots__ = ()
 
-    def close(self) -> None:
-        """Close it."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # whoever derives from this has one
+
+        def close(self) -> None:
+            """Close it."""
 
     def __enter__(self: C) -> C:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -315,9 +316,9 @@ class _Asked(ds.Dataset):  # type: ignore[misc]
         """Return what reads these columns of the records that pass the filter."""
         return _Scanner(self, [*COLUMNS] if columns is None else [*columns], filter)
 
+    @abstractmethod
     def reader(self, columns: Sequence[str], wanted: Any) -> pa.RecordBatchReader:
         """Return a reader of columns of the records that pass a filter, or without one, all."""
-        raise NotImplementedError
 
 
 class _Scanner:

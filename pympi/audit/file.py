@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
 
+from .._closing import Closing
 from .chain import BLOCK, LARGEST_BLOCK, Block, ForwardKey, digest
 from .content import OPEN, STRATA, rising
 from .draft import Chain, Draft, definitions_for
@@ -39,7 +39,7 @@ _AT_ONCE = 1 << 16  # records that are added to a block at once
 _LARGEST = LARGEST_BLOCK // 2  # bytes of frames; what goes with them has no more than these
 
 
-class File:
+class File(Closing):
     """Writes records to a file, in blocks that are chained by hashes.
 
     A call takes a batch, which is on its way to the disk as the durability says. What cannot be
@@ -345,15 +345,6 @@ class File:
             with suppress(Exception):  # nobody is there to be told
                 self.flush()
             self.abandon()
-
-    def __enter__(self) -> File:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
 
 class _Lock:

@@ -6,16 +6,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from .._closing import Closing
 from .reader import AuditError, Reader
 from .record import Batch
 
 __all__ = ["Growing", "follow"]
 
 
-class Growing:
+class Growing(Closing):
     """A file that grows: who reads beyond its end waits.
 
     Args:
@@ -31,13 +31,8 @@ class Growing:
         self._path, self._idle = path, idle
         self._file = path.open("rb")
 
-    def __enter__(self) -> Growing:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def read(self, size: int) -> bytes:

@@ -13,9 +13,9 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
+from .._closing import Closing
 from .chain import BLOCK, MAGIC, Block, ForwardKey, digest
 from .content import examine, wrong_with
 from .draft import Chain
@@ -35,7 +35,7 @@ class Resumed(NamedTuple):
     said: dict[str, Any]
 
 
-class Bytes:
+class Bytes(Closing):
     """A file's bytes by place: what is read is there, or the answer is shorter.
 
     It is not mapped into memory: a file that gets shorter meanwhile would end the process.
@@ -53,15 +53,6 @@ class Bytes:
         if not stat.S_ISREG(status.st_mode):
             self.close()
             raise OSError(errno.EINVAL, "not a file", os.fspath(path))
-
-    def __enter__(self) -> Bytes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

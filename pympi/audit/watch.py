@@ -18,14 +18,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from .._closing import Closing
 from .._ffi import ffi, lib
 from ..enums import ALL, AuditFlag, MachPort, ObjectClass
 from ..errors import KernelClosed, MachError, check, exception
 from .record import RECORD, AuditRecord
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..kernel import Kernel
 
 __all__ = ["FILTERS", "Filter", "Watch", "WatchRecord"]
@@ -197,7 +196,7 @@ class Filter:
         return (mask | int(received)) * granted, mask * denied
 
 
-class Watch:
+class Watch(Closing):
     """Records of what a kernel does, as it happens; `Kernel.watch` makes one.
 
     Iterate over it for records as they come, or `take` those there are; in one thread at a time.
@@ -250,15 +249,6 @@ class Watch:
         number, self._number = self._number, None
         if number is not None and not self._kernel.closed:
             lib.pm_watch_close(self._kernel.pointer, number)
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def __del__(self) -> None:
         self.close()

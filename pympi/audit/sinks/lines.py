@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
@@ -64,7 +65,7 @@ def sentence(record: AuditRecord) -> str:
     return f"{who} {record.operation} {asked}{service}{place}: {end}"
 
 
-class LineFile:
+class LineFile(ABC):
     """A sink that writes lines to a file, a pipe or a device; `Writer` says what may go wrong.
 
     If the file is moved, removed or cut by somebody else (rotated), a warning is logged, and it
@@ -89,9 +90,9 @@ class LineFile:
         self.synchronous = durability == "record"
         self.interval = interval if durability == "interval" else None
 
+    @abstractmethod
     def lines(self, batch: Batch) -> Iterable[str]:
         """Return the lines of a batch, with their ends."""
-        raise NotImplementedError
 
     def __call__(self, batch: Batch) -> None:
         """Write a batch."""
