@@ -85,8 +85,12 @@ def publish_files(files: Iterable[tuple[Path, bytes]], inputs: Iterable[Path] = 
             with _about(path):
                 if path.exists() and not path.is_file():
                     path.write_bytes(contents)
-                else:
-                    staged.append((path, path.resolve(), _beside(path.resolve(), contents)))
+                    continue
+                target = path.resolve()
+                written = _beside(target)
+                staged.append((path, target, written))
+                written.write_bytes(contents)
+                _keep_mode(target, written)
         for path, target, written in staged:
             with _about(path):
                 written.replace(target)
@@ -116,12 +120,11 @@ def replacing(path: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
                 yield file
             return
         target = path.resolve()
-        written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        written = _beside(target)
         try:
             with written.open("wb") as file:
                 yield file
-            if target.exists():
-                shutil.copymode(target, written)
+            _keep_mode(target, written)
             written.replace(target)
         finally:
             written.unlink(missing_ok=True)
@@ -137,38 +140,12 @@ def _check_apart(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
         taken.add(target)
 
 
-def _beside(target: Path, contents: bytes) -> Path:
-    """Write what is to replace a file beside it, with the file's mode; return where."""
-    written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    written.write_bytes(contents)
+def _beside(target: Path) -> Path:
+    """Return where to write what is to replace a file: beside it."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+
+
+def _keep_mode(target: Path, written: Path) -> None:
+    """Give what is to replace a file, if there is one, the file's mode."""
     if target.exists():
         shutil.copymode(target, written)
-    return written
-
-
-@contextmanager
-def writing(path: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
-    """Yield a file for what is too large to be made in memory first; as `publish_files` otherwise.
-
-    What `path` held before stays until all is written.
-
-    Raises:
-        ValueError: it is an input.
-        OSError: nothing has changed then.
-    """
-    _check_apart([path], inputs)
-    target = path.resolve()
-    if path.exists() and not path.is_file():
-        with _about(path), path.open("wb") as file:
-            yield file
-        return
-    written = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with _about(path):
-            with written.open("wb") as file:
-                yield file
-            if target.exists():
-                shutil.copymode(target, written)
-            written.replace(target)
-    finally:
-        written.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .._artefacts import writing
+from .._artefacts import replacing
 from .._output import json_option, plural, print_json, say, warn_of_loss
 from ._recorded import RECORDED, audit_file
 
@@ -34,7 +34,7 @@ def timeline(file: Path, out: Path | None, as_json: bool) -> int:
         if out is None:
             write_timeline(batches, sys.stdout.buffer, name=file.name, advance=advance)
             return 0
-        with writing(out, inputs=[file]) as target:
+        with replacing(out, inputs=[file]) as target:
             written = write_timeline(batches, target, name=file.name, advance=advance)
     if as_json:
         print_json({"file": str(out), **written._asdict()})
