@@ -10,7 +10,7 @@ twice:
 - a function named in TAKE_LONG works for long. It gets a wrapper `pm_long_<x>`, which gives the GIL
   up;
 - a function pointer type `pm_<x>` may be answered in Python. It gets an `extern "Python"`
-  function `pm_python_<x>`.
+  function `pm_python_<x>`, unless callables.h has that.
 
 The environment chooses the build: PYMPI_SANITIZE=address,undefined or thread; PYMPI_PORTABLE=1
 (pthread and a pipe, no futex and eventfd); PYMPI_DEBUG=1 (assertions that the lock is held);
@@ -44,6 +44,9 @@ TAKER = re.compile(
 CALLBACK = re.compile(
     r"^typedef (?P<result>\w[\w ]*[ *])\(\*pm_(?P<name>\w+)\)\((?P<parameters>[^()]*)\);", re.M
 )
+
+# Handlers are called so often that callables.h calls them itself.
+ANSWERED_IN_C = ("handler",)
 
 # What binding.h offers to pympi/_ffi.py, and the release function of memory that Python owns.
 BINDING = """
@@ -149,6 +152,7 @@ def declarations(public: str) -> str:
     callbacks = [
         f'extern "Python" {match["result"]}pm_python_{match["name"]}({match["parameters"]});'
         for match in CALLBACK.finditer(public)
+        if match["name"] not in ANSWERED_IN_C
     ]
     return "\n".join([public, *waiters, *takers, *callbacks, BINDING])
 

@@ -22,8 +22,8 @@
 /* cdef-begin */
 void *pm_received_type(void);
 void *pm_received_wrap(void *type, void *task, const struct pm_received *received);
-void *pm_received_lend(void *type, void *task, const struct pm_received *received);
-void pm_received_keep(void *object, struct pm_received *received);
+void pm_upcall_targets(void *targets);
+int pm_python_handler(void *context, struct pm_received *received);
 void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns);
 void *pm_callable_receiver(void *owner, void *slow, struct pm_task *task, uint32_t name, int64_t timeout_ns);
 void *pm_callable_taker(void *owner, void *slow, void *type, struct pm_task *task, uint32_t name);
@@ -275,21 +275,83 @@ static void *pm_received_wrap(void *type, void *task, const struct pm_received *
     return object;
 }
 
-/* As pm_received_wrap(), for a handler: the message is the core's until the handler has returned, and then kept. */
-static void *pm_received_lend(void *type, void *task, const struct pm_received *received)
-{
-    struct pm_received_object *object = pm_received_wrap(type, task, received);
+/* ---- handlers in Python --------------------------------------------------------------------------------------------- */
 
-    if (object != NULL)
-        object->received.message = NULL;
-    return object;
+static PyObject *pm_targets; /* a dict of _upcall.py: what is called, by its number */
+
+static void pm_upcall_targets(void *targets)
+{
+    pm_gil gil = pm_gil_take();
+
+    Py_INCREF((PyObject *)targets);
+    pm_targets = targets;
+    pm_gil_drop(gil);
 }
 
-/* What a handler was lent is now the object's own. */
-static void pm_received_keep(void *object, struct pm_received *received)
+/* What a number stands for: a new reference, or NULL. */
+static PyObject *pm_target(void *context)
 {
-    ((struct pm_received_object *)object)->received.message = received->message;
+    PyObject *number = PyLong_FromVoidPtr(context), *target = NULL;
+
+    if (number != NULL)
+        target = PyDict_GetItemWithError(pm_targets, number);
+    Py_XINCREF(target);
+    Py_XDECREF(number);
+    return target;
+}
+
+/* What an upcall raised, if anything, cannot be raised through the core. */
+static void pm_upcall_raised(PyObject *where)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        pm_binding_interrupt();
+        PyErr_Clear();
+    } else {
+        PyErr_WriteUnraisable(where);
+    }
+}
+
+/*
+ * Calls function(message), which tells whether it handled it. The message is the core's until it has returned, and then the
+ * object's; what one that was not handled brought is dropped there, where it is known what of it is used already.
+ */
+static bool pm_handled(PyObject *function, struct pm_received_object *message, struct pm_received *received)
+{
+    PyObject *answer;
+    bool handled;
+
+    message->received = *received;
+    message->received.message = NULL;
+    answer = PyObject_CallFunctionObjArgs(function, (PyObject *)message, NULL);
+    message->received.message = received->message;
     received->message = NULL;
+    if (answer == NULL)
+        pm_upcall_raised(function);
+    handled = answer == Py_True;
+    Py_XDECREF(answer);
+    if (!handled)
+        received->rights_count = received->reply_disposition = 0;
+    return handled;
+}
+
+/* As a pm_handler: `context` is the number of (class of messages, task, function). One that is gone handles nothing. */
+static int pm_python_handler(void *context, struct pm_received *received)
+{
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyObject *target = pm_target(context), *type, *task, *function;
+    struct pm_received_object *message = NULL;
+    bool handled = false;
+
+    if (target != NULL && PyArg_ParseTuple(target, "OOO", &type, &task, &function))
+        message = pm_received_new(type, task);
+    if (message != NULL)
+        handled = pm_handled(function, message, received);
+    else if (PyErr_Occurred())
+        pm_upcall_raised(target);
+    Py_XDECREF((PyObject *)message);
+    Py_XDECREF(target);
+    PyGILState_Release(gil);
+    return !handled;
 }
 
 /* ---- functions bound to a right ------------------------------------------------------------------------------------ */

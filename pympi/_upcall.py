@@ -19,6 +19,7 @@ __all__ = [
     "DECIDER",
     "DRAINER",
     "HANDLER",
+    "NOBODY",
     "RELEASE",
     "context",
     "deciding",
@@ -67,11 +68,17 @@ def guarded(what: str, call: Callable[..., int], *arguments: Any) -> int:
     """
     try:
         return call(*arguments)
-    except KeyboardInterrupt:
-        interrupt()
-    except BaseException:
-        _log.exception("%s failed", what)
+    except BaseException as error:
+        raised(what, error)
     return 1
+
+
+def raised(what: str, error: BaseException) -> None:
+    """Log what a call from the core raised; have a Ctrl-C raised by the call that it is part of."""
+    if isinstance(error, KeyboardInterrupt):
+        interrupt()
+    else:
+        _log.error("%s failed", what, exc_info=error)
 
 
 def deciding() -> bool:
@@ -90,12 +97,6 @@ def pm_python_decider(pointer: Any, queries: Any, count: int, epoch: int) -> int
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
-def pm_python_handler(pointer: Any, received: Any) -> int:
-    target = _target(pointer)
-    return 1 if target is None else guarded("handler", target, received)
-
-
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
 def pm_python_drainer(pointer: Any) -> int:
     target = _target(pointer)
     return 1 if target is None else guarded("drainer", target)
@@ -108,7 +109,12 @@ def pm_python_release(pointer: Any) -> None:
         guarded("release function", lambda: release() and 0)
 
 
+lib.pm_upcall_targets(ffi.cast("void *", id(_targets)))
+
+NOBODY = context(0)
+"""Stands for nothing: a handler with it refuses every message."""
+
 DECIDER = lib.pm_python_decider
-HANDLER = lib.pm_python_handler
+HANDLER = ffi.addressof(lib, "pm_python_handler")
 DRAINER = lib.pm_python_drainer
 RELEASE = lib.pm_python_release

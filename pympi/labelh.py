@@ -34,14 +34,6 @@ _KIND = KOBJECTS.index("labelh")
 _FEWEST = 64
 
 
-def _refuse(_received: object) -> int:
-    """Handle a message to a handle: there is nothing to be said to it. Its rights are destroyed."""
-    return 1
-
-
-_HANDLER = _upcall.register(_refuse)
-
-
 class _Handle(NamedTuple):
     """A handle: its stored label, and where its receive right is, which cannot move."""
 
@@ -75,8 +67,7 @@ class LabelHandles:
         options.trace_number = -1
         name = task._get(lib.pm_port_construct, options, caller=caller)
         try:
-            context = _upcall.context(_HANDLER)
-            arguments = (name, _upcall.HANDLER, context, _KIND)
+            arguments = (name, _upcall.HANDLER, _upcall.NOBODY, _KIND)
             task._do(lib.pm_port_set_handler, *arguments, caller=caller)
             self._file(task, name, sid)
         except BaseException:

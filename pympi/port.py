@@ -150,7 +150,7 @@ class Right(Closing):
     @property
     def port_id(self) -> int:
         """A number of the port that no other in its kernel ever has; 0 for no port."""
-        return int(lib.pm_port_id(self.task._pointer, self.name))
+        return self.task.port_id(self.name)
 
     @property
     def provenance(self) -> int:
@@ -290,13 +290,18 @@ class _Sending(Right):
             TimedOut: no answer came in time; one that comes later is destroyed.
         """
         wait = nanoseconds(timeout)
-        with self.task._reply_port() as answers:
+        answers = self.task._reply_port()
+        try:
             if rights or effective is not None or memory:
                 message = self._call_whole(body, msgh_id, answers, rights, wait, effective, memory)
             else:
                 message = self._asker()(
                     body if type(body) is bytes else bytes_of(body), msgh_id, wait, answers.name
                 )
+        except BaseException:
+            answers.close()
+            raise
+        self.task._reply_ports.append(answers)
         return self._answer(message)
 
     def _asker(self) -> Callable[[bytes, int, int, int], Message]:

@@ -360,6 +360,10 @@ class Task:
         """Return a view of a name as a receive right, without looking."""
         return ReceiveRight(self, name)
 
+    def port_id(self, name: int) -> int:
+        """Return the number of the port that a name denotes, as `Right.port_id`; 0 for none."""
+        return int(lib.pm_port_id(self._pointer, name))
+
     def right(self, name: int) -> Right:
         """Return a view of what a name holds.
 
@@ -454,25 +458,25 @@ class Task:
     def _upcall_of(self, function: Handler) -> int:
         """Return the number by which the core knows a handler; each has one, whatever its ports."""
 
-        def handle(received: Any) -> int:
-            message = adopt(lib.pm_received_lend(borrow(Message), borrow(self), received))
+        def handle(message: Message) -> bool:
             try:
                 function(message)
-            except BaseException:
-                received.rights_count = received.reply_disposition = 0  # dropped here, not there
+            except BaseException as error:
                 message._drop_rights()
-                raise
-            finally:
-                lib.pm_received_keep(borrow(message), received)
-            return 0
+                _upcall.raised("handler", error)
+                return False
+            return True
 
         if id(function) not in self._handlers:  # which lives as long as `handle` is registered
-            self._handlers[id(function)] = _upcall.register(handle)
+            self._handlers[id(function)] = _upcall.register((Message, self, handle))
         return self._handlers[id(function)]
 
-    def _reply_port(self) -> _ReplyPort:
-        """Lend a port for one answer. It is used again only if the answer came."""
-        return _ReplyPort(self)
+    def _reply_port(self) -> ReceiveRight:
+        """Return a port for one answer, to be put back into `_reply_ports` only if that came."""
+        try:
+            return self._reply_ports.pop()
+        except IndexError:
+            return self.allocate_port()
 
     # ---- short forms on names ----
 
@@ -526,28 +530,6 @@ class Task:
         self._do(lib.pm_ports_lookup, names, count, caller=caller)
         owner = caller or self
         return [SendRight(owner, name) if name else None for name in names[0 : count[0]]]
-
-
-class _ReplyPort:
-    """A port for one answer, for the time of a `with` block."""
-
-    __slots__ = ("_port", "_task")
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def __enter__(self) -> ReceiveRight:
-        try:
-            self._port = self._task._reply_ports.pop()
-        except IndexError:
-            self._port = self._task.allocate_port()
-        return self._port
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._task._reply_ports.append(self._port)
-        else:
-            self._port.close()
 
 
 def kind_number(kind: int | str) -> int:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from .. import mach
 from ..errors import InvalidName, MachError
-from ..port import Right
 from .labels import Labels
 from .places import Context
 from .protocol import Code, failure
@@ -22,6 +21,7 @@ from .services import ACTIVE, Owner, Services, Terms, port_of, state_of, terms_o
 
 if TYPE_CHECKING:
     from ..message import Message
+    from ..port import Right
     from ..task import Task
     from .places import Server
 
@@ -62,7 +62,7 @@ class Access:
             port = port_of(service)
             if terms is None or not port:
                 continue
-            if may(message, terms.sid, number, Right(self._task, port).port_id, 0):
+            if may(message, terms.sid, number, self._task.port_id(port), 0):
                 return services, service, terms
             refused = True
         if not refused:
@@ -85,7 +85,7 @@ class Access:
         for name, service, terms in there:
             if name in seen:
                 continue
-            port = Right(self._task, port_of(service)).port_id
+            port = self._task.port_id(port_of(service))
             if may(message, terms.sid, self._note(name), port, 0):
                 seen.add(name)
                 yield name, (service, terms)

@@ -68,10 +68,10 @@ class Bootstrap:
             raise failure(Code.UNKNOWN_SERVICE, name)
         body = NDR + raw.ljust(NAME_ROOM, b"\0")
         answer = self.port.call(body, LOOK_UP)
-        if answer.msgh_id == LOOK_UP_ANSWER and not answer.size and len(answer.rights) == 1:
-            (right,) = answer.rights
-            if isinstance(right, SendRight):
-                return right
+        rights = answer.rights
+        if answer.msgh_id == LOOK_UP_ANSWER and not answer.size and len(rights) == 1:
+            if isinstance(rights[0], SendRight):
+                return rights[0]
             raise failure(Code.UNKNOWN_SERVICE, name)
         return self._read(answer, name)
 

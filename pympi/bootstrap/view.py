@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .. import inspect
-from ..port import Right
 from .services import Found, State, port_of, state_of, status_of
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Service:
 
     @property
     def port_id(self) -> int:
-        return Right(self._task, port_of(self._found.service)).port_id
+        return self._task.port_id(port_of(self._found.service))
 
 
 def services_in(task: Task, registry: Registry, context: Context) -> list[Service]:

@@ -20,6 +20,7 @@ int pm_hidden(int a);
 /* cdef-begin */
 struct pm_wait { int64_t timeout_ns; int (*interrupted)(void *context); void *context; };
 typedef int (*pm_decider)(void *context, size_t count);
+typedef int (*pm_handler)(void *context, struct pm_received *received);
 int pm_plain(int a);            /* a comment that says "const struct pm_wait *wait);" */
 int64_t pm_take(struct pm_task *task, uint32_t names[4],
                 const struct pm_wait *wait);
@@ -84,6 +85,7 @@ def test_waiting_functions_get_a_wrapper(build_ffi: ModuleType) -> None:
 def test_callbacks_get_a_python_function(build_ffi: ModuleType) -> None:
     declared = build_ffi.declarations(build_ffi.public_declarations(HEADER))
     assert 'extern "Python" int pm_python_decider(void *context, size_t count);' in declared
+    assert "pm_python_handler" not in declared  # which callables.h is
 
 
 def test_what_is_outside_the_marks_is_not_read(build_ffi: ModuleType) -> None:

@@ -3,6 +3,7 @@
 
 import gc
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from pympi import (
     SimulatedClock,
     Task,
     TimedOut,
+    _upcall,
     mach,
 )
 from pympi.enums import Notification, PortType
@@ -485,6 +487,33 @@ def test_a_raising_handler_destroys_what_it_got(
     assert "RuntimeError: no" in caplog.text
     assert kept[0].body == b"body"
     assert bytes(views[0]) == b"seen"
+
+
+def test_what_keeps_a_failed_handler_from_cleaning_up_is_told(
+    kernel: Kernel, server: Task, client: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_message: Message) -> None:
+        raise RuntimeError("no")
+
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(str(what.exc_value)))
+    monkeypatch.setattr(Message, "_drop_rights", fail)
+    with pytest.raises(TimedOut):
+        server.create_handler(fail).make_send(client).call(b"", timeout=0)
+    assert told == ["no"]
+    assert kernel.stats()["handler_failures"] == 1
+
+
+def test_a_handler_that_nobody_knows_any_more_refuses(
+    kernel: Kernel, server: Task, client: Task
+) -> None:
+    right = server.create_handler(lambda message: message.reply(b"")).make_send(client)
+    for number in server._handlers.values():
+        _upcall.forget(number)
+    with pytest.raises(PortDied):
+        right.call(b"", rights=[right.copy_send()], timeout=0)
+    assert kernel.stats()["handler_failures"] == 1
+    kernel.verify()
 
 
 @pytest.mark.parametrize("form", ["send", "sender", "call", "rights"])
