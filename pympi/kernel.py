@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import decisions
+from . import batch, decisions
 from ._binding import adopt, borrow
 from ._closing import Closing
 from ._ffi import ffi, lib
@@ -482,6 +482,36 @@ class Kernel(Closing):
             One verdict each; whatever is an array has to have the same length.
         """
         return decisions.check_many(self, sources, targets, classes, permissions)
+
+    def submit(self, operations: npt.NDArray[np.void], data: Any) -> int:
+        """Do many operations, of any tasks, in order, in one call (io_uring's idea). Never waits.
+
+        Args:
+            operations: an array of `pympi.batch.OPERATION`, contiguous and writable; what became of
+                each is written into it.
+            data: writable bytes-like: the bodies, at the offsets that the operations say. It can be
+                neither resized nor freed before all is done.
+
+        Returns:
+            How many have the result 0.
+
+        Raises:
+            TypeError, ValueError, BufferError: these are not such arrays.
+
+        Example:
+            >>> from pympi import Kernel, batch
+            >>> with Kernel() as kernel:
+            ...     server, client = kernel.create_task("server"), kernel.create_task("client")
+            ...     inbox = server.allocate_port()
+            ...     ops, data = batch.operations(2), bytearray(b"page 1" + bytes(10))
+            ...     ops["op"] = batch.SEND, batch.RECEIVE
+            ...     ops["task"] = client.id, server.id
+            ...     ops["name"] = inbox.make_send(client).name, inbox.name
+            ...     ops["offset"], ops["length"] = (0, 6), (6, 10)
+            ...     kernel.submit(ops, data), ops["length"][1], bytes(data[6:12])
+            (2, 6, b'page 1')
+        """
+        return batch.submit(self, operations, data)
 
     # ---- interfaces ----
 

@@ -77,6 +77,7 @@ static void kernel_free(struct pm_kernel *kernel) {
     forgive_payers(kernel);
     struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pool_destroy(pools[i]);
+    tasks_destroy(&kernel->by_id);
     interfaces_destroy(&kernel->interfaces);
     trace_destroy(&kernel->trace);
     sids_destroy(&kernel->sids);
@@ -124,6 +125,7 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
     lock_init(&kernel->lock);
     lock_init(&kernel->draining);
     list_init(&kernel->tasks);
+    tasks_init(&kernel->by_id, &kernel->heap);
     sids_init(&kernel->sids, &kernel->heap, config->seed);
     kernel->mac.audit.selection.sids = &kernel->sids;
     trace_init(&kernel->trace, &kernel->heap, config->trace_paths ? config->trace_paths : 65536, config->seed);

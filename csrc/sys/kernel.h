@@ -14,6 +14,7 @@
 #include "ipc/pset.h"
 #include "ipc/right.h"
 #include "ipc/space.h"
+#include "sys/tasks.h"
 
 struct pm_kernel {
     struct lock lock;
@@ -30,6 +31,7 @@ struct pm_kernel {
     struct interfaces interfaces;
     struct ipc ipc;
     struct list tasks;                  /* struct space, by tasks: all that exist, terminated ones too */
+    struct task_table by_id;            /* the same, by their numbers */
     uint32_t next_task_id, tasks_alive;
     uint64_t calls;                     /* that ended, those of the shortest path not counted */
 };

@@ -14,7 +14,6 @@
 
 #define SLICE 128                       /* objects looked at under one hold of the lock */
 #define COUNT_MAX 1024                  /* of what hangs on one object: as many messages as a queue's limit allows */
-#define STEP_BACK_NS 20000
 
 #define SAME(name) ((int)PM_PORT_##name == (int)PORT_##name)
 _Static_assert(SAME(ACTIVE) && SAME(IN_TRANSIT) && SAME(HANDLER) && SAME(GUARDED) && SAME(STRICT) && SAME(IMMOVABLE) &&
@@ -222,11 +221,6 @@ static void touch(struct pm_rows *rows) {
     memset(rows->text + rows->text_used, 0, rows->text_room - rows->text_used);
 }
 
-static void step_back(void) {
-    const struct timespec moment = {0, STEP_BACK_NS};
-    nanosleep(&moment, NULL);
-}
-
 int pm_inspect_read(struct pm_inspect *walk, struct pm_rows *rows) {
     struct pm_kernel *kernel = walk->kernel;
     enum walked step = WALK_ON;
@@ -237,7 +231,7 @@ int pm_inspect_read(struct pm_inspect *walk, struct pm_rows *rows) {
         step = walk_on(walk, rows, SLICE);
         bool wanted = lock_is_wanted(&kernel->lock);
         kernel_unlock(kernel);
-        if (wanted) step_back();
+        if (wanted) lock_step_back();
     }
     return step == WALK_DONE ? 0 : KERN_NO_SPACE;
 }

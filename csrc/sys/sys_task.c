@@ -50,6 +50,7 @@ static void inherit_ports(struct pm_task *task, const struct pm_task *parent) {
 
 static int make_task(struct create_call *args, struct pm_kernel *kernel, struct pm_task *parent, uint32_t sid) {
     struct selection *selection = &kernel->mac.audit.selection;
+    if (!tasks_reserve(&kernel->by_id, kernel->next_task_id + 1)) return KERN_RESOURCE_SHORTAGE;
     if (!selection_pick(selection, kernel->next_task_id + 1, args->name, (uint32_t)args->length)) return KERN_RESOURCE_SHORTAGE;
     struct pm_task *task = task_alloc(kernel, args);
     if (!task) {
@@ -69,6 +70,7 @@ static int make_task(struct create_call *args, struct pm_kernel *kernel, struct 
         inherit_ports(task, parent);
     }
     list_append(&kernel->tasks, &space->tasks);
+    tasks_put(&kernel->by_id, space->id, task);
     kernel->tasks_alive++;
     space_ref(space);                   /* one for being alive, one for the handle */
     kernel->refs++;
@@ -163,6 +165,7 @@ void space_free(struct ipc *ipc, struct space *space) {
     struct pm_task *task = task_of(space);
     struct pm_kernel *kernel = task->kernel;
     list_remove(&space->tasks);
+    tasks_remove(&kernel->by_id, space->id);
     selection_unpick(&kernel->mac.audit.selection, space->id);
     kernel_release_sid(kernel, space->sid);
     while (space->past_used) kernel_release_sid(kernel, space->past_sids[--space->past_used]);

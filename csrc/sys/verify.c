@@ -247,6 +247,8 @@ static void compare_charges(struct audit_walk *walk) {
     list_each(&walk->kernel->tasks, node) {
         const struct space *space = container_of(node, struct space, tasks);
         const struct payer *payer = &charges.payers[space->id];
+        if (tasks_find(&walk->kernel->by_id, space->id) != task_of(space))
+            fault(walk, "task %u is not found by its number", space->id);
         if (payer->ports != space->usage.ports)
             fault(walk, "task %u pays for %u ports, counted %llu", space->id, space->usage.ports,
                   (unsigned long long)payer->ports);

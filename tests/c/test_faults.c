@@ -356,6 +356,40 @@ static int64_t receive_body(struct world *w) {
     return size < 0 ? size : 0;
 }
 
+/* ---- many at once, of which there is one ---- */
+
+static int64_t send_submitted(struct world *w) {
+    struct pm_submission op = {.op = PM_SUBMIT_SEND, .task = pm_task_id(w->client), .name = w->names[CLIENT_SEND], .length = 3,
+                               .reply = w->names[CLIENT_REPLY], .right = w->names[CLIENT_REPLY],
+                               .disposition = MACH_MSG_TYPE_MAKE_SEND};
+    char data[] = "op";
+    int64_t done = pm_submit(w->kernel, &op, 1, data, sizeof data);
+    return done < 0 ? done : CODE(op.result);
+}
+
+static int64_t receive_submitted(struct world *w) {
+    char data[1000];
+    struct pm_submission op = {.op = PM_SUBMIT_RECEIVE, .task = pm_task_id(w->server), .name = w->names[PORT],
+                               .length = sizeof data};
+    int64_t done = pm_submit(w->kernel, &op, 1, data, sizeof data);
+    return done < 0 ? done : CODE(op.result);
+}
+
+static int64_t send_many(struct world *w) {
+    const struct pm_bodies bodies = {.data = "many", .size = 4, .stride = 4, .count = 1};
+    int32_t code;
+    int64_t sent = pm_send_many(w->client, w->names[CLIENT_SEND], &bodies, &code);
+    return sent < 0 ? sent : CODE(code);
+}
+
+static int64_t receive_many(struct world *w) {
+    char data[1000];
+    struct pm_result result;
+    const struct pm_room room = {.data = data, .size = sizeof data, .stride = sizeof data, .count = 1, .results = &result};
+    int64_t got = pm_receive_many(w->server, w->names[PORT], &room);
+    return got < 0 ? got : CODE(result.code);
+}
+
 static int64_t start_denying(struct world *w) {
     w->denies = true;
     return CODE(pm_kernel_set_policy(w->kernel, PM_POLICY_LOADED));
@@ -498,7 +532,7 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(ask_possible), DO(peek), DO(relabel_port), DO(relabel_task), DO(relabel_back), DO(receive_set), DO(leave_all), DO(receive_body), DO(send_rights), DO(receive_port), DO(send_handled),
     DO(allocate_memory), DO(write_memory), DO(read_memory), DO(send_wire), DO_IN_PART(receive_wire), DO(send_wire),
     DO(start_denying), DO_IN_PART(receive_wire), DO(stop_denying), DO(send_small), DO(send_small), DO(wire_finds_no_room),
-    DO(receive_body), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
+    DO(receive_body), DO(send_submitted), DO(receive_submitted), DO(receive_submitted), DO(send_many), DO(receive_many), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
     DO(ask_registered), DO(rule), DO(rule_selects), DO(sample), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(types), DO(names), DO(refs),
     DO(more_refs), DO(fewer_refs), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table),
     DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(synchronous), DO(names), DO(halt),
