@@ -30,7 +30,7 @@ struct ipc {
     struct sids *sids;
     struct trace *trace;
     struct interfaces *interfaces;
-    struct pool ports, extras, sets, links, requests, kmsgs;
+    struct pool ports, rests, extras, sets, links, requests, kmsgs;
     uint64_t next_port_id, transfers;
     uint64_t outdated;                  /* transfers up to this one were judged in an epoch that is over */
     uint64_t sent, received, destroyed, notifications, urefs_dropped, circular, guard_violations, quota_refusals,

@@ -154,9 +154,9 @@ static void settle_message(struct ipc *ipc, struct after *after) {
 
 static void settle_port(struct ipc *ipc, struct after *after) {
     struct port *port = after->dead;
-    after->dead = port->destination;
+    after->dead = port->rest->destination;
     if (!after->dead) after->dead_end = &after->dead;
-    port->destination = NULL;
+    port->rest->destination = NULL;
     requests_port_died(ipc, port, after);
     port_unref(ipc, port);
 }

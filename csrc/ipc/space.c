@@ -74,7 +74,7 @@ void space_index_remove(struct space *space, const struct entry *entry) {
 }
 
 struct entry *space_find(const struct space *space, const struct port *port) {
-    if (port_received(port) && port->receiver == space) return &space->table[port->receiver_name >> 8];
+    if (port_received(port) && port->rest->receiver == space) return &space->table[port->rest->receiver_name >> 8];
     if (!space->bucket_used) return NULL;
     for (uint32_t at = bucket_home(space, port); space->buckets[at]; at = (at + 1) & (space->bucket_room - 1))
         if (space->table[space->buckets[at]].object == port) return &space->table[space->buckets[at]];

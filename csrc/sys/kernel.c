@@ -55,6 +55,7 @@ static void ipc_init(struct pm_kernel *kernel) {
     *ipc = (struct ipc){.lock = &kernel->lock, .heap = &kernel->heap, .mac = &kernel->mac, .sids = &kernel->sids, .trace = &kernel->trace,
                         .interfaces = &kernel->interfaces};
     pool_init(&ipc->ports, &kernel->heap, sizeof(struct port), 512);
+    pool_init(&ipc->rests, &kernel->heap, sizeof(struct port_rest), 512);
     pool_init(&ipc->extras, &kernel->heap, sizeof(struct port_extra), 64);
     pool_init(&ipc->sets, &kernel->heap, sizeof(struct pset), 64);
     pool_init(&ipc->links, &kernel->heap, sizeof(struct set_link), 128);
@@ -75,7 +76,7 @@ static void forgive_payers(struct pm_kernel *kernel) {
 static void kernel_free(struct pm_kernel *kernel) {
     struct ipc *ipc = &kernel->ipc;
     forgive_payers(kernel);
-    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pool_destroy(pools[i]);
     tasks_destroy(&kernel->by_id);
     interfaces_destroy(&kernel->interfaces);
@@ -253,7 +254,7 @@ void trace_event(struct pm_kernel *kernel, struct space *space, struct entry *en
     if (entry && entry->trace_stamp == trace->stamp) {
         path = entry->trace_path;
     } else {
-        path = trace_path(trace, space->trace_identity, port->trace_owner, port->trace_kind, port->trace_number);
+        path = trace_path(trace, space->trace_identity, port->rest->trace_owner, port->rest->trace_kind, port->rest->trace_number);
         if (entry) {
             entry->trace_path = path;
             entry->trace_stamp = trace->stamp;

@@ -348,7 +348,7 @@ static uint32_t copy_out(struct call *call, struct port *port) {
     right_copy_send(port);
     uint32_t name = right_take(call_ipc(call), &call->caller->space, port, MACH_MSG_TYPE_PORT_SEND, call->transfer,
                                &call->after, &dropped);
-    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, port->id, PM_MACH_PORT__hold_send, call->transfer, name);
+    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, port->rest->id, PM_MACH_PORT__hold_send, call->transfer, name);
     return name;
 }
 
