@@ -428,9 +428,17 @@ class Audit:
 
         A sink that hangs is given up, and `failures` says so. In a child of fork() there is nothing
         to drain, and the records are the parent's to write.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile. While `running`, the kernel must not be freed.
         """
         try:
             self._drain.close()
         finally:
             lib.pm_audit_set_drainer(self._kernel.pointer, ffi.NULL, ffi.NULL)
             _upcall.forget(self._number)
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread of the audit uses the kernel."""
+        return self._drain.running

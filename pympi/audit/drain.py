@@ -36,7 +36,7 @@ import numpy.typing as npt
 from .. import _upcall
 from .._ffi import ffi, lib
 from ..enums import Operation
-from ..errors import MachError, exception
+from ..errors import KernelClosed, MachError, exception
 from .feed import (
     Feed,
     InPlace,
@@ -187,7 +187,7 @@ class Drain:
         self._broken: tuple[InPlace, ...] = ()  # that failed, and nothing is done without them
         self.change = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._end = threading.Event()
+        self._end, self._ended = threading.Event(), threading.Event()  # wanted, and reached
 
     # ---- sinks ----
 
@@ -223,7 +223,7 @@ class Drain:
     def _start(self, pointer: Any) -> None:
         _at_exit.add(self)
         if self.threaded and self._thread is None:
-            what = pointer, weakref.ref(self), self._end
+            what = pointer, weakref.ref(self), self._end, self._ended
             thread = threading.Thread(target=_drain, args=what, name="audit", daemon=True)
             thread.start()
             self._thread = thread
@@ -254,7 +254,10 @@ class Drain:
                 self._feeds = tuple(known for known in self._feeds if known is not feed)
                 if feed.terms.when_full in ("fail", "abort"):
                     self._broken += (feed,)
-            self._options()  # once: between the two anything could be done
+            with suppress(
+                KernelClosed
+            ):  # by who did not wait for the sink: Ctrl-C kept him from it
+                self._options()  # once: between the two anything could be done
 
     @property
     def halted(self) -> bool:
@@ -414,26 +417,35 @@ class Drain:
                 self._to_sinks()
                 self.tell()
         finally:
+            self._stop()  # if it was Ctrl-C that kept it from that: what the thread has is recorded
             _at_exit.discard(self)
             for feed in self._feeds:
                 feed.closing()
             for feed in self._feeds:
                 feed.close()
             with self.change:
-                self._options = _nothing
                 self._feeds = self._broken = ()
 
+    @property
+    def running(self) -> bool:
+        """Whether another thread uses the kernel: the one that drains, until it has said its end.
+
+        After Ctrl-C in `join`, `Thread.is_alive` of Python 3.11 says that a thread has ended.
+        """
+        thread = self._thread not in (None, threading.current_thread())
+        return thread and not self._ended.is_set()
+
     def _stop(self) -> None:
-        """End the thread."""
+        """End the thread. Where Ctrl-C keeps this from returning it may be `running` still."""
         self._end.set()
-        thread, self._thread = self._thread, None
-        if thread is None:
+        if not self.running:
             return
         for feed in self._feeds:
             feed.interrupt()
         lib.pm_audit_wake(self._kernel.pointer)
-        if thread is not threading.current_thread():
-            thread.join()
+        self._ended.wait()
+        assert self._thread
+        self._thread.join()
 
     def _abandon(self) -> None:
         """Let go of files without writing to them: they are the parent's."""
@@ -447,19 +459,24 @@ class Drain:
             raise exception(lib.PM_FORKED, "audit")
 
 
-def _drain(pointer: Any, reference: weakref.ref[Drain], end: threading.Event) -> None:
+def _drain(
+    pointer: Any, reference: weakref.ref[Drain], end: threading.Event, ended: threading.Event
+) -> None:
     """Drain until the kernel is closed; while there is nothing, without keeping it alive."""
     leave_signals_to_others()
-    while not end.is_set() and lib.pm_block_audit_wait(pointer, 1, _FOREVER) >= 0:
-        drain = reference()
-        if drain is None or end.is_set():
-            return
-        try:
-            drain.run()
-        except Exception:
-            _log.exception("the audit's drain failed, and tries again")
-            end.wait(1.0)
-        del drain
+    try:
+        while not end.is_set() and lib.pm_block_audit_wait(pointer, 1, _FOREVER) >= 0:
+            drain = reference()
+            if drain is None or end.is_set():
+                return
+            try:
+                drain.run()
+            except Exception:
+                _log.exception("the audit's drain failed, and tries again")
+                end.wait(1.0)
+            del drain
+    finally:
+        ended.set()
 
 
 def _same(sink: Sink, other: Sink) -> bool:
@@ -476,10 +493,6 @@ def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:
             found(feed)
 
     return call
-
-
-def _nothing() -> None:
-    """Tell the core nothing: the kernel is closed."""
 
 
 _at_exit: weakref.WeakSet[Drain] = weakref.WeakSet()

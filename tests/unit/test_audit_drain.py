@@ -8,12 +8,15 @@ import logging
 import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from background import LONG, Run, program, settle
 
@@ -601,6 +604,51 @@ def test_ctrl_c_while_blocked(scene: Scene) -> None:
     gate.open()
     scene.kernel.audit.flush()
     assert np.all(np.diff(gate.sequences) == 1)
+
+
+class Wordy:
+    """Puts records into words when it is let: until then the drain's thread is busy."""
+
+    def __init__(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.let = threading.Event(), threading.Event()
+        words = scene.kernel.audit._drain.words
+        self._whole = words.batch
+        monkeypatch.setattr(words, "batch", self._batch)
+
+    def _batch(self, records: npt.NDArray[Any]) -> Batch:
+        self.entered.set()
+        assert self.let.wait(LONG)
+        return self._whole(records)
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_while_closing_frees_no_kernel_that_is_in_use(
+    monkeypatch: pytest.MonkeyPatch, presses: int
+) -> None:
+    kernel, seen, freed = Kernel(audit_records=ROOM), Seen(), []
+    scene, main = Scene(kernel), threading.get_ident()
+    kernel.audit.attach(seen)
+    wordy = Wordy(scene, monkeypatch)
+    scene.send()
+    assert wordy.entered.wait(LONG)
+    policies_close = kernel.policies.close  # right before the kernel is freed
+    monkeypatch.setattr(kernel.policies, "close", lambda: (freed.append(names()), policies_close()))
+
+    def press() -> None:
+        for _ in range(presses):
+            time.sleep(0.2)
+            signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.2)
+        wordy.let.set()
+
+    run = Run(press)
+    with pytest.raises(KeyboardInterrupt):
+        kernel.close()
+    assert kernel.closed == (presses == 1)
+    run.result()
+    kernel.close()
+    assert (kernel.closed, len(freed), len(seen.sequences)) == (True, 1, 1)
+    assert "audit" not in freed[0]
 
 
 def test_ctrl_c_reaches_who_receives(scene: Scene) -> None:
