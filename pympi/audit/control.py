@@ -19,7 +19,7 @@ from .feed import WHEN_FULL, Sink, SinkFailure, SinkStats, Terms
 from .record import Batch
 from .sampler import Sampler
 from .sampling import Strata
-from .selection import Selection, Selector, Tasks
+from .selection import Selection, Selector, Tasks, listed
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -107,13 +107,15 @@ class Audit:
             The number of the rule, for `deselect`; None where it is none.
 
         Raises:
-            ValueError: an outcome, a class, a permission or an operation that there is not, or
-                more rules than there may be (31).
+            ValueError: an outcome, a class, a permission or an operation that there is not, an
+                empty list, or more rules than there may be (31).
         """
+        names = permissions.split() if isinstance(permissions, str) else permissions
+        classes, permissions = listed("classes", classes), listed("permissions", names)
         others = {
             "labels": labels, "tasks": tasks, "routines": routines, "operations": operations
         }  # fmt: skip
-        given: dict[str, Any] = {name: some for name, some in others.items() if some is not None}
+        given = {name: listed(name, some) for name, some in others.items() if some is not None}
         if permissions is not None and classes is None and not given.get("routines"):
             raise ValueError("permissions belong to a class: name it in classes")
         with self._lock:
