@@ -82,11 +82,12 @@ def deciding() -> bool:
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
 def pm_python_decider(pointer: Any, queries: Any, count: int, epoch: int) -> int:
     target = _target(pointer)
-    _decisions.depth = getattr(_decisions, "depth", 0) + 1
+    before = getattr(_decisions, "depth", 0)  # to be found again wherever Ctrl-C comes
     try:
+        _decisions.depth = before + 1
         return 1 if target is None else guarded("decider", target, queries, count, epoch)
     finally:
-        _decisions.depth -= 1
+        _decisions.depth = before
 
 
 @ffi.def_extern(error=1)  # type: ignore[untyped-decorator]

@@ -2,17 +2,19 @@
 """How records get from the kernel's ring to the sinks: `Drain`.
 
 With the first sink a thread starts, which waits for records (in the core, without the GIL), takes
-them out in batches and gives each batch to every sink's feed. Where the ring is full and must not
-lose, the thread that found it so takes out what there is.
+them out in batches and gives each batch to every sink's feed. Nobody else takes any out then: who
+finds the ring full, or wants all to be written, has the thread do it, and waits. So Ctrl-C, which
+Python raises in the main thread alone, ends a wait and never what is done; who waits holds no lock
+of Python's, since taking one with a condition can be interrupted halfway.
 
 What is locked, and in what order. The *turn* is held while records are taken out and given to
 feeds, so each sink sees them in order; under it the core is called, and a feed's own lock is
 taken, never the other way round. Nobody waits for a sink with the turn held, except for a sink in
 place, which is called in it. Who waits for a sink that is behind has nothing in hand. A thread in
-a policy's decision, or in a sink, does not wait for sinks at all, since they may be waiting for
-it: there the queue takes up to twice its high mark, and then the operation fails. A thread that
-takes records out and is interrupted by itself (a signal's handler, a sink in place) does not
-begin anew.
+a policy's decision, or in a sink, does not wait for sinks that are behind, since they may be
+waiting for it: there the queue takes up to twice its high mark, and then the operation fails; and
+the thread that drains leaves its own wait for that. A thread that takes records out and is
+interrupted by itself (a signal's handler, a sink in place) does not begin anew.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,7 @@ from ..errors import KernelClosed, MachError, exception
 from .feed import (
     Feed,
     InPlace,
+    Mark,
     Sink,
     SinkFailure,
     SinkStats,
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     from ..kernel import Kernel
 
 __all__ = ["Drain", "Words"]
+
+T = TypeVar("T")
+Marks = list[tuple[InPlace, Mark]]
 
 _log = logging.getLogger("pympi.audit")
 _LARGEST = 1 << 16  # records of a batch
@@ -145,6 +151,37 @@ class Words:
         return name
 
 
+class _Errand(Generic[T]):
+    """Something that the drain's thread does for another, which waits for it.
+
+    Args:
+        call: what; the turn is held.
+        urgent: the drain's thread must not wait for sinks before.
+    """
+
+    def __init__(self, call: Callable[[], T], *, urgent: bool) -> None:
+        self._call, self.urgent = call, urgent
+        self._done = threading.Lock()  # a plain one: Ctrl-C leaves it as it is
+        self._done.acquire()
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._results.append(self._call())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._done.release()
+
+    def wait(self) -> T:
+        """Wait until it is done; return what it returned, or raise what it raised."""
+        self._done.acquire()
+        if self._error:
+            raise self._error
+        return self._results[0]
+
+
 class Drain:
     """Takes records out of a kernel's ring and gives them to sinks.
 
@@ -188,6 +225,8 @@ class Drain:
         self.change = threading.RLock()
         self._thread: threading.Thread | None = None
         self._end, self._ended = threading.Event(), threading.Event()  # wanted, and reached
+        self._errands: deque[_Errand[Any]] = deque()
+        self._serves = threading.Event()  # while the thread does errands
 
     # ---- sinks ----
 
@@ -205,28 +244,30 @@ class Drain:
         self.check_process()
         pointer = self._kernel.pointer
         self._hand_over()
-        in_place = not self.threaded or getattr(sink, "synchronous", False)
         with self.change:
             if any(_same(feed.sink, sink) for feed in self._feeds):
                 raise ValueError(f"{sink!r} is attached already")
             self._start(pointer)
-            feed = (InPlace if in_place else Feed)(sink, terms, _weakly(self._changed))
+            feed = (Feed if self.threaded else InPlace)(sink, terms, _weakly(self._changed))
             self._feeds += (feed,)
             self._options()
 
     def _hand_over(self) -> None:
         """Give the sinks there are what is theirs alone."""
         if self._feeds and not in_sink():
-            with self._turn:
-                self._to_sinks()
+            self._have_done(self._to_sinks, urgent=True)
 
     def _start(self, pointer: Any) -> None:
         _at_exit.add(self)
         if self.threaded and self._thread is None:
             what = pointer, weakref.ref(self), self._end, self._ended
             thread = threading.Thread(target=_drain, args=what, name="audit", daemon=True)
-            thread.start()
-            self._thread = thread
+            self._thread = thread  # before it runs: nothing is freed under it from here on
+            try:
+                thread.start()
+            except RuntimeError:
+                self._thread = None
+                raise
 
     def detach(self, sink: Sink) -> None:
         """Give a sink what there is, unless a sink asks, and then no more."""
@@ -271,7 +312,7 @@ class Drain:
     @property
     def synchronous(self) -> bool:
         """Whether there is a sink that wants every record before the operation returns."""
-        return any(getattr(feed.sink, "synchronous", False) for feed in self._feeds)
+        return any(feed.synchronous for feed in self._feeds)
 
     # ---- records ----
 
@@ -280,10 +321,13 @@ class Drain:
         self.check_process()
         if in_sink():
             raise RuntimeError("a sink cannot drain: it is what is drained into")
-        self._wait_for_room()
+        self._have_done(self._set_aside)
         with self._turn:
             pending, self._pending = self._pending, []
-            return np.concatenate([*pending, *self._take(), np.zeros(0, RECORD)])
+        return np.concatenate([*pending, np.zeros(0, RECORD)])
+
+    def _set_aside(self) -> None:
+        self._pending += self._take()
 
     def flush(self, timeout: float | None = None) -> None:
         """Give the sinks what there is, and wait until they have written it."""
@@ -291,41 +335,52 @@ class Drain:
         if in_sink():
             return
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._turn:
-            self._to_sinks()
-            self.tell()
-            marks = [(feed, feed.mark()) for feed in self._feeds]
+        marks = self._have_done(self._marked, urgent=True)
         late = [f.name for f, mark in marks if not f.wait(mark, deadline) and not f.failure]
         if late:
             raise TimeoutError(f"not done in {timeout:g} s, and going on: {', '.join(late)}")
 
+    def _marked(self) -> Marks:
+        """Give the sinks what there is; return what is set when they have written it."""
+        self._to_sinks()
+        self._tell()
+        return [(feed, feed.mark()) for feed in self._feeds]
+
     def tell(self) -> None:
         """Tell the sinks of the strata, where records are sampled, after what there is of these."""
-        if in_sink() or not self._feeds:
-            return
-        with self._turn:
-            if strata := self._strata():
-                for feed in self._feeds:
-                    feed.tell(strata)
+        if not in_sink() and self._feeds:
+            self._have_done(self._tell, urgent=True)
+
+    def _tell(self) -> None:
+        if self._feeds and (strata := self._strata()):
+            for feed in self._feeds:
+                feed.tell(strata)
 
     def make_room(self) -> int:
-        """Take records out of the full ring; return 0 if that made room."""
-        if in_sink() or _upcall.deciding():
-            if not self.threaded or any(feed.full() for feed in self._feeds):
-                return 1
-        else:
-            self._wait_for_room()
-        with self._turn:
-            return 0 if self._to_sinks() and not self._filled_again() else 1
+        """Take records out of the full ring, or because a sink wants each at once; return 0 if that
+        made room. Who is in a sink does not wait for any, which may be the one that he is in."""
+        urgent = in_sink() or _upcall.deciding()
+        if urgent and (not self.threaded or any(feed.full() for feed in self._feeds)):
+            return 1
+        made_room, marks = self._have_done(self._emptied, urgent=urgent)
+        for feed, mark in () if in_sink() else marks:
+            feed.pass_by(mark)
+        return 0 if made_room else 1
+
+    def _emptied(self) -> tuple[bool, Marks]:
+        """Empty the ring; return whether that made room, and what synchronous sinks are to pass."""
+        made_room = self._to_sinks() and not self._filled_again()
+        synchronous = [feed for feed in self._feeds if feed.synchronous]
+        return made_room, [(feed, feed.mark(flushes=False)) for feed in synchronous]
 
     def _filled_again(self) -> bool:
         """Whether a sink in place did so much itself that there is no room: this has no end."""
         waiting = lib.pm_audit_wait(self._kernel.pointer, 0, ffi.NULL)
         return not self.threaded and bool(self._feeds) and waiting > self._room // 2
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, unless: Callable[[], bool] = bool) -> None:
         for feed in self._feeds:
-            feed.room()
+            feed.room(unless)
 
     def _to_sinks(self) -> bool:
         """Take out what there is for the sinks; where there is none, to be asked for."""
@@ -395,29 +450,90 @@ class Drain:
 
     # ---- the thread ----
 
+    def _have_done(self, call: Callable[[], T], *, urgent: bool = False) -> T:
+        """Have the thread do something with the turn held; where there is none, do it here.
+
+        Args:
+            call: what; it has the sinks' feeds get records, or takes some out.
+            urgent: without waiting for sinks that are behind.
+        """
+        if self.running and self._serves.is_set():
+            errand = _Errand(call, urgent=urgent)
+            self._errands.append(errand)
+            lib.pm_audit_wake(self._kernel.pointer)
+            for feed in self._feeds if urgent else ():
+                feed.stir()
+            if self._serves.is_set() or not self._taken_back(errand):
+                return errand.wait()
+        if not urgent:
+            self._wait_for_room()
+        with self._turn:
+            return call()
+
+    def _taken_back(self, errand: _Errand[Any]) -> bool:
+        """Whether nobody does an errand that was given to the thread right before its end."""
+        try:
+            self._errands.remove(errand)
+        except ValueError:
+            return False
+        return True
+
+    def _hurried(self) -> bool:
+        return self._end.is_set() or any(errand.urgent for errand in tuple(self._errands))
+
+    def serve(self) -> None:
+        """Do errands from now on. In the thread."""
+        self._serves.set()
+
     def run(self) -> None:
-        """Wait a little for more records, and for the sinks; give them what there is."""
-        lib.pm_block_audit_wait(self._kernel.pointer, self._enough, _GATHER)
-        self._wait_for_room()
+        """Wait a little for more records, and for the sinks; do errands, and give what there is."""
+        if not self._errands:
+            lib.pm_block_audit_wait(self._kernel.pointer, self._enough, _GATHER)
+        self._wait_for_room(self._hurried)
+        self._run_errands()
         if not self._end.is_set():
             with self._turn:
                 self._to_sinks()
 
+    def _run_errands(self) -> None:
+        """Do what others wait for; while sinks are behind, what is urgent."""
+        while self._errands:
+            hurried = self._hurried()
+            for _ in range(len(self._errands)):
+                errand = self._errands.popleft()
+                if hurried and not (errand.urgent or self._end.is_set()):
+                    self._errands.append(errand)
+                    continue
+                with self._turn:
+                    errand.run()
+            self._wait_for_room(self._hurried)
+
+    def finish(self) -> None:
+        """Do, at the end of the thread, what is left to do."""
+        self._serves.clear()
+        with self._turn:
+            self._to_sinks()
+            self._tell()
+        self._run_errands()
+
     def close(self) -> None:
-        """Give the sinks what there is, and close them; in a child of fork(), only forget them."""
+        """Give the sinks what there is, and close them; in a child of fork(), only forget them.
+
+        Where Ctrl-C comes meanwhile the thread gives them what there is all the same.
+        """
         if os.getpid() != self._process:
             self._abandon()
             return
         try:
-            self._stop()
-            with self.change:  # whatever is done from here on would not be recorded
+            with self.change:  # whatever is done from here on might not be recorded
                 self._ends = True
                 self._options()
+            self._stop()
             with self._turn:
                 self._to_sinks()
-                self.tell()
+                self._tell()
         finally:
-            self._stop()  # if it was Ctrl-C that kept it from that: what the thread has is recorded
+            self._stop()  # if Ctrl-C kept it from that
             _at_exit.discard(self)
             for feed in self._feeds:
                 feed.closing()
@@ -464,19 +580,27 @@ def _drain(
 ) -> None:
     """Drain until the kernel is closed; while there is nothing, without keeping it alive."""
     leave_signals_to_others()
+    if drain := reference():
+        drain.serve()
+        del drain
     try:
         while not end.is_set() and lib.pm_block_audit_wait(pointer, 1, _FOREVER) >= 0:
-            drain = reference()
-            if drain is None or end.is_set():
+            if (drain := reference()) is None:
                 return
-            try:
-                drain.run()
-            except Exception:
-                _log.exception("the audit's drain failed, and tries again")
-                end.wait(1.0)
+            _try(drain.run, end)
             del drain
+        if drain := reference():
+            _try(drain.finish, end)
     finally:
         ended.set()
+
+
+def _try(call: Callable[[], None], end: threading.Event) -> None:
+    try:
+        call()
+    except Exception:
+        _log.exception("the audit's drain failed, and tries again")
+        end.wait(1.0)
 
 
 def _same(sink: Sink, other: Sink) -> bool:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -490,6 +494,30 @@ def test_a_sink_that_wants_each_record_at_once(scene: Scene) -> None:
     for count in range(1, 20):
         scene.send()
         assert len(sink.sequences) == count
+    assert threading.get_ident() not in sink.threads
+
+
+def test_a_sink_that_wants_each_record_at_once_and_hangs_is_given_up(scene: Scene) -> None:
+    gate = Gate()
+    gate.synchronous = True  # type: ignore[attr-defined]
+    scene.kernel.audit.attach(gate, patience=0.3)
+    scene.send()
+    [failure] = scene.kernel.audit.failures
+    assert (failure.error, failure.lost) == ("finished nothing in 0.3 s", 1)
+    scene.send()
+    gate.open()
+
+
+def test_hundreds_of_ctrl_c_a_second_keep_no_operation_from_the_trail(tmp_path: Path) -> None:
+    """What returned is recorded, and no record is told to be lost that is not."""
+    storm = [sys.executable, str(Path(__file__).with_name("ctrl_c_storm.py"))]
+    command = [*storm, str(tmp_path / "storm.audit"), "2", "400"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONG, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["interrupted"] > 100
+    assert found["returned"] > 0
+    assert (found["missing"], found["told"], found["state"]) == ([], found["gap"], "closed")
 
 
 # ---- simulations ----
@@ -668,6 +696,7 @@ def test_ctrl_c_while_records_are_put_into_words(
 ) -> None:
     """They are in no ring any more: whoever drains next goes on with them."""
     seen, words = Seen(), scene.kernel.audit._drain.words
+    scene.kernel.audit.threaded = False  # else Ctrl-C would not come where they are
     scene.kernel.audit.attach(seen)
     whole = words.batch
 
@@ -676,10 +705,9 @@ def test_ctrl_c_while_records_are_put_into_words(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(words, "batch", interrupted)
-    with scene.kernel.audit._drain._turn:
-        scene.send(3)
-        with pytest.raises(KeyboardInterrupt):
-            scene.kernel.audit.flush()
+    scene.send(3)
+    with pytest.raises(KeyboardInterrupt):
+        scene.kernel.audit.flush()
     scene.kernel.audit.flush()
     assert len(seen.sequences) == 3
 

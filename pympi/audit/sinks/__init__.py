@@ -9,8 +9,7 @@ What else a sink may have, all of it optional:
     close()                          called at the end, and when it failed
     abandon()                        called in a child of fork(): to let go, and write nothing
     unwritten                        how many records it has taken and not written: lost if it fails
-    synchronous                      true: operations return when it has their records; it is called
-                                     in the thread that does them
+    synchronous                      true: operations return when it has their records
     name                             for people
 
 It is called by one thread at a time, and after it raised only `close` is called.
