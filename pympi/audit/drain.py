@@ -28,7 +28,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -213,7 +213,7 @@ class Drain:
         self.taken, self.keeps = 0, False
         self._room, self._enough = room, max(1, min(_ENOUGH, room // 4))
         self._options, self._before, self._strata = options, before, strata
-        self._process = os.getpid()
+        self._process, self._number = os.getpid(), next(_numbers)
         self._turn = threading.RLock()
         self._taking = False  # guarded by the turn
         self._pending: list[npt.NDArray[Any]] = []  # likewise: what no sink was there for
@@ -244,13 +244,31 @@ class Drain:
         self.check_process()
         pointer = self._kernel.pointer
         self._hand_over()
-        with self.change:
+        with _attaching, self.change:
             if any(_same(feed.sink, sink) for feed in self._feeds):
                 raise ValueError(f"{sink!r} is attached already")
+            self._claim(sink)
             self._start(pointer)
             feed = (Feed if self.threaded else InPlace)(sink, terms, _weakly(self._changed))
+            _fed[feed] = self._number
             self._feeds += (feed,)
             self._options()
+
+    def _claim(self, sink: Sink) -> None:
+        """Have a sink know whose records come.
+
+        Raises:
+            ValueError: it is another kernel's. What has no `close` may be that of several.
+        """
+        if hasattr(sink, "close"):
+            for feed, number in list(_fed.items()):
+                if number != self._number and not feed.closed and _same(feed.sink, sink):
+                    raise ValueError(
+                        f"{sink!r} is attached to another kernel: detach it there first, "
+                        "or make one for each"
+                    )
+        if attached := getattr(sink, "attached", None):
+            attached(self._number)
 
     def _hand_over(self) -> None:
         """Give the sinks there are what is theirs alone."""
@@ -620,6 +638,9 @@ def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:
 
 
 _at_exit: weakref.WeakSet[Drain] = weakref.WeakSet()
+_numbers = count(1)
+_attaching = threading.RLock()  # of a sink to this kernel or another
+_fed: weakref.WeakKeyDictionary[InPlace, int] = weakref.WeakKeyDictionary()
 
 
 @atexit.register

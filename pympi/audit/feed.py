@@ -248,6 +248,11 @@ class InPlace:
         self._unwritten = 0  # before the present call of the sink
 
     @property
+    def closed(self) -> bool:
+        """Whether the sink is never called any more."""
+        return self._closed
+
+    @property
     def synchronous(self) -> bool:
         """Whether operations return only when the sink has their records."""
         return bool(getattr(self.sink, "synchronous", False))

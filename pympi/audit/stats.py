@@ -23,16 +23,19 @@ MOST = 1 << 20
 
 
 class Gaps:
-    """Counts the numbers that are missing between records."""
+    """Counts the numbers that are missing between records of a run."""
 
     def __init__(self) -> None:
-        self.missing = self.backwards = 0
+        self.missing = self.backwards = self.runs = 0
         self._next: int | None = None
+        self._run = -1
 
-    def add(self, records: Array) -> None:
-        """Look at the records that follow."""
+    def add(self, records: Array, run: int = 0) -> None:
+        """Look at the records that follow; `run` as of a `Batch`."""
         if not len(records):
             return
+        if run != self._run:
+            self.runs, self._run, self._next = self.runs + 1, run, None
         numbers = records["sequence"].astype(np.int64)
         first = int(numbers[0]) if self._next is None else self._next
         steps = np.diff(numbers, prepend=first - 1) - 1
@@ -131,7 +134,8 @@ class Stats:
         lost: how many were lost, as loss records tell.
         missing: numbers that are not there between the first record and the last; in a file of all
             that was recorded, as many as were lost.
-        backwards: how often a number was not above the one before.
+        backwards: how often a number was not above the one before, in a run.
+        runs: as far as files tell: of kernels one after the other in a file.
         messages: how many were sent, and `size`: the bytes of their bodies.
         tallies: by what is counted, as in `COUNTED`; keys are tuples of the columns.
         sampled: how many were kept by chance and stand for others.
@@ -144,6 +148,7 @@ class Stats:
     lost: int = 0
     missing: int = 0
     backwards: int = 0
+    runs: int = 0
     messages: Total = _NONE
     size: Total = _NONE
     tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in COUNTED})
@@ -191,11 +196,11 @@ def stats(batches: Iterable[Batch]) -> Stats:
     for batch in batches:
         if not len(batch):
             continue
-        gaps.add(batch.records)
+        gaps.add(batch.records, batch.run)
         columns = columns_of(batch, [*names, "time", "lost", "size", "weight"])
         _count(result, columns)
         _count_by_chance(result, batch)
-    result.missing, result.backwards = gaps.missing, gaps.backwards
+    result.missing, result.backwards, result.runs = gaps.missing, gaps.backwards, gaps.runs
     return result
 
 

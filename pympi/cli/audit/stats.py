@@ -67,6 +67,7 @@ def _as_dict(found: Stats, top: int) -> dict[str, Any]:
         "lost": found.lost,
         "missing": found.missing,
         "out_of_order": found.backwards,
+        "runs": found.runs,
     }
     for name, tally in found.tallies.items():
         result[name] = [
@@ -127,6 +128,8 @@ def _summary(found: Stats) -> list[str]:
         messages = f"{_in_all(found.messages)} messages"
     lines.append(f"{messages} sent, {_in_all(found.size)} bytes")
     lines.append(f"{found.lost:,} lost, as the records tell; {found.missing:,} numbers are missing")
+    if found.runs > 1:
+        lines.append(f"{found.runs:,} runs, each with numbers of its own")
     if found.backwards:
         lines.append(f"{ui.plural(found.backwards, 'record')} out of order: several recordings?")
     if found.sampled:
