@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .forms import parts
+from .forms import arrow, form_by, parts
 from .layout import is_audit_file
 from .reader import AuditError, Reader
 from .sampling import TOLD
@@ -40,29 +40,35 @@ class _Sampling(msgspec.Struct):
 
 
 def samplings_of(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Mapping[str, Any]]:
-    """Yield what audit files say of how they were sampled; other files say nothing of it.
+    """Yield what audit files and files of Parquet say of how they were sampled; others say nothing.
 
-    Of a file that is cut off or damaged, what it says before that.
+    Of a file that is cut off or damaged, what it says before that. Of the parts of a directory, the
+    last word on each sampling.
 
     Raises:
         OSError: one of them cannot be read.
     """
-    for path in (part for name in paths for part in parts(name)):
-        if path.is_file():
-            yield from _samplings(path)
+    for name in paths:
+        found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        for path in filter(Path.is_file, parts(name)):
+            with suppress(AuditError):
+                found |= _samplings(path)
+        yield from found.values()
 
 
-def _samplings(path: Path) -> Iterator[Mapping[str, Any]]:
+def _samplings(path: Path) -> dict[tuple[Any, ...], Mapping[str, Any]]:
     with path.open("rb") as file:
-        if not is_audit_file(file.read(16)):
-            return
-        file.seek(0)
-        with suppress(AuditError):
+        begin = file.read(16)
+        if is_audit_file(begin):
+            file.seek(0)
             reader = Reader(file, str(path), check=False)
             with suppress(AuditError):
                 for _ in reader:
                     continue
-            yield from reader.samplings
+            return {(path, number): told for number, told in enumerate(reader.samplings)}
+    form = form_by(begin)
+    told = arrow().parquet_samplings(path) if form and form.word == "parquet" else []
+    return {(str(each.get("run")), str(each.get("sampling"))): each for each in told}
 
 
 def calibrate(found: Stats, samplings: Iterable[Mapping[str, Any]]) -> None:

@@ -205,6 +205,72 @@ def test_a_reader_has_the_last_word_on_each_sampling(sampled: Path) -> None:
     assert {("operation", "receive"), ("peer", "te/u:r:app")} <= {*receive}
 
 
+def figures(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert main(["audit", "stats", str(path), "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_parquet_tells_of_strata_as_an_audit_file_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    binary, parquet = tmp_path / "run.audit", tmp_path / "run.parquet"
+    with Kernel(clock=SimulatedClock()) as kernel:
+        for sink in (audit.File(binary), audit.Parquet(parquet)):
+            kernel.audit.attach(sink, when_full="block")
+        kernel.audit.everything()
+        inbox = kernel.create_task("server").allocate_port(qlimit=1024)
+        right = inbox.make_send(kernel.create_task("client"))
+        for one_in in (10, 7):
+            kernel.audit.sample(one_in=one_in, seed=7)
+            for _ in range(2):
+                for _ in range(200):
+                    right.send(b"page")
+                kernel.audit.flush()
+        kernel.audit.sample(one_in=60_000, seed=7)
+        right.send(b"page")
+        kernel.audit.flush()
+        right.send(b"page")  # of this one there is no record, only that it was
+    assert [len(batch) for batch in batches(sorted(parquet.iterdir())[-1])] == []
+    exported = tmp_path / "exported.parquet"
+    assert (
+        main(["audit", "export", str(binary), "--format", "parquet", "--out", str(exported)]) == 0
+    )
+    found = figures(binary, capsys)
+    assert (found["messages"], "messages_low" in found) == (802, False)
+    for other in (parquet, exported):
+        assert {**figures(other, capsys), "runs": 1} == {**found, "runs": 1}
+    some = tmp_path / "some.parquet"
+    command = [
+        "audit",
+        "export",
+        str(binary),
+        "size=4..",
+        "--format",
+        "parquet",
+        "--out",
+        str(some),
+    ]
+    assert main(command) == 0
+    assert "with filters, what was counted of it is left out" in capsys.readouterr().err
+    assert "messages_low" in figures(some, capsys)
+
+
+@pytest.mark.parametrize("said", [b"[", b"{}", b"[7]", b'[{"rows": 7}]', b"[" * 99_999, b"\xff"])
+def test_parquet_may_say_anything_of_strata(tmp_path: Path, said: bytes) -> None:
+    pytest.importorskip("pyarrow")
+    from pympi.audit import arrow
+
+    path = tmp_path / "run.parquet"
+    with path.open("wb") as file:
+        writer = arrow.ParquetWriter(file)
+        for batch in thinned(run(tmp_path / "all", 20)):
+            writer(batch)
+        writer._writer.add_key_value_metadata({"pympi.strata": said})
+        writer.close()
+    assert not counted(path)["all"].exact
+
+
 @pytest.mark.parametrize("spoil", ["late", "lost", "twice"])
 def test_strata_that_are_not_whole_leave_estimates(tmp_path: Path, spoil: str) -> None:
     path, clock = tmp_path / "run.audit", SimulatedClock()
