@@ -287,7 +287,7 @@ class _Known:
         whole = here == kept - firsts
         self.seen = np.concatenate([[np.nan], np.where(whole & (here > 0), more, np.nan)])
         lonely = np.flatnonzero(whole & (here == 0) & (more > 0)) + 1
-        first = np.where(by_chance | _is_certain(records), 0, place)
+        first = np.where(by_chance | is_certain(records), 0, place)
         for number in lonely.tolist():
             found = np.flatnonzero(first == number)[:1].tolist()
             self.alone += [(record, int(more[number - 1])) for record in found]
@@ -301,7 +301,7 @@ class _Known:
         return found[places]
 
 
-def _is_certain(records: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def is_certain(records: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return which records were kept whatever their stratum (is_certain in csrc/sec/sample.c)."""
     special = records["flags"] & np.uint32(~lib.PM_AUDIT_RECEIVE & 0xFFFF)
     wrong = (records["denied"] | records["report"] | special) != 0
@@ -324,7 +324,7 @@ class _Sums:
         chance = np.where(by_chance, weight, 0.0)
         excess = chance * (chance - 1).clip(0)
         self.records = self._sum(np.ones_like(weight)).sum(axis=0)
-        self.chanced = self._sum((~_is_certain(records)).astype(np.float64)).sum(axis=0)
+        self.chanced = self._sum((~is_certain(records)).astype(np.float64)).sum(axis=0)
         self.chosen = self._sum((weight > 1).astype(np.float64)).sum(axis=0)
         self.certain = self._sum(np.where(by_chance, 0.0, value)).sum(axis=0)
         self.weighted = self._sum(chance * value)

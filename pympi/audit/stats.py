@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..enums import Operation
 from .record import Batch
+from .sampling import is_certain
 from .table import WEIGHT_SHIFT, Words, columns_of, encoded
 
-__all__ = ["Gaps", "Stats", "Tally", "Total", "stats"]
+__all__ = ["Gaps", "Stats", "Tally", "Total", "sizes_of", "stats"]
 
 Array = npt.NDArray[Any]
 
@@ -244,12 +246,31 @@ def _count_by_chance(result: Stats, batch: Batch) -> None:
         _add(result.by_chance, [*columns.values()], slice(None), weight)
 
 
+def sizes_of(batches: Iterable[Batch]) -> Tally:
+    """Count, by stratum, the bytes that were sent in what chance decides on, firsts included.
+
+    Returns:
+        A tally whose totals have, beside how many records there are, bytes and their variance.
+    """
+    tally = Tally()
+    for batch in batches:
+        chosen = (batch.records["operation"] == Operation.SEND) & ~is_certain(batch.records)
+        if chosen.any():
+            columns = columns_of(batch.part(chosen), [*_STRATUM, "weight", "size"])
+            size, weight = (columns.pop(name).astype(np.float64) for name in ("size", "weight"))
+            _add(tally, [*columns.values()], slice(None), weight, size)
+    return tally
+
+
 def _is(column: Words, word: str) -> Array:
     return np.array([each == word for each in column.words])[column.codes]
 
 
-def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None) -> None:
-    """Count the combinations of columns in the records that are chosen."""
+def _add(
+    tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None,
+    value: Array | int = 1,
+) -> None:  # fmt: skip
+    """Count the combinations of columns in the records that are chosen, or sum up a value."""
     words: list[list[Any]] = []
     key: Array = np.zeros(1, np.int64)
     for column in columns:
@@ -263,8 +284,8 @@ def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array 
     counts = np.bincount(places).tolist()
     sums = (counts, counts, [0] * len(counts))
     if weight is not None:
-        terms = (weight, weight * (weight - 1))
-        sums = (counts, *(np.bincount(places, t).astype(np.int64).tolist() for t in terms))
+        terms = (weight * value, weight * (weight - 1) * value * value)
+        sums = (counts, *([*map(int, np.bincount(places, t).tolist())] for t in terms))
     for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
         thing: list[Any] = []
         for different in reversed(words):

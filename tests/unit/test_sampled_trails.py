@@ -173,9 +173,9 @@ class Log:
 
 def counted(path: Path) -> dict[str, Any]:
     found = stats(batches([path]))
-    calibrate(found, samplings_of([path]))
+    calibrate(found, samplings_of([path]), batches([path]))
     return {
-        "all": found.total, "messages": found.messages,
+        "all": found.total, "messages": found.messages, "bytes": found.size,
         **{name: tally.totals for name, tally in found.tallies.items()},
     }  # fmt: skip
 
@@ -188,10 +188,31 @@ def test_with_strata_what_follows_from_them_is_exact(sampled: Path, tmp_path: Pa
             k: t.weight for k, t in whole[name].items()
         }
         assert all(total.exact for total in few[name].values())
-    for name in ("all", "messages"):
+    for name in ("all", "messages", "bytes"):
         assert (few[name].weight, few[name].exact) == (whole[name].weight, True)
         assert few[name].records < whole[name].records / 5
     assert not all(total.exact for total in few["tasks"].values())
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_bytes_are_those_of_the_strata(tmp_path: Path, before: int) -> None:
+    """Sizes differ, so that no weights give their sum; what was sent before leaves an estimate."""
+    path, clock = tmp_path / "run.audit", SimulatedClock()
+    with Kernel(clock=clock) as kernel:
+        kernel.audit.select("granted", "mach_port", "send")
+        kernel.audit.attach(audit.File(path), when_full="block")
+        inbox = kernel.create_task("server").allocate_port()
+        right = inbox.make_send(kernel.create_task("client"))
+        for number in range(before + 1000):
+            if number == before:
+                kernel.audit.sample(one_in=10, seed=1)
+            right.send(b"x" * (number % 97))
+            inbox.receive()
+            clock.advance(0.001)
+    size = counted(path)["bytes"]
+    truth = sum(number % 97 for number in range(before + 1000))
+    assert size.exact is (before == 0)
+    assert abs(size.weight - truth) <= (3 * size.half if before else 0)
 
 
 def test_a_reader_has_the_last_word_on_each_sampling(sampled: Path) -> None:

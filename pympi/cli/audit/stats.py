@@ -47,7 +47,8 @@ def stats(asked: ui.Asked, top: int, damaged: Damaged | None, as_json: bool) -> 
     with ui.asking():
         found = count(select(asked.files, asked.filters, damaged))
         if found.sampled and not asked.filters:
-            calibrate(found, samplings_of(asked.files))
+            again = select(asked.files, (), damaged and (lambda _: None), check=False)
+            calibrate(found, samplings_of(asked.files), again)
     if as_json:
         ui.print_json(_as_dict(found, top))
     else:
