@@ -79,7 +79,15 @@ def deciding() -> bool:
     return getattr(_decisions, "depth", 0) > 0
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def _unguarded(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """Note what was raised right before or after what `guarded` guards: Ctrl-C, as far as known."""
+    if issubclass(kind, KeyboardInterrupt):
+        interrupt()
+    else:
+        _log.error("a call from the core failed", exc_info=(kind, error, traceback))
+
+
+@ffi.def_extern(error=1, onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_decider(pointer: Any, queries: Any, count: int, epoch: int) -> int:
     target = _target(pointer)
     before = getattr(_decisions, "depth", 0)  # to be found again wherever Ctrl-C comes
@@ -90,19 +98,19 @@ def pm_python_decider(pointer: Any, queries: Any, count: int, epoch: int) -> int
         _decisions.depth = before
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_handler(pointer: Any, received: Any) -> int:
     target = _target(pointer)
     return 1 if target is None else guarded("handler", target, received)
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_drainer(pointer: Any) -> int:
     target = _target(pointer)
     return 1 if target is None else guarded("drainer", target)
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern(onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_release(pointer: Any) -> None:
     release = forget(int(ffi.cast("uintptr_t", pointer)))
     if release is not None:

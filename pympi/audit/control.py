@@ -328,7 +328,8 @@ class Audit:
                 waits for it; 30 unless said.
 
         Raises:
-            ValueError: an unknown when_full, or marks that are not 0 <= low < high.
+            ValueError: an unknown when_full, or marks that are not 0 <= low < high. It is attached
+                already; or, if it has a `close`, to another kernel.
             RuntimeError: no thread can be started.
         """
         said = {"when_full": when_full, "high": high, "low": low, "patience": patience}

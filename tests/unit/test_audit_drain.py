@@ -32,6 +32,7 @@ from pympi import (
     KernelClosed,
     SendRight,
     SimulatedClock,
+    _upcall,
     audit,
 )
 from pympi.audit import RECORD, Batch
@@ -686,6 +687,25 @@ def test_ctrl_c_reaches_who_receives(scene: Scene) -> None:
     with pytest.raises(KeyboardInterrupt):
         scene.inbox.receive(timeout=LONG)
     timer.join()
+
+
+def test_ctrl_c_on_the_way_into_a_call_from_the_core(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything in there could catch it: it was printed, and swallowed."""
+    target = _upcall._target
+
+    def interrupted(_pointer: object) -> object:
+        monkeypatch.setattr(_upcall, "_target", target)
+        raise KeyboardInterrupt
+
+    with Kernel(clock=SimulatedClock(), audit_records=ROOM) as kernel:
+        scene = Scene(kernel)
+        kernel.audit.when_full = "block"
+        monkeypatch.setattr(_upcall, "_target", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            scene.send(2 * ROOM)
+    assert capfd.readouterr().err == ""
 
 
 # ---- words ----
