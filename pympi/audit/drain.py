@@ -68,6 +68,7 @@ _GATHER = 20_000_000  # nanoseconds in which a few records may become enough
 _FOREVER = -1
 _FAILURES = 64  # that are remembered
 _REMEMBERED = 16  # batches for which a label is
+_LOOK = 0.25  # seconds after which who waits for the thread's end looks again
 _NAMES = 1 << 16  # of tasks that are remembered
 _SLOTS = 1 << 16
 _SIDS = ("real_sid", "effective_sid", "object_sid", "peer_sid")
@@ -202,6 +203,8 @@ class Drain:
         change: locked while it changes which sinks there are, and what the core is told of them.
     """
 
+    _attaching = threading.RLock()  # of a sink to this kernel or another
+
     def __init__(
         self, kernel: Kernel, threaded: bool, room: int, options: Callable[[], None],
         before: Callable[[], None], strata: Callable[[], Mapping[str, Any] | None],
@@ -224,7 +227,7 @@ class Drain:
         self._broken: tuple[InPlace, ...] = ()  # that failed, and nothing is done without them
         self.change = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._end, self._ended = threading.Event(), threading.Event()  # wanted, and reached
+        self._end, self._ended = Mark(), Mark()  # of the thread: wanted, and reached
         self._errands: deque[_Errand[Any]] = deque()
         self._serves = threading.Event()  # while the thread does errands
 
@@ -244,7 +247,7 @@ class Drain:
         self.check_process()
         pointer = self._kernel.pointer
         self._hand_over()
-        with _attaching, self.change:
+        with Drain._attaching, self.change:
             if any(_same(feed.sink, sink) for feed in self._feeds):
                 raise ValueError(f"{sink!r} is attached already")
             self._claim(sink)
@@ -313,10 +316,10 @@ class Drain:
                 self._feeds = tuple(known for known in self._feeds if known is not feed)
                 if feed.terms.when_full in ("fail", "abort"):
                     self._broken += (feed,)
-            with suppress(
-                KernelClosed
-            ):  # by who did not wait for the sink: Ctrl-C kept him from it
-                self._options()  # once: between the two anything could be done
+            # Once: between the two anything could be done. The kernel may be closed, where Ctrl-C
+            # kept who closed it from waiting for the sink.
+            with suppress(KernelClosed):
+                self._options()
 
     @property
     def halted(self) -> bool:
@@ -370,7 +373,7 @@ class Drain:
             self._have_done(self._tell, urgent=True)
 
     def _tell(self) -> None:
-        if self._feeds and (strata := self._strata()):
+        if self._feeds and not in_sink() and (strata := self._strata()):
             for feed in self._feeds:
                 feed.tell(strata)
 
@@ -507,11 +510,15 @@ class Drain:
         """Wait a little for more records, and for the sinks; do errands, and give what there is."""
         if not self._errands:
             lib.pm_block_audit_wait(self._kernel.pointer, self._enough, _GATHER)
-        self._wait_for_room(self._hurried)
-        self._run_errands()
-        if not self._end.is_set():
-            with self._turn:
-                self._to_sinks()
+        try:
+            self._wait_for_room(self._hurried)
+            self._run_errands()
+            if not self._end.is_set():
+                with self._turn:
+                    self._to_sinks()
+        finally:
+            if self._errands:  # something failed: try again, for who waits
+                lib.pm_audit_wake(self._kernel.pointer)
 
     def _run_errands(self) -> None:
         """Do what others wait for; while sinks are behind, what is urgent."""
@@ -577,7 +584,8 @@ class Drain:
         for feed in self._feeds:
             feed.interrupt()
         lib.pm_audit_wake(self._kernel.pointer)
-        self._ended.wait()
+        while not self._ended.wait(_LOOK):
+            continue
         assert self._thread
         self._thread.join()
 
@@ -593,9 +601,7 @@ class Drain:
             raise exception(lib.PM_FORKED, "audit")
 
 
-def _drain(
-    pointer: Any, reference: weakref.ref[Drain], end: threading.Event, ended: threading.Event
-) -> None:
+def _drain(pointer: Any, reference: weakref.ref[Drain], end: Mark, ended: Mark) -> None:
     """Drain until the kernel is closed; while there is nothing, without keeping it alive."""
     leave_signals_to_others()
     if drain := reference():
@@ -613,7 +619,7 @@ def _drain(
         ended.set()
 
 
-def _try(call: Callable[[], None], end: threading.Event) -> None:
+def _try(call: Callable[[], None], end: Mark) -> None:
     try:
         call()
     except Exception:
@@ -639,8 +645,8 @@ def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:
 
 _at_exit: weakref.WeakSet[Drain] = weakref.WeakSet()
 _numbers = count(1)
-_attaching = threading.RLock()  # of a sink to this kernel or another
 _fed: weakref.WeakKeyDictionary[InPlace, int] = weakref.WeakKeyDictionary()
+os.register_at_fork(after_in_child=lambda: setattr(Drain, "_attaching", threading.RLock()))
 
 
 @atexit.register

@@ -64,8 +64,10 @@ class Mark:
         self._lock.acquire()
 
     def set(self) -> None:
-        self._set = True
-        self._lock.release()
+        """Set it. Again: does nothing."""
+        before, self._set = self._set, True
+        if not before:
+            self._lock.release()
 
     def is_set(self) -> bool:
         return self._set

@@ -511,7 +511,7 @@ def test_a_sink_that_wants_each_record_at_once_and_hangs_is_given_up(scene: Scen
 
 def test_hundreds_of_ctrl_c_a_second_keep_no_operation_from_the_trail(tmp_path: Path) -> None:
     """What returned is recorded, and no record is told to be lost that is not."""
-    storm = [sys.executable, str(Path(__file__).with_name("ctrl_c_storm.py"))]
+    storm = [sys.executable, str(Path(__file__).parents[1] / "ctrl_c_storm.py")]
     command = [*storm, str(tmp_path / "storm.audit"), "2", "400"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONG, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -678,6 +678,26 @@ def test_ctrl_c_while_closing_frees_no_kernel_that_is_in_use(
     kernel.close()
     assert (kernel.closed, len(freed), len(seen.sequences)) == (True, 1, 1)
     assert "audit" not in freed[0]
+
+
+def test_what_fails_in_the_thread_is_raised_where_it_was_asked_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen, drain = Seen(), scene.kernel.audit._drain
+    scene.kernel.audit.attach(seen)
+
+    def fails() -> None:
+        raise MemoryError("no labels")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drain, "_before", fails)
+        scene.send()
+        for _ in range(2):
+            with pytest.raises(MemoryError, match="no labels"):
+                scene.kernel.audit.flush()
+    scene.kernel.audit.flush()
+    assert seen.sequences == [0]
+    assert "the audit's drain failed, and tries again" in caplog.text
 
 
 def test_ctrl_c_reaches_who_receives(scene: Scene) -> None:
