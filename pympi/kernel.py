@@ -180,7 +180,9 @@ class Kernel(Closing):
     def close(self) -> None:
         """Terminate all tasks, hand what was recorded to the sinks, and free the kernel.
 
-        Closing a second time does nothing.
+        Closing a second time does nothing. Ctrl-C gives up what is not handed over yet, and the
+        kernel is freed all the same, when the audit's thread has ended. A second one may come
+        before that: then the kernel stays open, to be closed again.
         """
         if self._pointer is None:
             return
@@ -190,15 +192,19 @@ class Kernel(Closing):
             if self._audit is not None:
                 self._audit.close()
         finally:
-            if self._bootstrap is not None:
-                self._bootstrap.close()
-            pointer, self._pointer = self._pointer, None
-            self._cell[0] = ffi.NULL
-            self.policies.close()
-            for task in self.tasks.values():
-                task._forget()
-            self.tasks.clear()
-            lib.pm_kernel_destroy(pointer)
+            if self._audit is None or not self._audit.running:
+                self._free()
+
+    def _free(self) -> None:
+        if self._bootstrap is not None:
+            self._bootstrap.close()
+        pointer, self._pointer = self._pointer, None
+        self._cell[0] = ffi.NULL
+        self.policies.close()
+        for task in self.tasks.values():
+            task._forget()
+        self.tasks.clear()
+        lib.pm_kernel_destroy(pointer)
 
     def __del__(self) -> None:
         if self._pointer is not None:

@@ -19,7 +19,7 @@ from .feed import WHEN_FULL, Sink, SinkFailure, SinkStats, Terms
 from .record import Batch
 from .sampler import Sampler
 from .sampling import Strata
-from .selection import Selection, Selector, Tasks
+from .selection import Selection, Selector, Tasks, listed
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -107,13 +107,15 @@ class Audit:
             The number of the rule, for `deselect`; None where it is none.
 
         Raises:
-            ValueError: an outcome, a class, a permission or an operation that there is not, or
-                more rules than there may be (31).
+            ValueError: an outcome, a class, a permission or an operation that there is not, an
+                empty list, or more rules than there may be (31).
         """
+        names = permissions.split() if isinstance(permissions, str) else permissions
+        classes, permissions = listed("classes", classes), listed("permissions", names)
         others = {
             "labels": labels, "tasks": tasks, "routines": routines, "operations": operations
         }  # fmt: skip
-        given: dict[str, Any] = {name: some for name, some in others.items() if some is not None}
+        given = {name: listed(name, some) for name, some in others.items() if some is not None}
         if permissions is not None and classes is None and not given.get("routines"):
             raise ValueError("permissions belong to a class: name it in classes")
         with self._lock:
@@ -326,7 +328,8 @@ class Audit:
                 waits for it; 30 unless said.
 
         Raises:
-            ValueError: an unknown when_full, or marks that are not 0 <= low < high.
+            ValueError: an unknown when_full, or marks that are not 0 <= low < high. It is attached
+                already; or, if it has a `close`, to another kernel.
             RuntimeError: no thread can be started.
         """
         said = {"when_full": when_full, "high": high, "low": low, "patience": patience}
@@ -428,9 +431,17 @@ class Audit:
 
         A sink that hangs is given up, and `failures` says so. In a child of fork() there is nothing
         to drain, and the records are the parent's to write.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile. While `running`, the kernel must not be freed.
         """
         try:
             self._drain.close()
         finally:
             lib.pm_audit_set_drainer(self._kernel.pointer, ffi.NULL, ffi.NULL)
             _upcall.forget(self._number)
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread of the audit uses the kernel."""
+        return self._drain.running

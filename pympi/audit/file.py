@@ -97,7 +97,12 @@ class File(Closing):
         self.synchronous = durability == "record"
         self._about, self._now = dict(about or {}), now
         self._mutex, self._pid = threading.RLock(), os.getpid()
-        self._last = -1  # sequence number of the last record of this kernel
+        self._last = -1  # sequence number of the last record of this run
+        self._kernel, self._empty, self._over = (
+            0,
+            True,
+            False,
+        )  # whose run, nothing of it, it is over
         self._drafts: deque[Draft] = deque([Draft()])
         self._tried: tuple[Draft, Block, int] | None = None  # what is being written, and from where
         self._lock = _Lock(self.path)
@@ -141,7 +146,23 @@ class File(Closing):
         """Begin a block for the records of a kernel that is new to the file."""
         said = {"opened": self._time(), "durability": self.durability, **more}
         self._drafts[-1].put(OPEN, json.dumps(said).encode())
-        self._last = -1
+        self._last, self._empty, self._over = -1, True, False
+
+    def attached(self, kernel: int) -> None:
+        """Take what comes from now on for a run of its own, unless it is of the kernel that was.
+
+        `Audit.attach` calls this.
+
+        Args:
+            kernel: a number that no other kernel of this process has.
+
+        Raises:
+            ValueError: the file is closed.
+            OSError: what could not be written before still cannot be.
+        """
+        with self._held():
+            self._over = self._over or (kernel != self._kernel and not self._empty)
+            self._kernel = kernel
 
     def _time(self) -> str:
         return datetime.fromtimestamp(self._now(), timezone.utc).isoformat()
@@ -173,7 +194,7 @@ class File(Closing):
             self._take(batch, records[:half])
             self._take(batch, records[half:])
             return
-        another = int(records["sequence"][0]) <= self._last
+        another = self._over or int(records["sequence"][0]) <= self._last
         too_much = self._drafts[-1].size + size > _LARGEST
         if another or too_much or self._drafts[-1].contradicts(definitions):
             self._next()
@@ -182,7 +203,7 @@ class File(Closing):
         draft = self._drafts[-1]
         full = draft.size + size >= _BUFFER
         draft.add(records if full else records.copy(), definitions)
-        self._last = int(records["sequence"][-1])
+        self._last, self._empty = int(records["sequence"][-1]), False
         if full:
             _ = draft.sealed  # now: the records are the caller's
             self._next()
@@ -203,10 +224,13 @@ class File(Closing):
         """
         with self._held():
             raw = json.dumps(strata).encode()
-            if self._drafts[-1].size + len(raw) > _LARGEST:
+            if self._over or self._drafts[-1].size + len(raw) > _LARGEST:
                 self._next()
             if len(raw) > _LARGEST:
                 raise ValueError(f"at most {_LARGEST} bytes of strata, not {len(raw)}")
+            if self._over:
+                self._begin()
+            self._empty = False
             self._drafts[-1].put(STRATA, raw)
 
     # ---- the disk ----

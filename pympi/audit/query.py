@@ -160,8 +160,8 @@ def _range(key: str, text: str) -> tuple[int, int]:
     number = _nanoseconds if key == "time" else _number
     low = number(key, first) if first else -(1 << 31)
     high = (number(key, last) if last else _LAST - 1) if dots else low
-    if key == "time" and not dots:
-        raise ValueError(f"time= is FIRST..LAST, of which one may be left out, not {text!r}")
+    if (key == "time" and not dots) or text == "..":
+        raise ValueError(f"{key}= is FIRST..LAST, of which one may be left out, not {text!r}")
     if key != "msgh_id":
         low = max(low, 0)
     return min(low, _LAST - 1), min(high, _LAST - 1)

@@ -121,6 +121,7 @@ class Batch:
         tasks: task name by number.
         classes: class by number.
         services: what a server was asked about, by `name` of records of the operation `service`.
+        run: of which run of its file, from 1, if it was read from one that tells; else 0.
     """
 
     records: npt.NDArray[Any]
@@ -128,6 +129,7 @@ class Batch:
     tasks: Mapping[int, str]
     classes: Mapping[int, ObjectClass]
     services: Mapping[int, str] = field(default_factory=dict)
+    run: int = field(default=0, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._ffi import ffi, lib
 from ..enums import ALL, CLASSES, MachPort, MachTask, ObjectClass, Operation
@@ -19,7 +19,7 @@ from ..errors import check, exception
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-__all__ = ["Rule", "Selection", "Selector"]
+__all__ = ["Rule", "Selection", "Selector", "listed"]
 
 # Which masks an outcome means: of operations that were granted, of those that were denied.
 _OUTCOMES = {"denied": (0, ALL), "granted": (ALL, 0), "all": (ALL, ALL), "none": (0, 0)}
@@ -317,6 +317,25 @@ def _known(outcome: str) -> str:
     if outcome not in _OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(_OUTCOMES)}, not {outcome!r}")
     return outcome
+
+
+def listed(name: str, given: Any) -> Any:
+    """Return what an argument of `select` lists, so that it can be read more than once.
+
+    Args:
+        name: of the argument.
+        given: one, or an iterable of some; None, which is returned: all.
+
+    Raises:
+        ValueError: it lists nothing; who computed that does not mean all.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, int)) or hasattr(given, "id"):
+        return given
+    if not (found := list(given)):
+        raise ValueError(f"{name}={found!r} is about nothing: name some, or leave it away for all")
+    return found
 
 
 def _words(words: str | Iterable[str]) -> list[str]:

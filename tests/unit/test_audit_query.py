@@ -73,6 +73,8 @@ def test_who_received(run: Path) -> None:
         ("port=many", "port= is a number, or FIRST..LAST, not 'many'"),
         ("port=99999999999999999999", "out of range"),
         ("time=5", "time= is FIRST..LAST"),
+        ("time=..", "time= is FIRST..LAST, of which one may be left out"),
+        ("port=..", "port= is FIRST..LAST, of which one may be left out"),
         ("time=noon..", "a time is seconds, or YYYY-MM-DDThh:mm:ss of UTC, not 'noon'"),
         ("time=NaN..", "a time is seconds"),
         ("outcome=maybe", "no outcome 'maybe'"),

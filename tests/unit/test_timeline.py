@@ -301,5 +301,6 @@ def test_the_verb_prints_a_diagram(run: Path, capfd: pytest.CaptureFixture[str])
     assert main(["trace", "sequence", str(run), "--between", "editor,printd"]) == 0
     assert "T1-xT2: cancel refused" in capfd.readouterr().out
     assert main(["trace", "sequence", str(run), "--between", "nobody"]) == 1
+    assert main(["trace", "sequence", str(run), "--between", ","]) == 2
     assert "no such message" in capfd.readouterr().err
     assert main(["trace", "sequence", str(run), "--from", "nan"]) == 2

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
+from ...audit.calibrate import samplings_of
 from ...audit.export import EXPORTS
 from ...audit.forms import Damaged, parts
+from ...audit.parquet import write_parquet
 from ...audit.query import select
+from ...audit.record import Batch
 from .._artefacts import replacing
-from .._output import busy
+from .._output import busy, complain
 from . import _audit as ui
 
 
@@ -31,10 +36,11 @@ def export(asked: ui.Asked, form: str, out: Path | None, damaged: Damaged | None
     """Write the records of files for which all filters hold, in another form.
 
     CSV begins with the names of the columns; what a spreadsheet would take for a formula gets an
-    apostrophe before it. AVC messages are of decisions alone. Parquet needs pyarrow.
+    apostrophe before it. AVC messages are of decisions alone. Parquet needs pyarrow; it also has
+    what the files tell of how they were sampled, unless there are filters.
     """
-    write = EXPORTS[form]
     with ui.bad_input(), busy("pympi audit export ..."):
+        write = _with_strata(asked) if form == "parquet" else EXPORTS[form]
         if out is None or str(out) == "-":
             if form == "parquet" and sys.stdout.isatty():
                 raise click.UsageError("Parquet is nothing for a terminal: --out FILE")
@@ -44,3 +50,13 @@ def export(asked: ui.Asked, form: str, out: Path | None, damaged: Damaged | None
         with replacing(out, inputs) as file:
             write(file, select(asked.files, asked.filters, damaged))
     return ui.YES
+
+
+def _with_strata(asked: ui.Asked) -> Callable[[BinaryIO, Iterable[Batch]], None]:
+    """Return what writes Parquet, with what was sampled of the records where it is about all."""
+    known = [dict(each) for each in samplings_of(asked.files)]
+    if known and asked.filters:
+        complain("the files are a sample; with filters, what was counted of it is left out")
+        known = []
+    numbered = [{**each, "run": number} for number, each in enumerate(known, 1)]
+    return lambda file, batches: write_parquet(file, batches, numbered)

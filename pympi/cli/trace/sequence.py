@@ -42,7 +42,9 @@ def sequence(
     """
     from ...trace import timeline
 
-    names = tuple(name for words in between for name in words.split(",") if name)
+    names = tuple(name for words in between for name in words.split(","))
+    if not all(names):
+        raise click.BadParameter("names of tasks, separated by commas", param_hint="--between")
     chosen = timeline.Chosen(names, transfer or 0, begin, end, limit)
     with audit_file(file, hidden=as_json) as (batches, advance):
         diagram = timeline.sequence(batches, chosen, advance)
