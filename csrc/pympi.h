@@ -188,6 +188,9 @@ struct pm_stats {
     uint64_t avc_entries, avc_inserts, avc_evictions, avc_refused, epoch;
     uint64_t audit_records, audit_lost, trace_paths, trace_overflow;
     uint64_t urefs_dropped, circular, guard_violations, quota_refusals, handler_failures, handler_too_deep;
+    /* What of the memory, in bytes, is for: tasks; their names; ports and sets; messages, but for memory that they carry; labels;
+     * decisions and records; the trace. */
+    uint64_t memory_tasks, memory_names, memory_ports, memory_messages, memory_labels, memory_mac, memory_trace;
 };
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats);
 

@@ -25,7 +25,7 @@ struct request;
 
 struct ipc {
     struct lock *lock;                  /* the kernel's; held by whoever calls into this layer */
-    struct heap *heap;
+    struct heap *heap, *names_heap, *messages_heap;     /* the last two: parts */
     struct mac *mac;
     struct sids *sids;
     struct trace *trace;
