@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
-from types import MethodType
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -184,6 +184,7 @@ class Drain:
         self._due: deque[tuple[InPlace, Batch]] = deque()  # likewise
         self._feeds: tuple[InPlace, ...] = ()
         self._ends = False
+        self._failed: deque[InPlace] = deque(maxlen=_FAILURES)  # whose threads may still close them
         self._broken: tuple[InPlace, ...] = ()  # that failed, and nothing is done without them
         self.change = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -233,7 +234,8 @@ class Drain:
         self.check_process()
         feed = next((f for f in (*self._feeds, *self._broken) if _same(f.sink, sink)), None)
         if feed is None:
-            if any(_same(failure.sink, sink) for failure in self.failures):
+            if failed := [each for each in self._failed if _same(each.sink, sink)]:
+                failed[-1].settle()
                 return
             raise ValueError(f"{sink!r} is not attached")
         self.flush()
@@ -248,9 +250,12 @@ class Drain:
 
     def _changed(self, feed: InPlace) -> None:
         """Note that a sink failed, fell behind or caught up."""
+        if os.getpid() != self._process:  # in a child nothing is done any more
+            return
         with self.change:
             if feed.failure and feed in self._feeds:
                 self.failures.append(feed.failure)
+                self._failed.append(feed)
                 self._feeds = tuple(known for known in self._feeds if known is not feed)
                 if feed.terms.when_full in ("fail", "abort"):
                     self._broken += (feed,)
@@ -377,7 +382,12 @@ class Drain:
             feed.put(Batch(records, {}, {}, {}))
 
     def _worded(self, records: npt.NDArray[Any]) -> Batch:
-        """Return a batch; without words rather than none: these records are nowhere else."""
+        """Return a batch; without words rather than none: these records are nowhere else.
+
+        All sinks get the same one, so none can write into its records.
+        """
+        records = records.view()
+        records.flags.writeable = False
         try:
             return self.words.batch(records)
         except Exception:
@@ -419,6 +429,8 @@ class Drain:
                 feed.closing()
             for feed in self._feeds:
                 feed.close()
+            for feed in self._failed:
+                feed.settle()
             with self.change:
                 self._options = _nothing
                 self._feeds = self._broken = ()
@@ -464,7 +476,8 @@ def _drain(pointer: Any, reference: weakref.ref[Drain], end: threading.Event) ->
 
 def _same(sink: Sink, other: Sink) -> bool:
     """Whether two are the same sink: a method is made anew each time that it is named."""
-    return sink is other or (isinstance(sink, MethodType) and sink == other)
+    method = isinstance(sink, MethodType | BuiltinMethodType)
+    return sink is other or (method and sink == other)
 
 
 def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:

@@ -70,7 +70,8 @@ class File(Closing):
     Raises:
         AuditError: a file that is to be continued is damaged, of form 1, or of another key.
         BlockingIOError: somebody else is writing the file.
-        ValueError: a durability that there is not, a key that is too short, or too much `about`.
+        ValueError: a durability that there is not, an interval or a key that is none, or too much
+            `about`.
         OSError: the file cannot be opened or written.
 
     Example:

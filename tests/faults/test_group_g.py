@@ -533,3 +533,83 @@ def test_g15_two_sinks_one_failing(scene: Scene, order: int) -> None:
     assert scene.failed() == "RuntimeError: the third time"
     assert seen == list(range(50))
     scene.goes_on()
+
+
+class SpeechlessError(Exception):
+    """Says nothing, not even what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_sink_that_raises_what_cannot_be_said(threaded: bool) -> None:
+    """It has failed all the same: nothing is done without it, and others get what there is."""
+
+    def bad(_: Batch) -> None:
+        raise SpeechlessError
+
+    with Kernel() as kernel:
+        kernel.audit.threaded = threaded
+        kernel.audit.attach(bad, when_full="fail")
+        scene = Scene(kernel)
+        with suppress(AuditFull):
+            scene.send()
+        scene.flush()
+        assert scene.failed() == "SpeechlessError: "
+        assert len(scene.good) <= 1
+        with pytest.raises(AuditFull):
+            scene.send()
+
+
+def test_a_sink_that_writes_into_its_batch(scene: Scene) -> None:
+    """All sinks are given the same records."""
+
+    def bad(batch: Batch) -> None:
+        batch.records["sequence"] = 0
+
+    scene.kernel.audit.detach(scene.batches.append)
+    for sink in (bad, scene.batches.append):
+        scene.kernel.audit.attach(sink)
+    scene.send(3)
+    scene.flush()
+    assert scene.failed().startswith("ValueError: ")
+    assert len(set(scene.good)) == 3
+
+
+@pytest.mark.parametrize("end", ["detach", "close"])
+def test_the_file_of_a_sink_that_failed_is_free(tmp_path: Path, end: str) -> None:
+    """Once it is detached, or the kernel closed, another sink may go on with it."""
+    path = tmp_path / "run.audit"
+
+    class Slow(audit.File):
+        def close(self) -> None:
+            time.sleep(0.2)
+            super().close()
+
+    file = Slow(path)
+    with Kernel() as kernel:
+        scene = Scene(kernel)
+        kernel.audit.attach(file)
+        scene.flush()
+        path.write_bytes(b"")
+        scene.send()
+        scene.flush()
+        assert "truncated" in scene.failed()
+        if end == "detach":
+            kernel.audit.detach(file)
+            audit.File(path, append=True).close()
+    audit.File(path, append=True).close()
+
+
+@pytest.mark.parametrize("interval", ["1", -1.0, 0, float("nan"), float("inf")])
+def test_intervals_that_are_none(tmp_path: Path, interval: Any) -> None:
+    """A thread that waited for these would end, or never wait."""
+    for sink in (audit.File, audit.JSONLines):
+        with pytest.raises(ValueError, match="interval must be a number of seconds above 0, not"):
+            sink(tmp_path / "file", durability="interval", interval=interval)
+    with Kernel() as kernel:
+        memory = audit.Memory()
+        memory.interval = interval  # type: ignore[attr-defined]
+        with pytest.raises(ValueError, match="interval must be a number of seconds above 0, not"):
+            kernel.audit.attach(memory)
