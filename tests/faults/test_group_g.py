@@ -613,3 +613,21 @@ def test_intervals_that_are_none(tmp_path: Path, interval: Any) -> None:
         memory.interval = interval  # type: ignore[attr-defined]
         with pytest.raises(ValueError, match="interval must be a number of seconds above 0, not"):
             kernel.audit.attach(memory)
+
+
+@pytest.mark.parametrize("how", ["killed", "truncated"])
+def test_a_torn_line_takes_no_other_with_it(scene: Scene, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "run.jsonl"
+    if how == "killed":
+        path.write_bytes(b'{"v":1,"sequ')
+    sink = audit.JSONLines(path, mode="a")
+    scene.kernel.audit.attach(sink)
+    if how == "truncated":
+        scene.send()
+        scene.flush()
+        os.truncate(path, 12)
+    scene.send(2)
+    scene.flush()
+    torn, *lines = path.read_bytes().splitlines()
+    assert torn == b'{"v":1,"sequ'
+    assert [json.loads(line)["operation"] for line in lines] == ["send", "send"]
