@@ -423,6 +423,12 @@ class Audit:
             "drained": self._drain.taken,
         }
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for one that closes the kernel: that one may wait for a sink,
+        and in a child of fork() it is not there."""
+        return self._drain.may_wait
+
     def close(self) -> None:
         """Give the sinks what there is, and close them. The kernel does this.
 

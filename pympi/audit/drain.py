@@ -453,6 +453,11 @@ class Drain:
             getattr(feed.sink, "abandon", lambda: None)()
         self._feeds, self._broken, self._due = (), (), deque()
 
+    @property
+    def may_wait(self) -> bool:
+        """See `Audit.may_wait`."""
+        return not in_sink() and os.getpid() == self._process
+
     def check_process(self) -> None:
         """Raise ForkedError in a child of fork(), which has neither threads nor who held locks."""
         if os.getpid() != self._process:

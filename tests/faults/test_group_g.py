@@ -631,3 +631,45 @@ def test_a_torn_line_takes_no_other_with_it(scene: Scene, tmp_path: Path, how: s
     torn, *lines = path.read_bytes().splitlines()
     assert torn == b'{"v":1,"sequ'
     assert [json.loads(line)["operation"] for line in lines] == ["send", "send"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_two_threads_close_a_kernel(inside: bool) -> None:
+    """The second waits for the first, unless that is in a sink that the first waits for."""
+    kernel = Kernel()
+    scene = Scene(kernel)
+    closes, closing = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            kernel.close()
+        except BaseException as error:
+            errors.append(error)
+
+    class Slow:
+        def __call__(self, batch: Batch) -> None:
+            if len(batch):
+                closes.wait(LONG)
+
+        def close(self) -> None:
+            closing.set()
+            time.sleep(0.2)
+            if inside:
+                close()
+
+    kernel.audit.attach(Slow())
+    scene.send()
+    threads = [threading.Thread(target=close) for _ in range(3)]
+    threads[0].start()
+    time.sleep(0.05)
+    closes.set()
+    assert closing.wait(LONG)
+    start = time.monotonic()
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    assert kernel.closed
+    assert not errors
+    assert time.monotonic() - start < 10
