@@ -327,6 +327,7 @@ class Audit:
 
         Raises:
             ValueError: an unknown when_full, or marks that are not 0 <= low < high.
+            TypeError: it cannot be called.
             RuntimeError: no thread can be started.
         """
         said = {"when_full": when_full, "high": high, "low": low, "patience": patience}
@@ -425,8 +426,10 @@ class Audit:
 
     @property
     def may_wait(self) -> bool:
-        """Whether this thread may wait for one that closes the kernel: that one may wait for a sink,
-        and in a child of fork() it is not there."""
+        """Whether this thread may wait for one that closes the kernel.
+
+        Not in a sink, which that one may wait for, nor where fork() left it behind.
+        """
         return self._drain.may_wait
 
     def close(self) -> None:

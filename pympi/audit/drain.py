@@ -204,6 +204,8 @@ class Drain:
     def attach(self, sink: Sink, terms: Terms) -> None:
         """Give records to a sink from now on."""
         self.check_process()
+        if not callable(sink):
+            raise TypeError(f"a sink is called with batches, which {sink!r} cannot be")
         pointer = self._kernel.pointer
         self._hand_over()
         in_place = not self.threaded or getattr(sink, "synchronous", False)
