@@ -301,6 +301,16 @@ class TestAuditFiles:
     def test_j13_a_thousand_million_records(self, form: int) -> None:
         assert streamed(form, 1_000_000_000, trace=False) < 64 << 20
 
+    def test_a_header_that_is_no_text(self, path: Path) -> None:
+        """Also in what is not known here: a proof has all of it."""
+        at = make.HEADER.index(b"{") + 1
+        header = make.HEADER[:at] + b'"new": "\xff", ' + make.HEADER[at:]
+        path.write_bytes(make.forged(recs(make.records(3)), header=header))
+        refused(path.read_bytes(), "expected a header, an object in JSON")
+        for ask in (verify, lambda path: audit.prove(path, 2)):
+            with pytest.raises(AuditError, match="expected a header, an object in JSON"):
+                ask(path)
+
     # ---- what goes for all ----
 
     def test_no_harm_to_a_terminal(
