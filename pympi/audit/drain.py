@@ -60,6 +60,7 @@ _LARGEST = 1 << 16  # records of a batch
 _ENOUGH = 4096  # records that are worth waking up for
 _GATHER = 20_000_000  # nanoseconds in which a few records may become enough
 _FOREVER = -1
+_TRIES = 16  # to make room, where sinks in place fill it again
 _FAILURES = 64  # that are remembered
 _REMEMBERED = 16  # batches for which a label is
 _NAMES = 1 << 16  # of tasks that are remembered
@@ -320,10 +321,16 @@ class Drain:
         else:
             self._wait_for_room()
         with self._turn:
-            return 0 if self._to_sinks() and not self._filled_again() else 1
+            for _ in range(_TRIES):
+                if not self._to_sinks():
+                    return 1
+                if not self._filled_again():
+                    return 0
+            return 1
 
     def _filled_again(self) -> bool:
-        """Whether a sink in place did so much itself that there is no room: this has no end."""
+        """Whether there is no room again: other threads did so much, or a sink in place itself,
+        which may have no end."""
         waiting = lib.pm_audit_wait(self._kernel.pointer, 0, ffi.NULL)
         return not self.threaded and bool(self._feeds) and waiting > self._room // 2
 
