@@ -8,6 +8,7 @@ never held while Python code runs.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -123,6 +124,7 @@ class Kernel(Closing):
         self.conceals_denials = conceal_denials
         self.guard_violations = guard_violations
         self.tasks: dict[int, Task] = {}
+        self._closing = threading.RLock()  # by who closes it
         self._audit: Audit | None = None
         self._audit_options = not simulated, audit_records or _AUDIT_RECORDS
         self._trace: Trace | None = None
@@ -180,12 +182,21 @@ class Kernel(Closing):
     def close(self) -> None:
         """Terminate all tasks, hand what was recorded to the sinks, and free the kernel.
 
-        Closing a second time does nothing. Ctrl-C gives up what is not handed over yet, and the
-        kernel is freed all the same, when the audit's thread has ended. A second one may come
-        before that: then the kernel stays open, to be closed again.
+        Closing a second time does nothing. Where another thread closes it, that is waited for, but
+        not in a call of a sink, which that may wait for. Ctrl-C gives up what is not handed over
+        yet, and the kernel is freed all the same, when the audit's thread has ended. A second one
+        may come before that: then the kernel stays open, to be closed again.
         """
-        if self._pointer is None:
+        wait = self._audit is None or self._audit.may_wait
+        if self._pointer is None or not self._closing.acquire(blocking=wait):
             return
+        try:
+            if self._pointer is not None:
+                self._close()
+        finally:
+            self._closing.release()
+
+    def _close(self) -> None:
         for control in self._controls:
             control.close()
         try:

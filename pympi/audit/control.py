@@ -330,6 +330,7 @@ class Audit:
         Raises:
             ValueError: an unknown when_full, or marks that are not 0 <= low < high. It is attached
                 already; or, if it has a `close`, to another kernel.
+            TypeError: it cannot be called.
             RuntimeError: no thread can be started.
         """
         said = {"when_full": when_full, "high": high, "low": low, "patience": patience}
@@ -425,6 +426,14 @@ class Audit:
             "lost": kernel["audit_lost"],
             "drained": self._drain.taken,
         }
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for one that closes the kernel.
+
+        Not in a sink, which that one may wait for, nor where fork() left it behind.
+        """
+        return self._drain.may_wait
 
     def close(self) -> None:
         """Give the sinks what there is, and close them. The kernel does this.

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count, islice
-from types import MethodType
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -66,6 +66,7 @@ _LARGEST = 1 << 16  # records of a batch
 _ENOUGH = 4096  # records that are worth waking up for
 _GATHER = 20_000_000  # nanoseconds in which a few records may become enough
 _FOREVER = -1
+_TRIES = 16  # to make room, where sinks in place fill it again
 _FAILURES = 64  # that are remembered
 _REMEMBERED = 16  # batches for which a label is
 _LOOK = 0.25  # seconds after which who waits for the thread's end looks again
@@ -224,6 +225,7 @@ class Drain:
         self._due: deque[tuple[InPlace, Batch]] = deque()  # likewise
         self._feeds: tuple[InPlace, ...] = ()
         self._ends = False
+        self._failed: deque[InPlace] = deque(maxlen=_FAILURES)  # whose threads may still close them
         self._broken: tuple[InPlace, ...] = ()  # that failed, and nothing is done without them
         self.change = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -245,6 +247,8 @@ class Drain:
     def attach(self, sink: Sink, terms: Terms) -> None:
         """Give records to a sink from now on."""
         self.check_process()
+        if not callable(sink):
+            raise TypeError(f"a sink is called with batches, which {sink!r} cannot be")
         pointer = self._kernel.pointer
         self._hand_over()
         with Drain._attaching, self.change:
@@ -295,7 +299,8 @@ class Drain:
         self.check_process()
         feed = next((f for f in (*self._feeds, *self._broken) if _same(f.sink, sink)), None)
         if feed is None:
-            if any(_same(failure.sink, sink) for failure in self.failures):
+            if failed := [each for each in self._failed if _same(each.sink, sink)]:
+                failed[-1].settle()
                 return
             raise ValueError(f"{sink!r} is not attached")
         self.flush()
@@ -310,9 +315,12 @@ class Drain:
 
     def _changed(self, feed: InPlace) -> None:
         """Note that a sink failed, fell behind or caught up."""
+        if os.getpid() != self._process:  # in a child nothing is done any more
+            return
         with self.change:
             if feed.failure and feed in self._feeds:
                 self.failures.append(feed.failure)
+                self._failed.append(feed)
                 self._feeds = tuple(known for known in self._feeds if known is not feed)
                 if feed.terms.when_full in ("fail", "abort"):
                     self._broken += (feed,)
@@ -388,14 +396,23 @@ class Drain:
             feed.pass_by(mark)
         return 0 if made_room else 1
 
+    def _empty(self) -> bool:
+        for _ in range(_TRIES):
+            if not self._to_sinks():
+                return False
+            if not self._filled_again():
+                return True
+        return False
+
     def _emptied(self) -> tuple[bool, Marks]:
         """Empty the ring; return whether that made room, and what synchronous sinks are to pass."""
-        made_room = self._to_sinks() and not self._filled_again()
+        made_room = self._empty()
         synchronous = [feed for feed in self._feeds if feed.synchronous]
         return made_room, [(feed, feed.mark(flushes=False)) for feed in synchronous]
 
     def _filled_again(self) -> bool:
-        """Whether a sink in place did so much itself that there is no room: this has no end."""
+        """Whether there is no room again: other threads did so much, or a sink in place itself,
+        which may have no end."""
         waiting = lib.pm_audit_wait(self._kernel.pointer, 0, ffi.NULL)
         return not self.threaded and bool(self._feeds) and waiting > self._room // 2
 
@@ -456,7 +473,12 @@ class Drain:
             feed.put(Batch(records, {}, {}, {}))
 
     def _worded(self, records: npt.NDArray[Any]) -> Batch:
-        """Return a batch; without words rather than none: these records are nowhere else."""
+        """Return a batch; without words rather than none: these records are nowhere else.
+
+        All sinks get the same one, so none can write into its records.
+        """
+        records = records.view()
+        records.flags.writeable = False
         try:
             return self.words.batch(records)
         except Exception:
@@ -564,6 +586,8 @@ class Drain:
                 feed.closing()
             for feed in self._feeds:
                 feed.close()
+            for feed in self._failed:
+                feed.settle()
             with self.change:
                 self._feeds = self._broken = ()
 
@@ -594,6 +618,11 @@ class Drain:
         for feed in self._feeds:
             getattr(feed.sink, "abandon", lambda: None)()
         self._feeds, self._broken, self._due = (), (), deque()
+
+    @property
+    def may_wait(self) -> bool:
+        """See `Audit.may_wait`."""
+        return not in_sink() and os.getpid() == self._process
 
     def check_process(self) -> None:
         """Raise ForkedError in a child of fork(), which has neither threads nor who held locks."""
@@ -629,7 +658,8 @@ def _try(call: Callable[[], None], end: Mark) -> None:
 
 def _same(sink: Sink, other: Sink) -> bool:
     """Whether two are the same sink: a method is made anew each time that it is named."""
-    return sink is other or (isinstance(sink, MethodType) and sink == other)
+    method = isinstance(sink, MethodType | BuiltinMethodType)
+    return sink is other or (method and sink == other)
 
 
 def _weakly(method: Callable[[InPlace], None]) -> Callable[[InPlace], None]:

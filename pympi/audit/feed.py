@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from ..enums import AuditFlag, Operation
 from .record import RECORD, Batch
+from .writer import checked_interval
 
 __all__ = [
     "WHEN_FULL",
@@ -359,6 +360,9 @@ class InPlace:
         """Give it no more, and leave it open: it is the embedder's again."""
         self._closed = True
 
+    def settle(self) -> None:
+        """Wait, not for long, until one that failed is closed: then its file is free."""
+
     def interrupt(self) -> None:
         """Let nobody wait for room any more: the end is near."""
 
@@ -383,7 +387,7 @@ class InPlace:
         # What it had taken before and not written; what it is taking now is in `lost`.
         lost += min(self._unwritten, _unwritten(self.sink))
         exception = None if isinstance(error, str) else error
-        words = error if isinstance(error, str) else _one_line(f"{type(error).__name__}: {error}")
+        words = error if isinstance(error, str) else _in_words(error)
         self._lost += lost
         self.failure = SinkFailure(self.name, self.sink, time.time(), words, exception, lost)
 
@@ -415,10 +419,12 @@ class Feed(InPlace):
 
     Raises:
         RuntimeError: no thread can be started.
+        ValueError: the sink's interval is no number of seconds.
     """
 
     def __init__(self, sink: Sink, terms: Terms, changed: Callable[[InPlace], object]) -> None:
         super().__init__(sink, terms, changed)
+        self._every: float | None = checked_interval(getattr(sink, "interval", None))
         self._news = threading.Condition()  # guards what follows, and the counts
         self._queue: deque[_Item] = deque()
         self._progress = time.monotonic()
@@ -532,8 +538,12 @@ class Feed(InPlace):
                 self._unmark()
         if not in_sink():
             self._wait_until(lambda: self._closed)
-            if self.failure and self.failure.exception:  # it ends by itself
-                self._thread.join(self.terms.patience)
+            self.settle()
+
+    def settle(self) -> None:
+        mine = in_sink() or threading.current_thread() is self._thread
+        if not mine and self.failure and self.failure.exception:  # it ends by itself
+            self._thread.join(self.terms.patience)
 
     def interrupt(self) -> None:
         with self._news:
@@ -613,8 +623,7 @@ class Feed(InPlace):
 
     def _interval(self) -> float | None:
         """Seconds after which a sink that was given something wants to be flushed."""
-        interval: float | None = getattr(self.sink, "interval", None)
-        return interval if self._dirty else None
+        return self._every if self._dirty else None
 
     def _do(self, item: _Item) -> None:
         """Give the sink a batch, tell it of strata, or have it write out what it has."""
@@ -673,6 +682,14 @@ def _one_line(text: str) -> str:
     """Return text that does not begin a line of its own in a log; exceptions may have any."""
     shown = text if text.isprintable() else text.encode("unicode_escape").decode()
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "..."
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what an exception says; some raise another when they are asked."""
+    said = ""
+    with suppress(Exception):
+        said = str(error)
+    return _one_line(f"{type(error).__name__}: {said}")
 
 
 def _unwritten(sink: Sink) -> int:

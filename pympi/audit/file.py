@@ -36,6 +36,7 @@ __all__ = ["File"]
 
 _BUFFER = 1 << 20  # bytes from which on a block is full
 _AT_ONCE = 1 << 16  # records that are added to a block at once
+_IDENTITY = 16  # bytes
 _LARGEST = LARGEST_BLOCK // 2  # bytes of frames; what goes with them has no more than these
 
 
@@ -70,7 +71,8 @@ class File(Closing):
     Raises:
         AuditError: a file that is to be continued is damaged, of form 1, or of another key.
         BlockingIOError: somebody else is writing the file.
-        ValueError: a durability that there is not, a key that is too short, or too much `about`.
+        ValueError: a durability that there is not, an interval or a key that is none, or too much
+            `about`.
         OSError: the file cannot be opened or written.
 
     Example:
@@ -120,27 +122,27 @@ class File(Closing):
         self, interval: float, old: Resumed | None, identity: bytes | None,
         key: bytes | bytearray | None,
     ) -> None:  # fmt: skip
-        mode = "w" if old is None else "a"
+        # Before the old file is replaced: what is wrong with the arguments must not cost it.
+        header, chain = (b"", old.chain) if old else self._new(identity, key, self._about)
+        mode = "a" if old else "w"
         self._writer = Writer(self.path, mode, self.durability, interval=interval)
-        if old is None:
-            self._chain = self._new(self._writer, identity, key, self._about)
-            self._begin()
-        else:
-            self._chain = old.chain
-            self._begin(**old.said)
+        if header:
+            self._writer.write(header)
+        self._chain = chain
+        self._begin(**old.said if old else {})
         self._write(everything=True)
 
     def _new(
-        self, writer: Writer, identity: bytes | None, key: bytes | bytearray | None,
-        about: Mapping[str, str],
-    ) -> Chain:  # fmt: skip
-        """Write the header of a new file; return its chain."""
+        self, identity: bytes | None, key: bytes | bytearray | None, about: Mapping[str, str]
+    ) -> tuple[bytes, Chain]:
+        """Return the header of a new file, and its chain."""
         identity = secrets.token_bytes(16) if identity is None else identity
+        if not isinstance(identity, bytes) or len(identity) != _IDENTITY:
+            raise ValueError(f"an identity is {_IDENTITY} bytes, not {identity!r}")
         header = new_header(identity.hex(), self._time(), key is not None, about).packed()
         hashed = digest(header)
         secret = None if key is None else ForwardKey(key, hashed[:16])
-        writer.write(header)
-        return Chain(hashed[:16], hashed, 0, secret)
+        return header, Chain(hashed[:16], hashed, 0, secret)
 
     def _begin(self, **more: Any) -> None:
         """Begin a block for the records of a kernel that is new to the file."""
@@ -222,6 +224,8 @@ class File(Closing):
         Raises:
             ValueError, OSError: as of a call.
         """
+        if not isinstance(strata, Mapping):  # no reader would take it
+            raise ValueError(f"strata are an object, not {strata!r}")
         with self._held():
             raw = json.dumps(strata).encode()
             if self._over or self._drafts[-1].size + len(raw) > _LARGEST:
@@ -308,7 +312,9 @@ class File(Closing):
             writer.reopen()
             if writer.position or not writer.regular:  # a file of somebody else is there now
                 raise change
-            self._chain = self._new(writer, None, None, about)
+            header, chain = self._new(None, None, about)
+            writer.write(header)
+            self._chain = chain
         except BaseException:  # there is no file any more that could be gone on with
             self.abandon()
             raise

@@ -263,7 +263,8 @@ def _numbers(batch: Batch, task: str) -> list[int]:
     """Return the numbers of tasks of a name; of a number, that."""
     if task.isascii() and task.isdecimal():
         return [int(task)] if len(task) < 10 else []
-    return [number for number, name in batch.tasks.items() if name == task]
+    numbers = np.unique(batch.records["task"]).tolist()
+    return [number for number in numbers if batch.tasks.get(number) == task]
 
 
 def _of_a_right(records: Array) -> Array:

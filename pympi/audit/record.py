@@ -134,6 +134,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.records)
 
+    def used_classes(self) -> dict[str, ObjectClass]:
+        """Return the classes that the records are of, by name."""
+        numbers = np.unique(self.records["tclass"]).tolist()
+        found = (self.classes.get(number) for number in numbers)
+        return {tclass.name: tclass for tclass in found if tclass}
+
     def part(self, wanted: npt.NDArray[Any]) -> Batch:
         """Return some of the records, with the same words."""
         return replace(self, records=self.records[wanted])
@@ -175,14 +181,17 @@ class Batch:
 
 
 class _Labels(dict[int, str]):
-    """Labels by SID, also of those that are not known."""
+    """Labels by SID, also of those that are not known.
+
+    Those that nobody asks for are not looked at: a hostile file has many batches, and many labels.
+    """
 
     def __init__(self, labels: Mapping[int, str]) -> None:
-        super().__init__(labels)
-        self[0] = "-"
+        super().__init__({0: "-"})
+        self._known = labels
 
     def __missing__(self, sid: int) -> str:
-        return self.setdefault(sid, f"sid:{sid}")
+        return self.setdefault(sid, self._known.get(sid, f"sid:{sid}"))
 
 
 class _Names(dict[tuple[int, int], tuple[str, ...]]):

@@ -106,6 +106,7 @@ class Tally:
 
 
 _NONE = Total()
+_KEYS = 1 << 62  # that a number has room for
 _SPREAD = 1.96
 
 
@@ -271,24 +272,27 @@ def _add(
     value: Array | int = 1,
 ) -> None:  # fmt: skip
     """Count the combinations of columns in the records that are chosen, or sum up a value."""
-    words: list[list[Any]] = []
-    key: Array = np.zeros(1, np.int64)
+    words: list[tuple[list[Any], Array]] = []
+    key, keys = np.zeros(1, np.int64), 1
     for column in columns:
         different, codes = (
             (list(column.words), column.codes[chosen]) if isinstance(column, Words)
             else encoded(column[chosen])
         )  # fmt: skip
+        if keys * len(different) > _KEYS:
+            combinations, key = encoded(key)
+            key, keys = key.astype(np.int64), len(combinations)
+        keys *= max(len(different), 1)
         key = key * max(len(different), 1) + codes
-        words.append(different)
+        words.append((different, codes))
     combinations, places = encoded(key)
+    examples = np.zeros(len(combinations), np.int64)
+    examples[places] = np.arange(len(places))
     counts = np.bincount(places).tolist()
     sums = (counts, counts, [0] * len(counts))
     if weight is not None:
         terms = (weight * value, weight * (weight - 1) * value * value)
         sums = (counts, *([*map(int, np.bincount(places, t).tolist())] for t in terms))
-    for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
-        thing: list[Any] = []
-        for different in reversed(words):
-            combination, place = divmod(combination, len(different))
-            thing.append(different[place])
-        tally.add(tuple(reversed(thing)), more)
+    things = [[different[place] for place in codes[examples]] for different, codes in words]
+    for *thing, more in zip(*things, zip(*sums, strict=True), strict=True):
+        tally.add(tuple(thing), more)

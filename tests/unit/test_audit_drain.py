@@ -882,3 +882,24 @@ def test_records_that_cannot_be_put_into_words_are_kept(
     scene.kernel.audit.flush()
     assert len(seen.sequences) == 1
     assert "1 audit records could not be put into words" in caplog.text
+
+
+def test_a_sink_in_place_that_fills_the_ring_once() -> None:
+    """With "block" room is made again: it has an end."""
+    seen: list[int] = []
+    with Kernel(audit_records=16) as kernel:
+        kernel.audit.threaded = False
+        inbox = kernel.create_task("server").allocate_port(qlimit=100)
+        right = inbox.make_send(kernel.create_task("client"))
+        kernel.audit.select("granted", "mach_port", "send")
+
+        def sink(batch: Batch) -> None:
+            first = not seen
+            seen.extend(batch.records["msgh_id"].tolist())
+            for number in range(12 if first else 0):
+                right.send(b"", msgh_id=100 + number)
+
+        kernel.audit.attach(sink, when_full="block")
+        for number in range(20):
+            right.send(b"", msgh_id=number)
+    assert sorted(seen) == [*range(20), *range(100, 112)]

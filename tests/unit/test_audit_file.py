@@ -828,3 +828,37 @@ def test_a_kernel_and_its_file(path: Path) -> None:
 
 def test_a_block_is_not_larger_than_it_may_be() -> None:
     assert module._LARGEST * 2 + BLOCK.size <= LARGEST_BLOCK + BLOCK.size
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": b"short"},
+        {"about": {"a": "x" * (1 << 17)}},
+        {"identity": b"x"},
+        {"identity": 1.5},
+        {"durability": "best"},
+        {"now": lambda: float("nan")},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_arguments_that_are_wrong_cost_no_file(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "run.audit"
+    path.write_bytes(b"what was there")
+    with pytest.raises(ValueError, match=r"key|header|identity|durability|NaN"):
+        File(path, **wrong)
+    assert path.read_bytes() == b"what was there"
+
+
+def test_strata_that_are_none_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.audit"
+    with File(path) as file, pytest.raises(ValueError, match="strata are an object, not"):
+        file.strata([1])  # type: ignore[arg-type]
+    assert list(audit.read(path)) == []
+
+
+def test_a_sink_can_be_called() -> None:
+    with Kernel() as kernel:
+        with pytest.raises(TypeError, match="a sink is called with batches, which None cannot be"):
+            kernel.audit.attach(None)  # type: ignore[arg-type]
+        assert not kernel.audit.sinks

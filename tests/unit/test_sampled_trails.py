@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import audit_files as make
 import numpy as np
 import pytest
 
@@ -394,3 +395,16 @@ def test_stats_say_what_is_exact(sampled: Path, capsys: pytest.CaptureFixture[st
     assert main(["audit", "stats", str(sampled), "operation=send", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["messages_low"] < MESSAGES < found["messages_high"]
+
+
+def test_very_many_different_strata() -> None:
+    """As many as there are records, in each of five columns: the product is more than 64 bits."""
+    count = 20_000
+    records = make.records(count, flags=2 << 16)
+    rng = np.random.default_rng(1)
+    for field in ("effective_sid", "object_sid", "peer_sid", "asked", "msgh_id"):
+        records[field] = rng.permutation(count) + 1
+    found = stats([Batch(records, {}, {}, {})]).by_chance.totals
+    pairs = {(subject, target, msgh_id) for subject, target, *_, msgh_id in found}
+    sids = records[["effective_sid", "object_sid", "msgh_id"]].tolist()
+    assert pairs == {(f"sid:{a}", f"sid:{b}", c) for a, b, c in sids}

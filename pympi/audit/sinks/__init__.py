@@ -5,7 +5,7 @@ What else a sink may have, all of it optional:
 
     when_full, high, low, patience   on what terms it wants records: see `Audit.attach`
     flush()                          called where somebody waits for all to be written
-    interval                         seconds; `flush` is also called so long after the last batch
+    interval                         seconds above 0; `flush` is also called so long after a batch
     close()                          called at the end, and when it failed
     attached(number)                 called when it is attached, with the number that the kernel has
                                      in this process; `attach` raises what it raises

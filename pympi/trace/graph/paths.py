@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ...audit.words import Words
 from ...enums import CLASSES, AuditFlag, MachPort, Operation
 from ...errors import PympiError, code_name
 from ..labels import Labels
@@ -226,6 +227,7 @@ class _Tally:
     def __init__(self) -> None:
         self.lost = 0
         self._waiting: list[npt.NDArray[Any]] = []
+        self._waits = 0  # records
         self._numbers: dict[tuple[int, ...], _Sums] = {}
         self._batch: Batch | None = None  # whose tables the numbers are of
         self._rows: dict[_Row, _Sums] = {}
@@ -248,13 +250,14 @@ class _Tally:
         if self._batch is not None and _rebound(self._batch, batch):
             self._settle()
         self._batch = batch
-        self._classes |= {each.name: each.permissions for each in batch.classes.values()}
+        self._classes |= {n: each.permissions for n, each in batch.used_classes().items()}
         self._find_owners(batch, records)
         served = records["operation"] == Operation.SERVICE
         for row, sums in _distinct(records[served]):
             _add(self._rows, _words(batch, row), sums)
         self._waiting.append(records[~served])
-        if sum(map(len, self._waiting)) >= _AT_ONCE:
+        self._waits += len(self._waiting[-1])
+        if self._waits >= _AT_ONCE:
             self._merge()
 
     def _merge(self) -> None:
@@ -263,6 +266,7 @@ class _Tally:
             for row, sums in _distinct(np.concatenate(self._waiting)):
                 _add(self._numbers, row, sums)
         self._waiting.clear()
+        self._waits = 0
         if len(self._rows) + len(self._numbers) > MAX_ROWS:
             raise PathError(f"more than {MAX_ROWS:,} different kinds of records: select fewer")
 
@@ -312,9 +316,10 @@ def _rebound(before: Batch, now: Batch) -> bool:
     """Whether a number stands for something else now, or for nothing any more."""
     tables = ((before.labels, now.labels), (before.tasks, now.tasks), (before.classes, now.classes))
     return any(
-        old != new and any(new.get(number) != known for number, known in old.items())
+        new.rebinds(old) if isinstance(new, Words)
+        else old != new and any(new.get(number) != known for number, known in old.items())
         for old, new in tables
-    )
+    )  # fmt: skip
 
 
 class _Attribution:
