@@ -130,7 +130,8 @@ class Stats:
             records.
         lost: how many were lost, as loss records tell.
         missing: numbers that are not there between the first record and the last; in a file of all
-            that was recorded, as many as were lost.
+            that was recorded, as many as were lost since, but for those that loss records of a
+            sink's queue have themselves.
         backwards: how often a number was not above the one before.
         messages: how many were sent, and `size`: the bytes of their bodies.
         tallies: by what is counted, as in `COUNTED`; keys are tuples of the columns.

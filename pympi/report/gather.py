@@ -121,6 +121,13 @@ class Findings:
     snapshot: Snapshot | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def refused(self) -> int:
+        """How many operations were refused, and not done."""
+        if self.tally is not None:
+            return self.tally.refused
+        return sum(each.times for each in self.figures.denied) if self.figures else 0
+
 
 #: What is looked for: the name that is preferred, and patterns of others, as preferred.
 _LOOKED_FOR: dict[str, tuple[str, ...]] = {

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from reported import HOSTILE, HOSTILE_LABEL, STRICT, write_run
 
 from pympi.audit import RECORD, Batch, File, Reader
 from pympi.cli import main
+from pympi.enums import CLASSES, AuditFlag, MachPort
 from pympi.report import Findings, ReportError, gather, page
 from pympi.report import picture as picture_module
 from pympi.report.chart import duration
+from pympi.report.gather import MAX_DENIED
 from pympi.report.markup import data, element
 from pympi.report.tally import BINS, Rates, Tally
 from pympi.trace.graph.layout import LayoutError
+from pympi.trace.graph.shrink import MOST_NODES
 
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "input"}
@@ -279,6 +283,48 @@ def test_gaps_that_no_loss_explains_are_seen() -> None:
     tally.add(batch_of(sequence=[9], operation=[1]))
     assert (tally.records, tally.lost, tally.missing) == (4, 2, 4)
     assert [loss.lost for loss in tally.losses] == [2]
+
+
+def test_a_loss_of_a_sink_has_the_number_of_what_was_lost_last() -> None:
+    loss = {"flags": 4, "operation": 14}
+    for records, missing in [
+        (batch_of(sequence=[0, 5, 9], name=1, result=[0, 5, 4], **loss), 0),
+        (batch_of(sequence=[0, 5, 9], name=1, result=[0, 5, 3], **loss), 1),
+        (batch_of(sequence=[7, 8, 12], name=[1, 0, 0], result=[7, 0, 3], **loss), 0),
+        (batch_of(sequence=[7, 8, 12], name=[0, 0, 0], result=[7, 0, 2], **loss), 1),
+    ]:
+        tally = Tally()
+        tally.add(records)
+        assert tally.missing == missing
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_refusals_are_counted_once_and_all_of_them(tmp_path: Path, known: bool) -> None:
+    """Also of kinds that are not listed, and without what was done all the same."""
+    kinds, both = MAX_DENIED + 7, int(MachPort.recv | MachPort.use_recv)
+    numbers = np.arange(kinds + 1)
+    made = batch_of(
+        sequence=numbers, msgh_id=numbers + 1, tclass=1, asked=both, denied=both,
+        flags=np.where(numbers == kinds, AuditFlag.PERMISSIVE, 0),
+    )  # fmt: skip
+    with File(tmp_path / "run.audit") as file:
+        file(replace(made, classes={1: CLASSES["mach_port"]} if known else {}))
+    found = gather(tmp_path)
+    listed = 2 * (kinds + 1) if known else kinds + 1  # recv is asked of the sender's label
+    assert (len(found.denied), found.refused) == (MAX_DENIED, kinds)
+    parsed = Page(page(found))
+    assert dict(zip(parsed.text("span"), parsed.text("b"), strict=False))["refused"] == str(kinds)
+    assert any(f"{listed - MAX_DENIED} more kinds" in text for text in parsed.text("p"))
+
+
+def test_ports_that_are_drawn_as_one_are_no_tasks(tmp_path: Path) -> None:
+    ports = 3 * MOST_NODES
+    records = {"tclass": 1, "asked": int(MachPort.send), "operation": 1, "task": 1}
+    with File(tmp_path / "run.audit") as file:
+        made = batch_of(sequence=np.arange(ports), port=np.arange(1, ports + 1), **records)
+        file(replace(made, classes={1: CLASSES["mach_port"]}))
+    shown = Page(page(gather(tmp_path)))
+    assert dict(zip(shown.text("span"), shown.text("b"), strict=False))["tasks"] == "1"
 
 
 def test_times_are_for_people() -> None:
