@@ -40,7 +40,8 @@ from .text import (
 )
 
 __all__ = [
-    "Recording", "graph_of", "kept_file", "merged", "read_recording", "sedarwin_lines",
+    "Recording", "graph_of", "kept_file", "merged", "name_of", "named", "read_recording",
+    "sedarwin_lines",
 ]  # fmt: skip
 
 STDIN = "-"
@@ -99,7 +100,7 @@ def sedarwin_lines(path: str) -> list[bytes]:
         TraceError: it has a form of ours, and is damaged or cannot be said in SEDarwin's; or it has
             too many or too long lines.
     """
-    name = _name(path)
+    name = name_of(path)
     with kept_file(path) as file:
         head = _begin(file)
         if not head.startswith(b"pympi ") and not _json(head) and not forms.form_by(head):
@@ -129,10 +130,11 @@ def read_recording(path: str) -> Recording:
         OSError: it cannot be read.
     """
     with kept_file(path) as file:
-        return _read(file, _name(path))
+        return _read(file, name_of(path))
 
 
-def _name(path: str) -> str:
+def name_of(path: str) -> str:
+    """Return what a recording is called."""
     return "stdin" if path == STDIN else path
 
 
@@ -152,7 +154,7 @@ def _read(path: FilePath, name: str) -> Recording:
     head = _begin(path)
     form = forms.form_by(head)
     if form and not (form.columns and path.is_file() and is_trace(path)):
-        paths, lost = of_audit(_named(forms.batches(path), path, name))
+        paths, lost = of_audit(named(forms.batches(path), path, name))
         return Recording(name, form.word, _added([(name, _records(paths))]), lost, paths)
     with path.open("rb") as file:
         if form:
@@ -163,8 +165,8 @@ def _read(path: FilePath, name: str) -> Recording:
         return Recording(name, reader.form, list(reader), reader.lost)
 
 
-def _named(batches: Iterable[Batch], path: FilePath, name: str) -> Iterator[Batch]:
-    """What is wrong in a copy is said of what it is of."""
+def named(batches: Iterable[Batch], path: FilePath, name: str) -> Iterator[Batch]:
+    """Yield batches; what is wrong in a copy is said of what it is of."""
     try:
         yield from batches
     except AuditError as error:

@@ -60,7 +60,14 @@ def read(paths: Sequence[str]) -> list[Recording]:
     return found
 
 
-def write(contents: bytes, out: Path | None, inputs: Sequence[str], *, text: bool = True) -> None:
+def inputs(paths: Sequence[str]) -> list[Path]:
+    """Return the files that are read, and must not be written to."""
+    return [Path(path) for path in paths if path != STDIN]
+
+
+def write(
+    contents: bytes, out: Path | None, recordings: Sequence[str], *, text: bool = True
+) -> None:
     """Write a result to a file, or to stdout.
 
     On a terminal, text does nothing to it, and what is no text is not written.
@@ -70,7 +77,7 @@ def write(contents: bytes, out: Path | None, inputs: Sequence[str], *, text: boo
     """
     if out is not None:
         with bad_input():
-            publish_files([(out, contents)], [Path(path) for path in inputs if path != STDIN])
+            publish_files([(out, contents)], inputs(recordings))
         return
     buffer: Callable[[bytes], object] | None = getattr(sys.stdout, "buffer", None) and (
         sys.stdout.buffer.write
