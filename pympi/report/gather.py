@@ -296,7 +296,7 @@ def _would_be_refused(laid: Graph) -> Iterator[Denied]:
     for edge in laid.edges:
         refused = {(each.permission, each.reason) for each in edge.denied if not each.enforced}
         for ask in edge.asks:
-            if edge.outcome == "would_deny" and (ask.permission, _pair(ask)) in refused:
+            if edge.outcome == "would_deny" and (ask.name, _pair(ask)) in refused:
                 about = ask.subject, ask.object, ask.tclass, ask.permission
                 yield Denied(ask.count, tasks.get(edge.source, ""), *about, "", "refused", True)
 

@@ -370,6 +370,10 @@ def test_large_graphs_are_made_small_unless_all_is_wanted(pympi: Run) -> None:
     assert len(re.findall(r"^  n\d+ \[", small, re.MULTILINE)) < 120
     whole = pympi("trace", "graph", "big.trace", "--all").out
     assert len(re.findall(r"^  n\d+ \[", whole, re.MULTILINE)) == 301
+    for words, nodes in [([], range(120)), (["--all"], [301])]:
+        assert pympi("trace", "graph", "big.trace", "--split", "d", *words).code == 0
+        drawn = Path("d/srv_hub.dot").read_text()
+        assert len(re.findall(r"^  n\d+ \[", drawn, re.MULTILINE)) in nodes
 
 
 def test_several_recordings_are_added_up(pympi: Run) -> None:
@@ -389,6 +393,14 @@ def test_split(pympi: Run) -> None:
     server = Path("d/bin_server.svg").read_text()
     assert "mach_kernel" not in server
     assert "client" in server
+
+
+def test_a_port_does_not_push_its_owner_aside(pympi: Run) -> None:
+    """Else the demo by service is twice as wide."""
+    dot = pympi("trace", "graph", DEMO, "--by", "service").out
+    ties = [line for line in dot.splitlines() if "arrowhead=none" in line]
+    assert len(ties) > 5
+    assert all("constraint=false" in line for line in ties)
 
 
 def test_as_tr2dot(pympi: Run) -> None:
@@ -430,6 +442,7 @@ def test_wrong_words(pympi: Run) -> None:
         (["graph", "t.trace", "--split", "d", "--out", "x"], "exclude each other"),
         (["graph", "t.trace", "--time-limit", "nan"], "nan is no number"),
         (["graph", "t.trace", "--time-limit", "0"], "not in the range"),
+        (["graph", "t.trace", "--out", "x.gif"], "no format is called .gif: --format dot, svg"),
         (["summary"], "Missing argument 'TRACE...'"),
         (["summary", "t.trace", "--top", "-1"], "not in the range"),
         (["diff", "t.trace"], "Missing argument"),

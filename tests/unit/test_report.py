@@ -20,12 +20,15 @@ from reported import HOSTILE, HOSTILE_LABEL, STRICT, write_run
 from pympi.audit import RECORD, Batch, File, Reader
 from pympi.cli import main
 from pympi.enums import CLASSES, AuditFlag, MachPort
+from pympi.policy import Rules
 from pympi.report import Findings, ReportError, gather, page
 from pympi.report import picture as picture_module
 from pympi.report.chart import duration
-from pympi.report.gather import MAX_DENIED
+from pympi.report.gather import MAX_DENIED, _would_be_refused
 from pympi.report.markup import data, element
 from pympi.report.tally import BINS, Rates, Tally
+from pympi.trace import TraceRecord
+from pympi.trace.graph import Ask, from_trace, overlay
 from pympi.trace.graph.layout import LayoutError
 from pympi.trace.graph.shrink import MOST_NODES
 
@@ -331,6 +334,14 @@ def test_times_are_for_people() -> None:
     assert [duration(n) for n in (0, 999, 1e4, 2.5e6, 1e12)] == [
         "0", "999 ns", "10 µs", "2.5 ms", "1,000 s",
     ]  # fmt: skip
+
+
+def test_a_permission_that_would_be_refused_is_that_of_its_class() -> None:
+    asks = [Ask("rules/a", "rules/b", tclass, "stop", 1) for tclass in ("mi_x", "mi_y")]
+    graph = from_trace([TraceRecord("send", "a", "b", 0, 1, 1)])
+    graph.edges[0].asks = asks
+    laid = overlay(graph, [Rules.from_text("allow a b mi_x { stop };")])
+    assert [row.tclass for row in _would_be_refused(laid)] == ["mi_y"]
 
 
 # --- markup ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import msgspec
 from ...errors import PympiError
 from ..labels import Labels
 from ..text import MACH_KERNEL, TraceRecord, kobject_name
-from .paths import GIVES, Path, PortKey, of_audit, of_trace
+from .paths import GIVES, Path, PortKey, of_audit, of_trace, permission_name
 
 if TYPE_CHECKING:
     from ...audit import Batch
@@ -77,6 +77,11 @@ class Ask:
     tclass: str
     permission: str
     count: int
+
+    @property
+    def name(self) -> str:
+        """What a `Denial` calls the permission."""
+        return permission_name(self.tclass, self.permission)
 
 
 @dataclass(slots=True)
@@ -372,6 +377,7 @@ class _Builder:
             node = self._nodes[key] = Node(key, kind, name, label, owner)
         elif label and node.label != label:
             node.label = node.label and ""
+        node.owner = node.owner or owner
         return node
 
     def _task(self, name: str, label: str) -> Node:
@@ -388,18 +394,19 @@ class _Builder:
             return self._node("label", path.port_label or "-", path.port_label)
         if not port.owner:
             return self._stranger(path)
-        if self._by == "task" or (self._by == "service" and port not in self._shared):
+        named = path.service if self._by == "service" else ""
+        if self._by == "task" or (self._by == "service" and not named and port not in self._shared):
             return self._task(port.owner, path.owner_label)
         kind = "service" if self._by == "service" else "port"
         owner = self._task(port.owner, path.owner_label).id
-        kind = "kernel" if port.kind else kind
-        return self._node(kind, port_name(port), path.port_label, owner)
+        kind = "kernel" if port.kind or port.owner == MACH_KERNEL else kind
+        return self._node(kind, named or port_name(port), path.port_label, owner)
 
     def _stranger(self, path: Path) -> Node:
         """What belongs to nobody that is known: a name of the name server, a port, a label."""
         port = path.port
-        if port.service:
-            return self._node("service", port.service, path.port_label)
+        if port.service or (self._by == "service" and path.service):
+            return self._node("service", port.service or path.service, path.port_label)
         if port.number:
             named = f"#{port.number} {path.port_label}".rstrip()
             return self._node("port", named, path.port_label)

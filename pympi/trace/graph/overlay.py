@@ -135,7 +135,7 @@ def _judged(edge: Edge, allowed: dict[tuple[str, str, str, str], bool]) -> Edge:
     refused = [ask for ask in edge.asks if not allowed[_key(ask)]]
     kept = [denial for denial in edge.denied if denial.enforced]
     new = [
-        Denial(ask.permission, f"{ask.subject} to {ask.object}", ask.count, enforced=False)
+        Denial(ask.name, f"{ask.subject} to {ask.object}", ask.count, enforced=False)
         for ask in refused
     ]
     judged = replace(edge, denied=kept + new)

@@ -26,7 +26,9 @@ from ..text import EVENTS, TraceRecord
 if TYPE_CHECKING:
     from ...audit import Batch
 
-__all__ = ["GIVES", "MAX_ROWS", "Path", "PathError", "PortKey", "of_audit", "of_trace"]
+__all__ = [
+    "GIVES", "MAX_ROWS", "Path", "PathError", "PortKey", "of_audit", "of_trace", "permission_name",
+]  # fmt: skip
 
 #: Events in which a task gives a right away; each message has one of them for its destination.
 GIVES = ("make_send", "make_send_once", "copy_send", "move_send", "move_send_once", "move_recv")
@@ -68,6 +70,7 @@ class Path:
         denied: by permissions that were refused at once, reason, and whether it was enforced.
         asks: by subject's and object's label, class, permission.
         first, last: seconds, where known.
+        service: by which name the name server has the port, as far as it was asked for.
         sampled: records of it that were kept by chance and stand for others: if there are any, its
             counts are estimates.
         classes: permissions of the recording's classes, in bit order; one mapping for all paths.
@@ -86,6 +89,7 @@ class Path:
     asks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     first: float | None = None
     last: float | None = None
+    service: str = ""
     sampled: int = 0
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -288,15 +292,28 @@ class _Tally:
         """Return what was counted."""
         self._settle()
         attribution = _Attribution(self._rows, self._owner, self._labels)
+        services = _services(self._rows)
         with_methods = {(row.task, row.port) for row in self._rows if _is_method(row)}
         paths: dict[tuple[str, PortKey], Path] = {}
         for row, sums in self._rows.items():
             if not row.tclass:
                 continue
             path = attribution.path(row, paths)
-            path.classes = self._classes
+            path.classes, path.service = self._classes, services.get(path.port.number, "")
             _count_row(path, row, sums, numbered=(row.task, row.port) not in with_methods)
         return [path for path in paths.values() if path.events or path.denied or path.methods]
+
+
+def _services(rows: Iterable[_Row]) -> dict[int, str]:
+    """Return ports by the first name that the name server found them by.
+
+    Not by those that were asked to be registered: such a request may fail after it was allowed.
+    """
+    found: dict[int, str] = {}
+    for row in rows:
+        if row.port and row.service and row.tclass == "service":
+            found.setdefault(row.port, row.service)
+    return found
 
 
 def _add(rows: dict[_K, _Sums], row: _K, sums: _Sums) -> None:
@@ -381,13 +398,18 @@ def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
 
 
 def _count_refusals(path: Path, row: _Row, count: int) -> None:
-    prefix = "" if row.tclass in ("mach_port", "service") else f"{row.tclass}:"
     if row.denied:
         reason = code_name(row.result) if row.enforced else "permissive"
-        path.denied[prefix + " ".join(row.denied), reason, row.enforced] += count
+        what = permission_name(row.tclass, " ".join(row.denied))
+        path.denied[what, reason, row.enforced] += count
     reported = [permission for permission in row.reported if permission not in row.denied]
     if reported:
-        path.denied[prefix + " ".join(reported), "reported", False] += count
+        path.denied[permission_name(row.tclass, " ".join(reported)), "reported", False] += count
+
+
+def permission_name(tclass: str, permission: str) -> str:
+    """Return what a permission is called: with its class, but for those that are met most."""
+    return permission if tclass in ("mach_port", "service") else f"{tclass}:{permission}"
 
 
 def _count_done(path: Path, row: _Row, sums: _Sums, numbered: bool) -> None:
