@@ -35,6 +35,7 @@ from .text import (
     TraceError,
     TraceReader,
     TraceRecord,
+    check_begin,
     sedarwin_records,
     write_sedarwin,
 )
@@ -161,6 +162,7 @@ def _read(path: FilePath, name: str) -> Recording:
             return Recording(name, "parquet", *read_parquet(file, name))
         if _json(head):
             return Recording(name, "json", *read_json(file, name))
+        check_begin(head, name, f"JSON, or {forms.known()}")
         reader = TraceReader(file, name)
         return Recording(name, reader.form, list(reader), reader.lost)
 

@@ -452,6 +452,20 @@ def test_wrong_words(pympi: Run) -> None:
         assert complaint in done.err
 
 
+@pytest.mark.parametrize("contents", [b"", b"nothing of the kind"])
+def test_what_is_no_recording_is_told_what_would_be_one(pympi: Run, contents: bytes) -> None:
+    Path("none").write_bytes(contents)
+    found = "'nothing of the k'" if contents else "the end of the file"
+    for verb in ("summary", "graph", "dump", "merge"):
+        done = pympi("trace", verb, "none")
+        assert done.code == 2
+        assert done.err == (
+            "pympi: none:1:1: expected '<N> trace records:' or 'pympi trace 1: ...', or JSON, or an "
+            "audit file, a file of Parquet, a D-Bus capture or a log of AVC messages, "
+            f"found {found}\n"
+        )
+
+
 def test_sedarwin_form_of_the_demo_is_what_it_was() -> None:
     assert sedarwin_records(read_trace(DEMO)) == read_recording(str(DEMO)).records
 
