@@ -238,7 +238,24 @@ def test_lineage(pympi: Pympi, run: Path) -> None:
     ]  # fmt: skip
     assert pympi("audit", "lineage", run, "--of-port", "4", "--json").json["port"] == 4
     assert pympi("audit", "lineage", run).code == 2
-    assert pympi("audit", "lineage", run, "helper:0x999").code == 2
+    assert pympi("audit", "lineage", run, "helper:0x203", "--of-port", "4").code == 2
+    assert pympi("audit", "lineage", run, "helper").code == 2
+    for words in (["helper:0x999"], ["nobody:0x203"], ["--of-port", "99"]):  # no, and that is said
+        none = pympi("audit", "lineage", run, *words)
+        assert (none.code, none.out) == (1, "")
+        assert none.err.startswith("pympi: no record ")
+        asked = pympi("audit", "lineage", run, *words, "--json")
+        assert (asked.code, asked.json["error"]) == (1, none.err[7:].strip())
+
+
+def test_lineage_over_files_that_were_rotated(pympi: Pympi, run: Path, tmp_path: Path) -> None:
+    with File(tmp_path / "old") as old, File(tmp_path / "new") as new:
+        for batch in batches(run):
+            old(batch.part(batch.records["sequence"] < 60))
+            new(batch.part(batch.records["sequence"] >= 60))
+    told = pympi("audit", "lineage", tmp_path / "old", tmp_path / "new", "helper:0x203")
+    assert told.out == pympi("audit", "lineage", run, "helper:0x203").out
+    assert told.out != pympi("audit", "lineage", tmp_path / "new", "helper:0x203").out
 
 
 # ---- tail ----

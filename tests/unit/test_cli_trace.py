@@ -460,8 +460,8 @@ def test_what_is_no_recording_is_told_what_would_be_one(pympi: Run, contents: by
         done = pympi("trace", verb, "none")
         assert done.code == 2
         assert done.err == (
-            "pympi: none:1:1: expected '<N> trace records:' or 'pympi trace 1: ...', or JSON, or an "
-            "audit file, a file of Parquet, a D-Bus capture or a log of AVC messages, "
+            "pympi: none:1:1: expected '<N> trace records:' or 'pympi trace 1: ...', or JSON, or "
+            "an audit file, a file of Parquet, a D-Bus capture or a log of AVC messages, "
             f"found {found}\n"
         )
 

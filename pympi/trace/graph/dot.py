@@ -110,8 +110,8 @@ def _head(graph: Graph, engine: str, straight: bool) -> Iterable[str]:
     yield f'  edge [fontname="{FONT}", fontsize=9, arrowsize=0.6];'
 
 
-#: How a port is tied to its owner: with no say in the order of columns. Owners stand to the right of
-#: their ports then, and to the left of others', which makes twice as many.
+#: How a port is tied to its owner: with no say in the order of columns. Owners would stand to the
+#: right of their ports, and to the left of others', which makes twice as many.
 _OWNED = 'arrowhead=none, style=dotted, color="#AAAAAA", constraint=false'
 
 #: With more edges, they are straight: going around nodes takes longer than the layout.
