@@ -56,6 +56,23 @@ def test_print(pympi: Pympi, run: Path) -> None:
     assert r"=cmd\u{a}\u{1b}[31m\u{202e} (6)" in lines[-1]
 
 
+@pytest.mark.parametrize("verb", ["print", "tail"])
+def test_one_form_at_a_time(pympi: Pympi, run: Path, verb: str) -> None:
+    done = pympi("audit", verb, run, "--raw", "--json")
+    assert (done.code, done.json["error"]) == (2, "--json or --raw, not both")
+
+
+def test_a_file_is_exported_in_the_form_that_it_is_called_after(
+    pympi: Pympi, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.csv"
+    assert pympi("audit", "export", run, "--out", out).code == 0
+    assert out.read_text() == pympi("audit", "export", run, "--format", "csv").out
+    for words in ([], ["--out", tmp_path / "run.txt"]):
+        done = pympi("audit", "export", run, *words)
+        assert (done.code, "--format one of jsonl, csv, avc, parquet" in done.err) == (2, True)
+
+
 def test_print_what_is_asked_for(pympi: Pympi, run: Path) -> None:
     done = pympi("audit", "print", run, "task=editor", "operation=send", "msgh_id=1200")
     assert [line.split()[1] for line in done.out.splitlines()] == ["#70"]
