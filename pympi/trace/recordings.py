@@ -73,6 +73,11 @@ class Recording:
         any, counts are estimates."""
         return sum(path.sampled for path in self.paths)
 
+    def strangers(self) -> dict[int, str]:
+        """Return the labels of ports whose owner is not known, by number."""
+        paths = (path for path in self.paths if not path.port.owner and path.port_label)
+        return {path.port.number: path.port_label for path in paths}
+
 
 def _opened(path: str) -> AbstractContextManager[BinaryIO]:
     return nullcontext(sys.stdin.buffer) if path == STDIN else FilePath(path).open("rb")

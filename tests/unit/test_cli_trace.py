@@ -16,10 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pympi import Kernel, audit
 from pympi.cli.trace import graph as graph_verb
+from pympi.enums import CLASSES, MachPort, Operation
 from pympi.policy import Partition
 from pympi.trace import TraceRecord, read_trace, sedarwin_records, write_full, write_sedarwin
 from pympi.trace.graph import BY
@@ -244,6 +246,45 @@ def test_a_summary_tells_what_is_in_no_trace(log: Path, pympi: Run) -> None:
     found = pympi("trace", "summary", log, "--json").json
     assert (found["refused"], found["files"][0]["form"]) == (1, "avc")
     assert [row["of"] for row in found["beside"]] == ["te/u:r:s", "te/u:r:e"]
+
+
+def test_what_is_refused_differs_too(log: Path, pympi: Run) -> None:
+    other = log.with_name("other.log")
+    other.write_text(LOG.replace("denied  { read }", "denied  { write }"))
+    done = pympi("trace", "diff", log, other)
+    assert (done.code, done.lines[2:]) == (1, [
+        ["-", "file:read", "cat", "te/u:r:s", "1", "-1", "refused:", "KERN_NO_ACCESS"],
+        ["+", "file:write", "cat", "te/u:r:s", "1", "+1", "refused:", "KERN_NO_ACCESS"],
+    ])  # fmt: skip
+    went, came = pympi("trace", "diff", log, other, "--json").json["changes"]
+    assert (went["event"], came["event"]) == ("file:read", "file:write")
+    assert went["outcome"] == came["outcome"] == "refused: KERN_NO_ACCESS"
+    assert pympi("trace", "diff", log, log).code == 0
+    done = pympi("trace", "diff", log, "t.trace")
+    assert "what was refused, or done to other things than ports, is not compared" in done.err
+
+
+def test_ports_of_nobody_are_told_apart_by_their_labels(pympi: Run) -> None:
+    """Two names that nobody answers for are not the same."""
+    for file, label in (("old.audit", "rules/x"), ("new.audit", "rules/y")):
+        records = np.zeros(1, audit.RECORD)
+        records[["operation", "tclass", "port", "task", "object_sid"]] = (
+            Operation.SEND,
+            1,
+            3,
+            1,
+            1,
+        )
+        records["asked"] = MachPort.send | MachPort.copy_send
+        with audit.File(file) as out:
+            out(audit.Batch(records, {1: label}, {1: "a"}, {1: CLASSES["mach_port"]}))
+    done = pympi("trace", "diff", "old.audit", "new.audit")
+    assert done.code == 1
+    assert ["-", "send", "a", "rules/x", "1", "-1"] in done.lines
+    assert ["+", "send", "a", "rules/y", "1", "+1"] in done.lines
+    (edge, *_) = pympi("trace", "diff", "old.audit", "new.audit", "--json").json["changes"]
+    assert (edge["owner"], edge["label"]) == ("", "rules/x")
+    assert ["1", "send", "a", "rules/x", "3"] in pympi("trace", "summary", "old.audit").lines
 
 
 def test_things_that_are_no_ports_are_nodes_of_their_own(log: Path, pympi: Run) -> None:
