@@ -287,7 +287,9 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
             result.notes.append(f"What {result.policy} allows beyond what was used: {error}.")
             return
         unused = [edge for edge in laid.edges if edge.outcome == "unused"]
-        result.graph = replace(result.graph, edges=result.graph.edges + unused)
+        idle = {(edge.source, edge.target): edge.idle for edge in laid.edges}
+        edges = [replace(e, idle=idle[e.source, e.target]) for e in result.graph.edges]
+        result.graph = replace(result.graph, edges=edges + unused)
 
 
 def _would_be_refused(laid: Graph) -> Iterator[Denied]:

@@ -419,6 +419,7 @@ def _stored_edge(edge: Edge, place: dict[str, int], texts: dict[str, str]) -> di
         "words": described(edge, texts), "messages": edge.messages, "replies": edge.replies,
         "bytes": edge.bytes + edge.reply_bytes, "ports": edge.ports, "rights": edge.transfers,
         "events": _counts(edge.events), "methods": _counts(edge.methods), "denied": denied,
+        "idle": [printable(name) for name in edge.idle[:MAX_METHODS]],
     }  # fmt: skip
 
 

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from reported import HOSTILE, HOSTILE_LABEL, STRICT, write_run
 
+from pympi import Kernel
 from pympi.audit import RECORD, Batch, File, Reader
 from pympi.cli import main
 from pympi.enums import CLASSES, AuditFlag, MachPort
+from pympi.mig import Interface
 from pympi.policy import Rules
 from pympi.report import Findings, ReportError, gather, page
 from pympi.report import picture as picture_module
@@ -27,6 +29,7 @@ from pympi.report.chart import duration
 from pympi.report.gather import MAX_DENIED, _would_be_refused
 from pympi.report.markup import data, element
 from pympi.report.tally import BINS, Rates, Tally
+from pympi.testing import allow_all
 from pympi.trace import TraceRecord
 from pympi.trace.graph import Ask, from_trace, overlay
 from pympi.trace.graph.layout import LayoutError
@@ -334,6 +337,18 @@ def test_times_are_for_people() -> None:
     assert [duration(n) for n in (0, 999, 1e4, 2.5e6, 1e12)] == [
         "0", "999 ns", "10 µs", "2.5 ms", "1,000 s",
     ]  # fmt: skip
+
+
+def test_routines_that_nobody_called_are_told(tmp_path: Path) -> None:
+    (tmp_path / "policy.rules").write_text("allow * * * { * };")
+    with Kernel(policies=[allow_all()]) as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(File(tmp_path / "run.audit"))
+        inbox = kernel.create_task("b", "rules/b").allocate_port()
+        inbox.serve(Interface("printing", 1200, ["print", "cancel"]))
+        inbox.make_send(kernel.create_task("a", "rules/a")).send(b"", msgh_id=1200)
+    (edge,) = stored(Page(page(gather(tmp_path))))["edges"]
+    assert (edge["methods"], edge["idle"]) == ([["print", 1]], ["mi_printing:cancel"])
 
 
 def test_a_permission_that_would_be_refused_is_that_of_its_class() -> None:

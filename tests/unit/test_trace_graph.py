@@ -17,6 +17,7 @@ from pympi.policy import PolicyModule, Rules
 from pympi.testing import allow_all
 from pympi.trace import Labels, TraceRecord, make_plan, read_trace
 from pympi.trace.graph import Ask, Edge, Graph, GraphError, from_audit, from_trace, model, overlay
+from pympi.trace.graph.dot import tooltips
 from pympi.trace.graph.paths import Path as PortPath
 from pympi.trace.graph.paths import PortKey
 from pympi.trace.replay import System
@@ -230,6 +231,14 @@ def test_the_policy_of_a_run_refuses_nothing_of_what_it_allowed() -> None:
     assert graph.classes["mi_printing"][:2] == ("cancel", "print")
     (edge,) = overlay(graph, [Rules.from_text(policy)]).edges
     assert (edge.outcome, edge.denied) == ("allowed", [])
+    more = policy.replace("{ print }", "{ * }")
+    (edge,) = overlay(graph, [Rules.from_text(more)], unused=True).edges
+    assert (edge.outcome, edge.idle) == ("allowed", ["mi_printing:cancel"])
+    assert (
+        "allowed, not called: mi_printing:cancel" in tooltips(Graph("", graph.nodes, [edge]))["e0"]
+    )
+    (edge,) = overlay(graph, [Rules.from_text(policy)], unused=True).edges
+    assert edge.idle == []
     (edge,) = overlay(graph, [Rules.from_text(policy.replace("print }", "cancel }"))]).edges
     assert (edge.outcome, [each.permission for each in edge.denied]) == (
         "would_deny", ["mi_printing:print"]

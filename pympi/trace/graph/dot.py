@@ -257,6 +257,8 @@ def _about_edge(edge: Edge) -> Iterable[str]:
         yield f"{edge.bytes:,} bytes"
     if edge.methods:
         yield f"methods: {_counts(edge.methods)}"
+    if edge.idle:
+        yield f"allowed, not called: {', '.join([*edge.idle[:_MANY], *_more(edge.idle)])}"
     for denial in edge.denied[:_MANY]:
         verb = "refused" if denial.enforced else "would be refused"
         yield f"{verb}: {denial.permission} {denial.count:,} times ({denial.reason})"

@@ -128,6 +128,7 @@ class Edge:
         transfers: rights to the target's ports that the source gave away.
         denied: what was refused.
         asks: what a policy is asked for this; empty without labels.
+        idle: routines that a policy laid over it allows, and nobody called.
         first, last: seconds of the kernel's clock; None from a trace.
         ports: how many different ports.
     """
@@ -143,6 +144,7 @@ class Edge:
     transfers: int = 0
     denied: list[Denial] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
     first: float | None = None
     last: float | None = None
     ports: int = 0

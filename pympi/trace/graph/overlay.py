@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from ...errors import MachError, PympiError
 from ...kernel import Kernel
 from ...policy.composition import Composition
 from .model import Ask, Denial, Edge, Graph, Node, outcome_of
+from .paths import permission_name
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule
@@ -39,7 +40,8 @@ def overlay(
         graph: with labels; it is left as it is.
         policies: modules, for that kernel.
         unused: add edges between nodes that have labels, where the policies allow to send and
-            nothing was sent: outcome "unused".
+            nothing was sent: outcome "unused". And where something was, note the routines of
+            the same interfaces that are allowed and were not called (`Edge.idle`).
         most: unused edges to add; if there are more, a note says how many.
 
     Raises:
@@ -55,6 +57,8 @@ def overlay(
         notes = list(graph.notes)
         if unused:
             more = _unused(graph, sids)
+            for edge in edges:
+                edge.idle = _idle(edge, sids, graph.classes)
             edges += more[:most]
             if len(more) > most:
                 notes.append(f"{len(more) - most:,} allowed and unused edges are not shown")
@@ -165,6 +169,19 @@ def _unused(graph: Graph, sids: _Sids) -> list[Edge]:
     ]  # fmt: skip
     verdicts = sids.decide((subjects[s], objects[t], "mach_port", "send") for s, t in pairs)
     return [Edge(*pair, outcome="unused") for pair, yes in zip(pairs, verdicts, strict=True) if yes]
+
+
+def _idle(edge: Edge, sids: _Sids, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the routines that are allowed on an edge and that nobody called."""
+    called = {_key(ask): ask.name for ask in edge.asks if ask.tclass.startswith("mi_")}
+    others = [
+        (*about, name)
+        for about in sorted({key[:3] for key in called})
+        for name in classes.get(about[2], ()) if name and name != "ioctl"
+        and (*about, name) not in called
+    ]  # fmt: skip
+    verdicts = zip(others, sids.decide(others), strict=True)
+    return [permission_name(tclass, name) for (_, _, tclass, name), yes in verdicts if yes]
 
 
 def _speaks(node: Node, subjects: dict[str, str], key: str) -> bool:
