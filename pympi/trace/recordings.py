@@ -13,15 +13,12 @@ The form is seen from the beginning of the file.
 from __future__ import annotations
 
 import io
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import BinaryIO
 
+from .._pipes import STDIN, kept_file
 from ..audit import AuditError, Batch, forms
 from .graph import Graph, from_paths
 from .graph.paths import Path, of_audit, of_trace
@@ -41,11 +38,8 @@ from .text import (
 )
 
 __all__ = [
-    "Recording", "graph_of", "kept_file", "merged", "name_of", "named", "read_recording",
-    "sedarwin_lines",
+    "Recording", "graph_of", "merged", "name_of", "named", "read_recording", "sedarwin_lines",
 ]  # fmt: skip
-
-STDIN = "-"
 
 
 @dataclass
@@ -77,24 +71,6 @@ class Recording:
         """Return the labels of ports whose owner is not known, by number."""
         paths = (path for path in self.paths if not path.port.owner and path.port_label)
         return {path.port.number: path.port_label for path in paths}
-
-
-def _opened(path: str) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdin.buffer) if path == STDIN else FilePath(path).open("rb")
-
-
-@contextmanager
-def kept_file(path: str) -> Iterator[FilePath]:
-    """Yield a file that can be read twice: of stdin ("-"), and of a pipe, a copy."""
-    there = FilePath(path)
-    if path != STDIN and (there.is_file() or there.is_dir() or not there.exists()):
-        yield there
-        return
-    with tempfile.TemporaryDirectory(prefix="pympi-") as directory:
-        copy = FilePath(directory, "stdin" if path == STDIN else there.name)
-        with copy.open("wb") as kept, _opened(path) as source:
-            shutil.copyfileobj(source, kept)
-        yield copy
 
 
 def sedarwin_lines(path: str) -> list[bytes]:

@@ -6,7 +6,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -60,6 +63,39 @@ def test_print(pympi: Pympi, run: Path) -> None:
 def test_one_form_at_a_time(pympi: Pympi, run: Path, verb: str) -> None:
     done = pympi("audit", verb, run, "--raw", "--json")
     assert (done.code, done.json["error"]) == (2, "--json or --raw, not both")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["print"], ["print", "to=printd"], ["stats"], ["query", "outcome=denied"], ["verify"],
+        ["export", "--format", "csv"], ["lineage", "helper:0x203"],
+        ["query", "--sql", "SELECT count(*) FROM records"],
+    ],
+)  # fmt: skip
+def test_records_may_come_by_a_pipe(
+    pympi: Pympi, run: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--sql" in words:
+        pytest.importorskip("duckdb")
+    verb, *rest = words
+    expected = pympi("audit", verb, run, *rest).out.split("run.audit")[-1].partition(" MB/s")[0]
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(run.read_bytes(),))
+    writer.start()
+    piped = pympi("audit", verb, tmp_path / "pipe", *rest)
+    writer.join()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(run.read_bytes())))
+    for done, name in (piped, "pipe"), (pympi("audit", verb, "-", *rest), "stdin"):
+        assert done.code == 0
+        said = done.out.split(f"/{name}")[-1].partition(" MB/s")[0]
+        assert said.splitlines()[:5] == expected.splitlines()[:5]
+    assert [*Path(tempfile.gettempdir()).glob("pympi-*/stdin")] == []
+
+
+def test_a_pipe_is_not_followed(pympi: Pympi) -> None:
+    done = pympi("audit", "tail", "-")
+    assert (done.code, "- is a pipe, which print reads" in done.err) == (2, True)
 
 
 def test_a_file_is_exported_in_the_form_that_it_is_called_after(

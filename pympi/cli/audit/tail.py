@@ -20,7 +20,7 @@ _PAUSE = 0.1  # seconds between looks
 
 
 @click.command(epilog=ui.EPILOG)
-@ui.asked_argument
+@ui.growing_argument
 @click.option(
     "--lines", "-n", type=click.IntRange(0), default=10, metavar="N",
     help="Begin with the last N.  [default: 10]",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..._pipes import kept_file
 from .._output import bad_input, complain, progress
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def audit_file(path: str, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], Ad
         BadInput: it is none, or is damaged; also where that is noticed later.
     """
     from ...audit import RECORD, forms
-    from ...trace.recordings import kept_file, name_of, named
+    from ...trace.recordings import name_of, named
 
     name = name_of(path)
     with bad_input(), kept_file(path) as file:

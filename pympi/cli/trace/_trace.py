@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..._pipes import STDIN
 from .._artefacts import publish_files
 from .._output import BadInput, ExistingFile, asking, bad_input, complain, shown, warn_of_loss
 
 if TYPE_CHECKING:
     from ...trace.recordings import Recording
-
-STDIN = "-"
 
 
 class RecordingFile(ExistingFile):
