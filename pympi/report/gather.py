@@ -15,6 +15,7 @@ from ..audit import forms
 from ..enums import CLASSES, ObjectClass
 from ..errors import LabelError, PympiError
 from ..label import EMPTY, format_label, parse_label
+from ..policy.reasons import together
 from ..trace import Labels
 from ..trace.graph import Ask, Graph, from_audit, overlay
 from ..trace.recordings import graph_of, read_recording
@@ -379,18 +380,21 @@ class _Explainer:
 
     def why(self, row: Denied) -> str:
         """Return what the policy says; "" if there is none, or it knows nothing of this."""
-        key = row.subject, row.object, row.tclass, row.permission.partition(" ")[0]
+        key = row.subject, row.object, row.tclass, row.permission
         if self._composition is not None and key not in self._said:
             self._said[key] = self._explained(*key)
         return self._said.get(key, "")
 
-    def _explained(self, subject: str, target: str, tclass: str, permission: str) -> str:
+    def _explained(self, subject: str, target: str, tclass: str, permissions: str) -> str:
         assert self._composition is not None
         kind = CLASSES.get(tclass) or ObjectClass(0, tclass, self._classes.get(tclass, ()))
         try:
             names = self._composition.modules
             labels = [self._composition.values(_part(each, names)) for each in (subject, target)]
-            lines = self._composition.explain(labels[0], labels[1], kind, permission)
+            lines = together(
+                (name, self._composition.explain(labels[0], labels[1], kind, name))
+                for name in permissions.split()
+            )
         except (ValueError, LookupError):
             return ""
         return "; ".join(line.strip().partition(": ")[2] for line in lines)

@@ -345,6 +345,10 @@ def test_denials_are_counted_and_explained() -> None:
     )
     assert report.faithful
     assert not report.exact
+    both = replay(make_plan(EVERYTHING), policies=[all_but("send", "copy_send")]).denied
+    at_once = [each for each in both if each.permission == "send copy_send"]
+    assert at_once
+    assert all("{ send copy_send }; would allow it" in each.reason for each in at_once)
 
 
 def test_labels_from_a_table_are_used() -> None:

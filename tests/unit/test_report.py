@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from reported import HOSTILE, HOSTILE_LABEL, STRICT, write_run
 
-from pympi import Kernel
+from pympi import AccessDenied, Kernel
 from pympi.audit import RECORD, Batch, File, Reader
 from pympi.cli import main
 from pympi.enums import CLASSES, AuditFlag, MachPort
@@ -337,6 +338,21 @@ def test_times_are_for_people() -> None:
     assert [duration(n) for n in (0, 999, 1e4, 2.5e6, 1e12)] == [
         "0", "999 ns", "10 µs", "2.5 ms", "1,000 s",
     ]  # fmt: skip
+
+
+def test_what_would_allow_all_that_was_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "policy.rules").write_text(rules := "allow * * mach_port { make_send hold_send };")
+    with Kernel(policies=[Rules.from_text(rules)]) as kernel:
+        kernel.audit.attach(File(tmp_path / "run.audit"))
+        right = kernel.create_task("b", "rules/b").allocate_port().make_send(
+            kernel.create_task("a", "rules/a")
+        )  # fmt: skip
+        with suppress(AccessDenied):
+            right.send(b"")
+    (row,) = gather(tmp_path).denied
+    assert row.why == (
+        "refuses: no rule; allow a b mach_port { send copy_send }; would allow it"
+    )  # fmt: skip
 
 
 def test_routines_that_nobody_called_are_told(tmp_path: Path) -> None:
