@@ -123,11 +123,11 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def refused(self) -> int:
-        """How many operations were refused, and not done."""
+    def refused(self) -> int | None:
+        """How many operations were refused, and not done; None: a trace alone does not tell."""
         if self.tally is not None:
             return self.tally.refused
-        return sum(each.times for each in self.figures.denied) if self.figures else 0
+        return sum(each.times for each in self.figures.denied) if self.figures else None
 
 
 #: What is looked for: the name that is preferred, and patterns of others, as preferred.

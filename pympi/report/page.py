@@ -111,7 +111,8 @@ def _tiles(found: Findings) -> Iterable[tuple[str, ...]]:
     messages = sum(edge.messages + edge.replies for edge in graph.edges)
     estimated = ", estimated" if tally and tally.sampled else ""
     yield f"{tally.messages if tally else messages:,}", f"messages{estimated}"
-    yield f"{found.refused:,}", "refused", "denied" if found.refused else ""
+    if found.refused is not None:
+        yield f"{found.refused:,}", "refused", "denied" if found.refused else ""
     if found.other:
         judged = sum(edge.outcome == "would_deny" for edge in graph.edges)
         yield f"{judged:,}", f"arrows {found.other} would refuse", "would_deny" if judged else ""
@@ -230,7 +231,9 @@ def _rates(found: Findings) -> Markup | None:
 
 def _denials(found: Findings) -> Markup:
     if not found.denied:
-        return _section("Refused", element("p", "Nothing was refused.", class_="calm"))
+        words = "Nothing was refused."
+        words = "A trace does not tell what was refused." if found.refused is None else words
+        return _section("Refused", element("p", words, class_="calm"))
     source = f"as {found.policy} has it" if found.policy else "as the record says: no policy here"
     words = f"Most frequent first; why, {source}."
     words += f" {found.more_denied:,} more kinds are not listed." if found.more_denied else ""

@@ -226,6 +226,9 @@ def test_a_trace_will_do(tmp_path: Path) -> None:
     )
     found = gather(tmp_path)
     assert found.graph.lost == 3
+    made = Page(page(found))  # and it does not say what it cannot know
+    assert "A trace does not tell what was refused." in made.text("p")
+    assert "refused" not in made.text("span")
     parsed = Page(page(found))
     assert any("lacks 3 events" in text for text in parsed.text("p"))
     assert tag_count(parsed, "svg") >= 1
