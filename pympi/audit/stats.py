@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -246,13 +246,15 @@ def _is(column: Words, word: str) -> Array:
 
 def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None) -> None:
     """Count the combinations of columns in the records that are chosen."""
-    words: list[list[Any]] = []
-    key: Array = np.zeros(1, np.int64)
+    key, words, begun = np.zeros(1, np.int64), list[Sequence[Any]](), False
     for column in columns:
         different, codes = (
-            (list(column.words), column.codes[chosen]) if isinstance(column, Words)
+            (column.words, column.codes[chosen]) if isinstance(column, Words)
             else encoded(column[chosen])
         )  # fmt: skip
+        if math.prod(map(len, words)) * len(different) > _KEYS:
+            keys, places = encoded(key)
+            key, words, begun = places.astype(np.int64), [_things(keys, words, begun)], True
         key = key * max(len(different), 1) + codes
         words.append(different)
     combinations, places = encoded(key)
@@ -261,9 +263,22 @@ def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array 
     if weight is not None:
         terms = (weight, weight * (weight - 1))
         sums = (counts, *(np.bincount(places, t).astype(np.int64).tolist() for t in terms))
-    for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
-        thing: list[Any] = []
-        for different in reversed(words):
-            combination, place = divmod(combination, len(different))
-            thing.append(different[place])
-        tally.add(tuple(reversed(thing)), more)
+    things = _things(combinations, words, begun)
+    for thing, more in zip(things, zip(*sums, strict=True), strict=True):
+        tally.add(thing, more)
+
+
+_KEYS = 1 << 62
+"""Combinations that are told apart by one number; of more columns, the first become one."""
+
+
+def _things(
+    keys: Sequence[int], words: Sequence[Sequence[Any]], begun: bool
+) -> list[tuple[Any, ...]]:
+    """Return the words that keys stand for; `begun`: the first are several already."""
+    columns, left = [], np.array(keys, np.int64)
+    for different in reversed(words):
+        left, places = np.divmod(left, max(len(different), 1))
+        columns.append([different[place] for place in places.tolist()])
+    things = zip(*reversed(columns), strict=True)
+    return [(*first, *rest) for first, *rest in things] if begun else [*things]
