@@ -289,7 +289,7 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
             return
         unused = [edge for edge in laid.edges if edge.outcome == "unused"]
         idle = {(edge.source, edge.target): edge.idle for edge in laid.edges}
-        edges = [replace(e, idle=idle[e.source, e.target]) for e in result.graph.edges]
+        edges = [replace(e, idle=idle.get((e.source, e.target), [])) for e in result.graph.edges]
         result.graph = replace(result.graph, edges=edges + unused)
 
 
@@ -316,16 +316,16 @@ def _readable(graph: Graph, modules: Sequence[PolicyModule]) -> Graph:
         ReportError: then nothing is left of any label.
     """
     names = {module.name for module in modules}
-    nodes = [replace(n, label=_part(n.label, names) if n.label else "") for n in graph.nodes]
-    edges = [
-        replace(
-            edge, asks=[
-                replace(a, subject=_part(a.subject, names), object=_part(a.object, names))
-                for a in edge.asks
-            ],
-        )
-        for edge in graph.edges
-    ]  # fmt: skip
+
+    def readable(asks: list[Ask]) -> list[Ask]:
+        parts = ((ask, _part(ask.subject, names), _part(ask.object, names)) for ask in asks)
+        return [replace(ask, subject=one, object=other) for ask, one, other in parts]
+
+    nodes = [
+        replace(n, label=_part(n.label, names) if n.label else "", asks=readable(n.asks))
+        for n in graph.nodes
+    ]
+    edges = [replace(edge, asks=readable(edge.asks)) for edge in graph.edges]
     if all(ask.subject == EMPTY for edge in edges for ask in edge.asks):
         raise ReportError(f"no label in the run has a value of {', '.join(sorted(names))}")
     return replace(graph, nodes=nodes, edges=edges)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pympi import Kernel, MachError
+from pympi import AccessDenied, Kernel, MachError
 from pympi.audit import Batch
 from pympi.mig import Interface
 from pympi.policy import PolicyModule, Rules
@@ -188,7 +188,52 @@ def test_refusals_are_edges_of_the_audit() -> None:
     assert sum(edge.refusals for edge in denied) == 49
 
 
+RECEIVES = """
+allow a b mach_port { send copy_send hold_send };
+allow b b mach_port { make_send hold_send use_recv };
+"""
+
+
+def refused_to_receive(senders: int = 1) -> Graph:
+    with Kernel(policies=[Rules.from_text(RECEIVES)]) as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("b", "rules/b").allocate_port(label="rules/b")
+        for number in range(senders):
+            inbox.make_send(kernel.create_task(f"a{number}", "rules/a")).send(b"")
+            with suppress(AccessDenied):
+                inbox.receive()
+        return from_audit([kernel.audit.batch(kernel.audit.drain())])
+
+
+def test_what_is_refused_at_the_receiving_end_is_refused_to_who_sent_it() -> None:
+    (edge,) = refused_to_receive().edges
+    assert (edge.source, edge.target, edge.outcome) == ("task a0", "task b", "denied")
+    assert [(each.permission, each.reason) for each in edge.denied] == [
+        ("recv", "MACH_RCV_INVALID_DATA")
+    ]
+    found = edges(refused_to_receive(2))  # both have the label that was refused
+    assert found["task a0", "task b"].outcome == "allowed"
+    assert found["task b", "task b"].refusals == 2
+
+
 # ---- a policy laid over it ----
+
+
+def test_overlay_of_what_is_done_with_own_ports() -> None:
+    """Receiving is no edge, but a policy may refuse it."""
+    with Kernel(policies=[allow_all()]) as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("b", "rules/b").allocate_port(label="rules/b")
+        inbox.make_send(kernel.create_task("a", "rules/a")).send(b"")
+        inbox.receive()
+        graph = from_audit([kernel.audit.batch(kernel.audit.drain())])
+    laid = edges(overlay(graph, [Rules.from_text(RECEIVES)]))
+    assert laid["task a", "task b"].outcome == "allowed"
+    own = laid["task b", "task b"]
+    assert (own.outcome, [(d.permission, d.reason) for d in own.denied]) == (
+        "would_deny", [("recv", "rules/b to rules/a")]
+    )  # fmt: skip
+    assert len(overlay(graph, [allow_all()]).edges) == len(graph.edges) == 1
 
 
 def test_overlay() -> None:

@@ -98,6 +98,7 @@ class Node:
         sent, received: messages it sent, and messages sent to it; replies count as well.
         denied: how often something was refused to it.
         own: events on ports of its own other than messages, by event.
+        asks: what a policy is asked for these.
         members: ids of a group's nodes.
     """
 
@@ -110,6 +111,7 @@ class Node:
     received: int = 0
     denied: int = 0
     own: dict[str, int] = field(default_factory=dict)
+    asks: list[Ask] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
 
 
@@ -274,6 +276,7 @@ class _Builder:
         self._nodes: dict[str, Node] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
         self._asks: defaultdict[tuple[str, str], Counter[tuple[str, ...]]] = defaultdict(Counter)
+        self._own_asks: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
         self._denied: defaultdict[tuple[str, str], Counter[tuple[str, str, bool]]] = defaultdict(
             Counter
         )
@@ -296,6 +299,8 @@ class _Builder:
             self._add_reply(path)
         for key, edge in self._edges.items():
             self._finish(key, edge)
+        for node_id, asks in self._own_asks.items():
+            self._nodes[node_id].asks = _asks(asks)
         nodes = sorted(self._nodes.values(), key=lambda node: node.id)
         edges = [edge for _, edge in sorted(self._edges.items())]
         said = {id(path.classes): path.classes for path in self._paths}
@@ -311,6 +316,7 @@ class _Builder:
         source, target = self._source(path), self._target(path)
         if self._fold and path.housekeeping and source.id in (target.id, target.owner):
             _merge(source.own, path.events)
+            self._own_asks[source.id].update(path.asks)
             return
         edge = self._edge(source, target)
         _merge(edge.events, path.events)
@@ -360,10 +366,7 @@ class _Builder:
             Denial(permission, reason, count, enforced)
             for (permission, reason, enforced), count in sorted(self._denied[key].items())
         ]
-        edge.asks = [
-            Ask(subject, target, tclass, permission, count)
-            for (subject, target, tclass, permission), count in sorted(self._asks[key].items())
-        ]
+        edge.asks = _asks(self._asks[key])
         edge.events = dict(sorted(edge.events.items()))
         edge.methods = dict(sorted(edge.methods.items()))
         edge.outcome = outcome_of(edge)
@@ -413,6 +416,13 @@ class _Builder:
             named = f"#{port.number} {path.port_label}".rstrip()
             return self._node("port", named, path.port_label)
         return self._node("label", path.port_label or "-", path.port_label)
+
+
+def _asks(counts: Counter[tuple[str, ...]]) -> list[Ask]:
+    return [
+        Ask(subject, target, tclass, permission, count)
+        for (subject, target, tclass, permission), count in sorted(counts.items())
+    ]
 
 
 def port_name(port: PortKey) -> str:

@@ -34,7 +34,8 @@ def overlay(
 
     The policies decide in a kernel of their own, about the labels in the edges' questions
     (`Edge.asks`). An edge of which anything would be refused becomes "would_deny", unless it was
-    "denied" when it was recorded.
+    "denied" when it was recorded. What a node would be refused on ports of its own, as to receive,
+    is an edge to itself.
 
     Args:
         graph: with labels; it is left as it is.
@@ -47,13 +48,13 @@ def overlay(
     Raises:
         ValueError: the graph has no labels, or one that the policies cannot read.
     """
-    asks = list(dict.fromkeys(_key(ask) for edge in graph.edges for ask in edge.asks))
+    asks = list(dict.fromkeys(_key(ask) for each in _askers(graph) for ask in each.asks))
     if not asks:
         raise ValueError("the graph asks nothing of a policy: make it with labels")
     with Kernel(policies=list(policies)) as kernel, ExitStack() as kept:
         sids = _Sids(kernel, kept, _Strangers(graph, policies))
         allowed = dict(zip(asks, sids.decide(asks), strict=True))
-        edges = [_judged(edge, allowed) for edge in graph.edges]
+        edges = [_judged(edge, allowed) for edge in _with_own(graph, allowed)]
         notes = list(graph.notes)
         if unused:
             more = _unused(graph, sids)
@@ -64,6 +65,21 @@ def overlay(
                 notes.append(f"{len(more) - most:,} allowed and unused edges are not shown")
     edges.sort(key=lambda edge: (edge.source, edge.target))
     return replace(graph, edges=edges, notes=notes)
+
+
+def _askers(graph: Graph) -> list[Edge | Node]:
+    return [*graph.edges, *graph.nodes]
+
+
+def _with_own(graph: Graph, allowed: dict[tuple[str, str, str, str], bool]) -> list[Edge]:
+    """Return the edges, with those of nodes to themselves that would be refused something."""
+    edges = {(edge.source, edge.target): edge for edge in graph.edges}
+    for node in graph.nodes:
+        refused = [ask for ask in node.asks if not allowed[_key(ask)]]
+        if refused:
+            known = edges.get((node.id, node.id)) or Edge(node.id, node.id)
+            edges[node.id, node.id] = replace(known, asks=[*known.asks, *refused])
+    return list(edges.values())
 
 
 def _key(ask: Ask) -> tuple[str, str, str, str]:
@@ -80,8 +96,8 @@ class _Strangers:
     def __init__(self, graph: Graph, policies: Sequence[PolicyModule]) -> None:
         self._composition = Composition({each.name: each for each in policies}, Counter())
         asked: defaultdict[str, set[str]] = defaultdict(set)
-        for edge in graph.edges:
-            for ask in edge.asks:
+        for each in _askers(graph):
+            for ask in each.asks:
                 asked[ask.tclass].add(ask.permission)
         self._classes = {
             name: ObjectClass(0, name, graph.classes.get(name) or tuple(sorted(permissions)))

@@ -346,6 +346,10 @@ class _Attribution:
         for row in rows:
             self._task_labels.setdefault(row.task, row.real)
             by_label[row.real].add(row.task)
+        self._senders: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+        for row in rows:
+            if row.operation == Operation.SEND:
+                self._senders[row.port, row.subject].add(row.task)
         self._by_label = {k: min(v) for k, v in by_label.items() if k != "-" and len(v) == 1}
         of_ports: defaultdict[str, set[str]] = defaultdict(set)
         for port, label in labels.items():
@@ -353,12 +357,20 @@ class _Attribution:
         self._by_port_label = {k: min(v) for k, v in of_ports.items() if k and len(v) == 1}
 
     def path(self, row: _Row, paths: dict[tuple[str, PortKey], Path]) -> Path:
-        task, port = self._task(row), self._port(row)
+        task, label, port = *self._doer(row), self._port(row)
         if (task, port) not in paths:
-            label = row.subject if row.subject != "-" else ""
             owner = _known(self._task_labels.get(port.owner, ""))
             paths[task, port] = Path(task, port, label, _known(row.object), owner)
         return paths[task, port]
+
+    def _doer(self, row: _Row) -> tuple[str, str]:
+        """Whose deed it is, and under which label. Where a message was refused at the receiving
+        end for who sent it, the sender's, as far as its label tells who that was."""
+        if row.operation == Operation.RECEIVE and row.denied == ("recv",) and row.enforced:
+            senders = self._senders.get((row.port, row.peer), set())
+            if len(senders) == 1:
+                return min(senders), _known(row.peer)
+        return self._task(row), _known(row.subject)
 
     def _task(self, row: _Row) -> str:
         """Who did it. In old trails who puts a right into the space of another takes it, too: there
