@@ -493,6 +493,13 @@ def test_wrong_words(pympi: Run) -> None:
         assert complaint in done.err
 
 
+def test_merge_goes_by_what_the_file_is_called(pympi: Run) -> None:
+    for name, form in (("x.json", "json"), ("x.trace", "full"), ("x", "full")):
+        assert pympi("trace", "merge", "t.trace", "--out", name).code == 0
+        assert read_recording(name).form == form
+    assert pympi("trace", "merge", "t.trace", "--out", "x.graphml").code == 2
+
+
 @pytest.mark.parametrize("contents", [b"", b"nothing of the kind"])
 def test_what_is_no_recording_is_told_what_would_be_one(pympi: Run, contents: bytes) -> None:
     Path("none").write_bytes(contents)
