@@ -321,6 +321,19 @@ def test_a_name_that_a_form_cannot_say_has_another_form(pympi: Run) -> None:
     assert pympi("trace", "convert", "evil.audit", "--to", "full").code == 0
 
 
+def test_recordings_of_other_forms_are_replayed(pympi: Run) -> None:
+    assert pympi("trace", "convert", DEMO, "--to", "json", "--out", "d.json").code == 0
+    assert pympi("replay", "d.json", "--out", "d", "--audit").code == 0
+    assert pympi("trace", "diff", DEMO, "d/replayed.trace").code == 0
+    assert pympi("replay", "d/run.audit", "--out", "e").code == 0
+    assert pympi("trace", "diff", "d/run.audit", "e/replayed.trace").code == 0
+    with Path("strange.trace").open("wb") as file:
+        write_full(file, [TraceRecord("send", "a", "", 0, 7, 1)])
+    done = pympi("replay", "strange.trace")
+    assert done.code == 2
+    assert "whose every port is; nothing tells it of port 7, to which 'a' did send" in done.err
+
+
 def test_the_audit_of_a_replay_says_what_its_traces_say(pympi: Run) -> None:
     assert pympi("replay", DEMO, "--out", "d", "--audit").code == 0
     same = pympi("trace", "diff", "d/replayed.trace", "d/run.audit")
