@@ -158,7 +158,7 @@ def test_a_task_port_cannot_be_rebuilt() -> None:
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
 def test_a_name_that_no_task_can_have(name: str) -> None:
-    with pytest.raises(ValueError, match="a name that a task can have"):
+    with pytest.raises(ValueError, match=r"a name that a task can have|whose every port is"):
         make_plan([record("send", "/a", name, 1, 1)])
 
 
