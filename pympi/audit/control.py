@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from .feed import WHEN_FULL, Sink, SinkFailure, SinkStats, Terms
 from .record import Batch
 from .sampler import Sampler
 from .sampling import Strata
-from .selection import Selection, Selector, Tasks, listed
+from .selection import ALL_CLASSES, Selection, Selector, Tasks, listed
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -159,6 +160,37 @@ class Audit:
         self._everything, self._errors = True, errors
         self._set_options()
         self.select("all")
+
+    @contextmanager
+    def everything_meanwhile(self) -> Iterator[None]:
+        """Record every operation in a `with` block; after it, what was selected before holds again.
+
+        Rules keep their numbers, and what is sampled stays sampled. What is selected for classes in
+        the block ends with it.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     kernel.audit.select("none")
+            ...     with kernel.audit.everything_meanwhile():
+            ...         inbox = kernel.create_task("server").allocate_port()
+            ...         printer = inbox.make_send(kernel.create_task("client"))
+            ...     printer.send(b"page")
+            ...     len(kernel.audit.drain())
+            2
+        """
+        options = self._everything, self._errors
+        self._everything = self._errors = True
+        self._set_options()
+        with self._lock:
+            chosen = self._selector.replace(ALL_CLASSES)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._selector.replace(chosen)
+            self._everything, self._errors = options
+            self._set_options()
 
     def only_denials(self, *, errors: bool = True) -> None:
         """Record what is recorded by default: denials, except where a policy says not to, and the

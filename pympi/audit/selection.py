@@ -19,7 +19,7 @@ from ..errors import check, exception
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-__all__ = ["Rule", "Selection", "Selector", "listed"]
+__all__ = ["ALL_CLASSES", "Rule", "Selection", "Selector", "listed"]
 
 # Which masks an outcome means: of operations that were granted, of those that were denied.
 _OUTCOMES = {"denied": (0, ALL), "granted": (ALL, 0), "all": (ALL, ALL), "none": (0, 0)}
@@ -44,6 +44,9 @@ _MOVES = {
 }  # fmt: skip
 
 Masks = dict[int, tuple[int, int]]
+Chosen = tuple[tuple[int, int], Masks]
+"""(granted, denied) permissions of all classes, and of those that have others."""
+ALL_CLASSES: Chosen = (_OUTCOMES["all"], {})
 
 
 class Numbered(Protocol):
@@ -178,6 +181,15 @@ class Selector:
         granted, denied = _OUTCOMES[_known(outcome)]
         for tclass, mask in self._chosen(classes, permissions).items():
             self._set(tclass.number, (granted & mask, denied & mask))
+
+    def replace(self, chosen: Chosen) -> Chosen:
+        """Choose for all classes, and keep the rules; return what was chosen before."""
+        before = self._default, self._masks
+        check(lib.pm_audit_select(self._kernel.pointer, 0, *chosen[0]))
+        self._default, self._masks = chosen[0], {}
+        for number, masks in chosen[1].items():
+            self._set(number, masks)
+        return before
 
     def _set(self, number: int, masks: tuple[int, int]) -> None:
         check(lib.pm_audit_select(self._kernel.pointer, number, *masks))

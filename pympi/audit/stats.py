@@ -136,7 +136,8 @@ class Stats:
             records.
         lost: how many were lost, as loss records tell.
         missing: numbers that are not there between the first record and the last; in a file of all
-            that was recorded, as many as were lost.
+            that was recorded, as many as were lost since, but for those that loss records of a
+            sink's queue have themselves.
         backwards: how often a number was not above the one before, in a run.
         runs: as far as files tell: of kernels one after the other in a file.
         messages: how many were sent, and `size`: the bytes of their bodies.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pympi import Kernel, SimulatedClock, audit
-from pympi.audit import Batch, batches, sampling
+from pympi.audit import RECORD, Batch, batches, sampling
 from pympi.audit.calibrate import calibrate, samplings_of
 from pympi.audit.sampling import TOLD, told
 from pympi.audit.stats import stats
@@ -408,3 +408,20 @@ def test_very_many_different_strata() -> None:
     pairs = {(subject, target, msgh_id) for subject, target, *_, msgh_id in found}
     sids = records[["effective_sid", "object_sid", "msgh_id"]].tolist()
     assert pairs == {(f"sid:{a}", f"sid:{b}", c) for a, b, c in sids}
+
+
+def test_more_combinations_than_a_number_tells_apart() -> None:
+    """Seven columns of 4096 different things each."""
+    count = 4096
+    records, each = np.zeros(count, RECORD), np.arange(1, count + 1)
+    for name in ("effective_sid", "object_sid", "peer_sid", "asked", "msgh_id"):
+        records[name] = each
+    records["tclass"] = each + 100
+    records["operation"] = 1 + each % 2
+    records["flags"] = 7 << 16
+    tally = stats([Batch(records, {}, {}, {})]).by_chance
+    assert len(tally.totals) == count
+    for label, other, peer, tclass, _, operation, message in tally.totals:
+        assert label == other == peer == f"sid:{message}"
+        assert (tclass, operation) == (f"class:{message + 100}", ("send", "receive")[message % 2])
+    assert {total.weight for total in tally.totals.values()} == {7}

@@ -24,21 +24,25 @@ from . import _audit as ui
 @click.command(epilog=ui.EPILOG)
 @ui.asked_argument
 @click.option(
-    "--format", "form", type=click.Choice([*EXPORTS]), required=True,
-    help="JSON lines, CSV, AVC messages as in Linux audit, or Parquet.",
+    "--format", "form", type=click.Choice([*EXPORTS]),
+    help="JSON lines, CSV, AVC messages as in Linux audit, or Parquet; by default what FILE is "
+    "called.",
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Where to; it is there when all is written.  [default: stdout]",
 )  # fmt: skip
 @ui.sound_option
-def export(asked: ui.Asked, form: str, out: Path | None, damaged: Damaged | None) -> int:
+def export(asked: ui.Asked, form: str | None, out: Path | None, damaged: Damaged | None) -> int:
     """Write the records of files for which all filters hold, in another form.
 
     CSV begins with the names of the columns; what a spreadsheet would take for a formula gets an
     apostrophe before it. AVC messages are of decisions alone. Parquet needs pyarrow; it also has
     what the files tell of how they were sampled, unless there are filters.
     """
+    form = form or (out.suffix[1:] if out else "")
+    if form not in EXPORTS:
+        raise click.UsageError(f"--format one of {', '.join(EXPORTS)}")
     with ui.bad_input(), busy("pympi audit export ..."):
         write = _with_strata(asked) if form == "parquet" else EXPORTS[form]
         if out is None or str(out) == "-":
