@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 STEPS ?= 1000000
-CORE := $(shell find csrc -name '*.[ch]' -o -name '*.def' -o -name '*.py')
+CORE := $(shell find csrc -name '*.[ch]' -o -name '*.hpp' -o -name '*.in' -o -name '*.def' -o -name '*.py')
 PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/* pympi/report/*.*)
 PROJECT := pyproject.toml setup.py tools/environment.py
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -32,7 +32,7 @@ IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-c asan tsan portable stock model long lint format bench bench-quick \
+.PHONY: help build demo test abi test-c asan tsan portable stock model long lint format bench bench-quick \
     bench-peers top-capture graph-picture report-capture wheel clean
 
 help: ## list the targets
@@ -52,6 +52,9 @@ browser: .venv/.tools
 	    echo 'make: no playwright here; tests with a browser will be skipped' >&2
 
 build: .venv/.built ## make .venv, build the core (and libsepol's binding, if there), install for editing
+
+abi: .venv/.built ## tests/lint/abi.txt: what programs are compiled against; changes need another PM_ABI_VERSION
+	.venv/bin/python tools/abi.py --record
 
 test-c: .venv/.tools ## the C programs in tests/c, under ASan, UBSan and (threads/) TSan
 	.venv/bin/python -m pytest tests/c
@@ -109,7 +112,7 @@ wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where n
 	.venv/bin/python tools/check_wheel.py dist/*.whl
 
 clean: ## remove all that make has made, except figures in benchmarks/results
-	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi/_sepol*.so pympi-demo
+	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi/_sepol*.so pympi/embed pympi-demo
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
