@@ -31,6 +31,7 @@
 #include "sys/send.c"
 #include "sys/sys_attr.c"
 #include "sys/sys_audit.c"
+#include "sys/sys_code.c"
 #include "sys/sys_fast.c"
 #include "sys/sys_inspect.c"
 #include "sys/sys_msg.c"

@@ -10,7 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from embedding.building import PROGRAMS, compiled, environment, need, run
+from embedding.building import (
+    PROGRAMS,
+    compiled,
+    environment,
+    need,
+    run,
+)
 
 import pympi
 from pympi import embedding
@@ -18,6 +24,7 @@ from pympi._ffi import lib
 from pympi.cli import main
 
 HELLO = PROGRAMS / "hello.c"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -126,3 +133,35 @@ def test_python_with_another_library_is_refused(tmp_path: Path) -> None:
         f"ImportError: pympi's module was compiled for version {lib.PM_ABI_VERSION} of the core's "
         "interface, and the library it found has version 4711"
     ) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "printed"),
+    [("tour.cpp", (), "all is well\n"), ("codes.cpp", ("-fno-exceptions",), "hello\n")],
+)
+def test_the_program_of_a_cpp_compiler(
+    program: str, flags: tuple[str, ...], printed: str, tmp_path: Path
+) -> None:
+    assert run(compiled(PROGRAMS / program, tmp_path / "program", *flags)) == printed
+
+
+def test_cpp_with_another_header_is_refused(tmp_path: Path) -> None:
+    headers = other_header(tmp_path)
+    program, libraries = tmp_path / "refused", shlex.split(embedding.libs())
+    source = PROGRAMS / "refused.cpp"
+    run(need("g++"), "-std=c++17", f"-I{headers}", source, "-o", program, *libraries)
+    assert (
+        run(program)
+        == ("pympi.h and the library are of different versions; compile again: PM_ABI_MISMATCH\n")
+        * 2
+    )
+
+
+def test_the_example_prints_what_the_guide_says(tmp_path: Path) -> None:
+    cmake, build = need("cmake"), tmp_path / "build"
+    need("g++")
+    example = ROOT / "examples" / "embedding"
+    run(cmake, "-S", example, "-B", build, f"-Dpympi_DIR={embedding.get_cmake_dir()}")
+    run(cmake, "--build", build)
+    guide = (ROOT / "docs" / "embedding.md").read_text()
+    assert f"It prints\n\n```\n{run(build / 'hello')}```\n" in guide

@@ -123,7 +123,7 @@ def test_import_fails_where_the_gil_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_import_fails_with_a_library_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImportError, match="compiled for version 1 .* found has version 2"):
+    with pytest.raises(ImportError, match=r"compiled for version 1 .* found has version 2"):
         load_with(fake_core("release", 1, abi=2), monkeypatch)
 
 
