@@ -43,6 +43,10 @@ class BuildCore(build_ext):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
         library = root / "lib" / BUILD["library_name"]()
+        # Some Pythons would have the loader look in a place of their own, and before ours.
+        self.compiler.linker_so = [
+            word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")
+        ]
         if self.force or newer_group(BUILD["sources"](), str(library)):
             self.build_library(core, library)
         core.extra_objects = [*core.extra_objects, str(library)]

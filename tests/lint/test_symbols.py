@@ -56,3 +56,14 @@ def test_libsepol_stays_inside_its_module() -> None:
 def test_module_has_the_calls_of_the_header() -> None:
     lib = pytest.importorskip("pympi._core").lib
     assert declared() <= set(dir(lib))
+
+
+def test_the_module_looks_for_the_library_beside_itself_and_nowhere_else() -> None:
+    _core = pytest.importorskip("pympi._core")
+    if shutil.which("readelf") is None:
+        pytest.skip("no readelf to read where the loader looks")
+    for binary, places in ((_core.__file__, ["$ORIGIN/embed/lib"]), (get_library(), [])):
+        listing = subprocess.run(
+            ["readelf", "-d", binary], capture_output=True, text=True, check=True
+        ).stdout
+        assert re.findall(r"R(?:UN)?PATH\)\s+Library r(?:un)?path: \[(.*)\]", listing) == places
