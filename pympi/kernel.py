@@ -146,10 +146,10 @@ class Kernel(Closing):
     ) -> Kernel:  # fmt: skip
         """Return a kernel that somebody else made, in C or C++, and keeps open meanwhile.
 
-        From now on it asks Python, that is the modules in `policies`, what is allowed, as one that
-        is made here does. Closing this object ends the tasks that were made with it, and leaves the
-        kernel. Modules that are in force then, and not unloaded, can be asked no more: everything
-        is refused.
+        Who decided there goes on to, until `policies` changes: then these modules do, in the place
+        of a decider in C. So it is with a drainer in C, from the first use of `audit` on. Closing
+        this object ends the tasks that were made with it, and leaves the kernel. Modules that are
+        in force then, and not unloaded, can be asked no more: everything is refused.
 
         Args:
             pointer: the `struct pm_kernel *`, or its address.
@@ -163,8 +163,8 @@ class Kernel(Closing):
         """
         cell = ffi.new("struct pm_kernel **", _pointer_to("struct pm_kernel *", pointer))
         kernel = cls.__new__(cls)
-        kernel._take(cell, simulated, audit_records)
         kernel._borrowed = True
+        kernel._take(cell, simulated, audit_records)
         try:
             kernel._begin(policies, None, "drop")
         except BaseException:
@@ -184,7 +184,7 @@ class Kernel(Closing):
         self._controls: list[ControlSocket] = []
         self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
         self._cell, self._pointer = cell, cell[0]
-        self.policies = Policies(self._pointer)
+        self.policies = Policies(self._pointer, self._borrowed)
         self._interfaces = Interfaces(self.policies)
 
     def _begin(self, policies: Iterable[PolicyModule], clock: Any, audit_full: str) -> None:

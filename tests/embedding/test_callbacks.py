@@ -15,7 +15,7 @@ from embedding.building import PROGRAMS, compiled
 import pympi
 from pympi import AccessDenied, Kernel, KernelClosed, Message
 from pympi._ffi import ffi, lib
-from pympi.policy import Rules
+from pympi.policy import Rules, Stub
 
 RULES = """
     allow client server mach_port { send copy_send };
@@ -201,12 +201,26 @@ def test_policy_handler_and_sink_of_python(made: Any) -> None:
     assert lib.pm_send(client, right, b"hello", 5, 1, ffi.NULL) == 0
 
 
-def test_two_kernels_of_python_on_one_of_c(made: Any) -> None:
-    """The later one answers; when it is closed nobody does, until there is another."""
-    with Kernel.borrow(made), Kernel.borrow(made, [Rules.from_text("")]) as strict:
-        task = strict.create_task("t", "rules/t")
-        with pytest.raises(AccessDenied):
-            task.allocate_port().make_send(task)
+def test_who_only_looks_leaves_the_decider_of_c(made: Any, functions: Any, counts: Any) -> None:
+    server, client = task_of(made, b"server", b"x/server"), task_of(made, b"client", b"x/client")
+    inbox = lib.pm_port_allocate(server, server, lib.MACH_PORT_RIGHT_RECEIVE, 0)
+    right = lib.pm_port_transfer(server, inbox, lib.MACH_MSG_TYPE_MAKE_SEND, client)
+    counts.answer = lib.pm_task_sid(server)  # nobody may send to it
+    decide = function("pm_decider", functions.count_and_decide)
+    lib.pm_kernel_set_decider(made, decide, context(counts))
+    lib.pm_kernel_set_policy(made, lib.PM_POLICY_LOADED)
+    refused = lib.MACH_SEND_INVALID_DEST
+    with Kernel.borrow(made) as kernel:
+        assert lib.pm_send(client, right, b"x", 1, 1, ffi.NULL) == refused
+        assert kernel.stats()["ports"] == 1
+    assert lib.pm_send(client, right, b"x", 1, 1, ffi.NULL) == refused
+    assert not counts.handled
+    with Kernel.borrow(made, [Stub()]) as kernel:  # which decides from now on
+        assert lib.pm_send(client, right, b"x", 1, 1, ffi.NULL) == 0
+        with Kernel.borrow(made) as other:
+            assert other.task_at(client).id == kernel.task_at(client).id
+        assert lib.pm_send(client, right, b"x", 1, 1, ffi.NULL) == 0
+    assert lib.pm_send(client, right, b"x", 1, 1, ffi.NULL) == refused
 
 
 WRONG = [None, "kernel", 1.5, True, ffi.new("int *"), ffi.new("char[]", 8)]
