@@ -41,7 +41,10 @@ WAITER = re.compile(
     r"\s*const struct pm_wait \*wait\);",
     re.M,
 )
-TAKE_LONG = ("pm_audit_drain", "pm_inspect_read", "pm_inspect_stopped")
+TAKE_LONG = (
+    "pm_audit_drain", "pm_inspect_read", "pm_inspect_stopped",
+    "pm_receive_many", "pm_send_many", "pm_submit",
+)  # fmt: skip
 TAKER = re.compile(
     rf"^(?P<result>\w[\w ]*[ *])(?P<name>{'|'.join(TAKE_LONG)})\((?P<parameters>[^()]*)\);", re.M
 )
@@ -97,6 +100,7 @@ static {signature}
 UNPOLLED = {
     "pm_audit_wait": "1",
     "pm_call": "1",
+    "pm_call_many": "1",
     "pm_mach_msg": "option & MACH_SEND_MSG",
     "pm_send_message": "spec->option & MACH_SEND_NOTIFY",
 }

@@ -199,6 +199,9 @@ struct pm_stats {
     uint64_t avc_entries, avc_inserts, avc_evictions, avc_refused, epoch;
     uint64_t audit_records, audit_lost, trace_paths, trace_overflow;
     uint64_t urefs_dropped, circular, guard_violations, quota_refusals, handler_failures, handler_too_deep;
+    /* What of the memory, in bytes, is for: tasks; their names; ports and sets; messages, but for memory that they carry; labels;
+     * decisions and records; the trace. */
+    uint64_t memory_tasks, memory_names, memory_ports, memory_messages, memory_labels, memory_mac, memory_trace;
 };
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats);
 
@@ -525,6 +528,56 @@ void pm_message_refuse(struct pm_task *task, const struct pm_received *received)
 /* Send, then receive the reply on `reply` (a receive right of the task); the two halves are not one operation. */
 int pm_call(struct pm_task *task, const struct pm_send_spec *spec, uint32_t reply, struct pm_received *received,
             const struct pm_wait *wait);
+
+/* ---- many at once --------------------------------------------------------------------------------------------------- */
+
+/* Bodies in one buffer, `stride` bytes apart; each has its own size, or stride bytes where sizes is NULL. Of bodies to be sent
+ * stride may be 0: they lie one behind the other. One that does not lie in the buffer is KERN_INVALID_ARGUMENT. */
+struct pm_bodies {
+    const void *data; uint64_t size, stride, count;
+    const uint32_t *sizes;
+    const int32_t *msgh_ids;            /* NULL: msgh_id for all */
+    int32_t msgh_id;
+    uint32_t reserved;
+};
+/* Room for bodies that are received, `stride` bytes each, and what is told of them. */
+struct pm_result {
+    int32_t code, msgh_id;
+    uint32_t size, sender, sender_sid, seqno;           /* sender: pm_task_id, 0 for the kernel */
+    uint64_t transfer;
+};
+struct pm_room { void *data; uint64_t size, stride, count; struct pm_result *results; };
+/* Each as pm_send() without a wait; a Mach code for each. Returns how many were sent. Once the queue is full none behind is sent:
+ * MACH_SEND_TIMED_OUT. */
+int64_t pm_send_many(struct pm_task *task, uint32_t dest, const struct pm_bodies *bodies, int32_t *codes);
+/* Fills room, without a wait; returns how many results are final. The one behind those, if there is room for one, says why no more
+ * were received. A message that was refused and destroyed takes a place, with MACH_RCV_INVALID_DATA. One that is larger than
+ * stride, or brings rights or memory, stays queued: MACH_RCV_TOO_LARGE. */
+int64_t pm_receive_many(struct pm_task *task, uint32_t name, const struct pm_room *room);
+/* Calls one after the other from `first` on, each as pm_call() with a send-once right to `reply`; the wait is for all. Codes: of
+ * the send where that failed; MACH_RCV_PORT_DIED where the right to answer was destroyed; of the receive. Returns count, or the
+ * place of a call whose answer may still come to `reply`: who goes on behind it does so with another port. */
+int64_t pm_call_many(struct pm_task *task, uint32_t dest, uint32_t reply, const struct pm_bodies *bodies,
+                     const struct pm_room *room, uint64_t first, const struct pm_wait *wait);
+
+/* An operation of any task, 64 bytes. */
+enum pm_submit { PM_SUBMIT_NOTHING = 0, PM_SUBMIT_SEND = 1, PM_SUBMIT_RECEIVE = 2 };
+struct pm_submission {
+    uint32_t op;                        /* enum pm_submit */
+    uint32_t task;                      /* pm_task_id */
+    uint32_t name;                      /* where to; of which port or set */
+    int32_t msgh_id;
+    uint64_t offset;                    /* where the body is, or goes to */
+    uint32_t length;                    /* of the body; what is received takes at most so much, and sets it */
+    int32_t result;                     /* set: a Mach code */
+    uint32_t reply;                     /* send: a receive right, to which a send-once right goes along; receive: set to the reply right */
+    uint32_t right, disposition;        /* a right that it carries, if disposition is not 0; receive: set */
+    uint32_t sender, sender_sid, seqno; /* receive: set */
+    uint64_t transfer;                  /* set */
+};
+/* Does them in order, without a wait; returns how many have the result 0. A message that brings more than one right, or memory,
+ * stays queued: MACH_RCV_TOO_LARGE. */
+int64_t pm_submit(struct pm_kernel *kernel, struct pm_submission *ops, uint64_t count, void *data, uint64_t size);
 
 /* The real wire layout. `buffer` holds the message and takes the one received: max(send_size, rcv_size) bytes of room, plus
  * 68 for a message that is handed back. Bit 32 of option: out-of-line memory must lie in regions of the task. */

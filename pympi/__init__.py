@@ -19,7 +19,7 @@ from ._lazy import lazily
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import audit, enums, mach, mig, policy
+    from . import audit, batch, enums, mach, mig, policy
     from .clock import SimulatedClock
     from .decisions import AccessDecision
     from .embedding import get_include, get_library
@@ -99,6 +99,7 @@ __all__ = [
     "VerifyError",
     "__version__",
     "audit",
+    "batch",
     "enums",
     "get_include",
     "get_library",

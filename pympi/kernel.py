@@ -8,13 +8,14 @@ never held while Python code runs.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import decisions
+from . import batch, decisions
 from ._binding import adopt, borrow
 from ._closing import Closing
 from ._ffi import ffi, lib
@@ -176,6 +177,7 @@ class Kernel(Closing):
         """Begin with the kernel that a `struct pm_kernel **` points to."""
         self.simulated = simulated
         self.tasks: dict[int, Task] = {}
+        self._closing = threading.RLock()  # by who closes it
         self._audit: Audit | None = None
         self._audit_options = not simulated, audit_records or _AUDIT_RECORDS
         self._trace: Trace | None = None
@@ -230,28 +232,44 @@ class Kernel(Closing):
     def close(self) -> None:
         """Terminate all tasks, hand what was recorded to the sinks, and free the kernel.
 
-        One that is borrowed stays: `Kernel.borrow`. Closing a second time does nothing.
+        One that is borrowed stays: `Kernel.borrow`. Closing a second time does nothing. Where
+        another thread closes it, that is waited for, but not in a call of a sink, which that may
+        wait for. Ctrl-C gives up what is not handed over yet, and the kernel is freed all the same,
+        when the audit's thread has ended. A second one may come before that: then the kernel stays
+        open, to be closed again.
         """
-        if self._pointer is None:
+        wait = self._audit is None or self._audit.may_wait
+        if self._pointer is None or not self._closing.acquire(blocking=wait):
             return
+        try:
+            if self._pointer is not None:
+                self._close()
+        finally:
+            self._closing.release()
+
+    def _close(self) -> None:
         for control in self._controls:
             control.close()
         try:
             if self._audit is not None:
                 self._audit.close()
         finally:
-            if self._bootstrap is not None:
-                self._bootstrap.close()
-            pointer, self._pointer = self._pointer, None
-            self._cell[0] = ffi.NULL
-            self.policies.close()
-            for task in self.tasks.values():
-                task._forget()
-                if self._borrowed and task._made_here:
-                    lib.pm_task_terminate(task.pointer, task.pointer)
-            self.tasks.clear()
-            if not self._borrowed:
-                lib.pm_kernel_destroy(pointer)
+            if self._audit is None or not self._audit.running:
+                self._free()
+
+    def _free(self) -> None:
+        if self._bootstrap is not None:
+            self._bootstrap.close()
+        pointer, self._pointer = self._pointer, None
+        self._cell[0] = ffi.NULL
+        self.policies.close()
+        for task in self.tasks.values():
+            task._forget()
+            if self._borrowed and task._made_here:
+                lib.pm_task_terminate(task.pointer, task.pointer)
+        self.tasks.clear()
+        if not self._borrowed:
+            lib.pm_kernel_destroy(pointer)
 
     def __del__(self) -> None:
         if self._pointer is not None:
@@ -554,6 +572,36 @@ class Kernel(Closing):
             One verdict each; whatever is an array has to have the same length.
         """
         return decisions.check_many(self, sources, targets, classes, permissions)
+
+    def submit(self, operations: npt.NDArray[np.void], data: Any) -> int:
+        """Do many operations, of any tasks, in order, in one call (io_uring's idea). Never waits.
+
+        Args:
+            operations: an array of `pympi.batch.OPERATION`, contiguous and writable; what became of
+                each is written into it.
+            data: writable bytes-like: the bodies, at the offsets that the operations say. It can be
+                neither resized nor freed before all is done.
+
+        Returns:
+            How many have the result 0.
+
+        Raises:
+            TypeError, ValueError, BufferError: these are not such arrays.
+
+        Example:
+            >>> from pympi import Kernel, batch
+            >>> with Kernel() as kernel:
+            ...     server, client = kernel.create_task("server"), kernel.create_task("client")
+            ...     inbox = server.allocate_port()
+            ...     ops, data = batch.operations(2), bytearray(b"page 1" + bytes(10))
+            ...     ops["op"] = batch.SEND, batch.RECEIVE
+            ...     ops["task"] = client.id, server.id
+            ...     ops["name"] = inbox.make_send(client).name, inbox.name
+            ...     ops["offset"], ops["length"] = (0, 6), (6, 10)
+            ...     kernel.submit(ops, data), ops["length"][1], bytes(data[6:12])
+            (2, 6, b'page 1')
+        """
+        return batch.submit(self, operations, data)
 
     # ---- interfaces ----
 

@@ -217,8 +217,8 @@ int call_violation(struct call *call, struct space *space, uint32_t name, uint32
 }
 
 void site_port(struct mac_site *site, const struct port *port) {
-    site->port = port->id;
-    site->receiver = port_received(port) ? port->receiver->id : 0;
+    site->port = port->rest->id;
+    site->receiver = port_received(port) ? port->rest->receiver->id : 0;
 }
 
 void site_of(struct mac_site *site, uint32_t operation, const struct entry *entry, uint32_t name) {
