@@ -39,15 +39,35 @@ void call_restart(struct call *call) {
     call->site = call->begun;
 }
 
-/* A drainer makes room in the ring; without one that does, the operation fails. */
+/* The kernels whose drainers this thread is inside of. */
+struct draining { const struct pm_kernel *kernel; const struct draining *outer; };
+static _Thread_local const struct draining *draining;
+
+static bool drains(const struct pm_kernel *kernel) {
+    for (const struct draining *at = draining; at; at = at->outer)
+        if (at->kernel == kernel) return true;
+    return false;
+}
+
+static bool run_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context) {
+    struct draining now = {kernel, draining};
+    draining = &now;
+    bool drained = drainer(context) == 0;
+    draining = now.outer;
+    return drained;
+}
+
+/* A drainer makes room in the ring; without one that does, the operation fails. So does what a drainer does itself: nobody would
+ * make room for it but another drainer, inside of that one. */
 static bool drain(struct call *call) {
     struct audit *audit = &call->kernel->mac.audit;
     pm_drainer drainer = audit->drainer;
     void *context = audit->drainer_context;
     if (audit->full != PM_AUDIT_BLOCK || audit->halted || !drainer || call->drains == DRAINS_MAX) return false;
+    if (drains(call->kernel)) return false;
     uint64_t tail = audit->tail;
     kernel_unlock(call->kernel);
-    bool drained = drainer(context) == 0;
+    bool drained = run_drainer(call->kernel, drainer, context);
     kernel_lock(call->kernel);
     call->drains = audit->tail == tail ? call->drains + 1 : 0;
     return drained;

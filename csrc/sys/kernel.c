@@ -109,8 +109,15 @@ static struct pm_kernel *kernel_alloc(void) {
     return memset(memory, 0, sizeof(struct pm_kernel));
 }
 
-int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) {
+uint32_t pm_abi_version(void) { return PM_ABI_VERSION; }
+
+int (pm_kernel_create)(const struct pm_config *config, struct pm_kernel **result) {
+    return pm_kernel_create_as(PM_ABI_VERSION, config, result);
+}
+
+int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_kernel **result) {
     static const struct pm_config defaults;
+    if (abi != PM_ABI_VERSION) return PM_ABI_MISMATCH;
     if (!config) config = &defaults;
     if (!config_good(config)) return KERN_INVALID_ARGUMENT;
     pthread_once(&watch_fork_once, watch_fork);

@@ -186,6 +186,17 @@ int pm_task_terminate(struct pm_task *caller, struct pm_task *task) {
     return code ? code : call_run(&call, attempt_terminate);
 }
 
+int pm_task_retain(struct pm_task *task) {
+    struct pm_kernel *kernel = task->kernel;
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    task->handles++;
+    space_ref(&task->space);
+    kernel->refs++;
+    kernel_unlock(kernel);
+    return 0;
+}
+
 void pm_task_release(struct pm_task *task) {
     struct pm_kernel *kernel = task->kernel;
     if (kernel_forked(kernel)) return;

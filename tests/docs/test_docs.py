@@ -18,6 +18,7 @@ RUNNER = Path(__file__).with_name("pages.py")
 EXAMPLE = re.compile(r"^```(python|console)\n", re.MULTILINE)
 WITH_EXAMPLES = [page for page in PAGES if EXAMPLE.search(page.read_text())]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)  # a lambda of C++ looks like a link
 
 
 NEEDS = {"audit-tools.md": ("pyarrow", "duckdb")}
@@ -117,7 +118,7 @@ def test_examples_are_shown(name: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
+    for target in LINK.findall(BLOCK.sub("", page.read_text())):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
