@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -107,7 +108,7 @@ class Environment(simpy.Environment):
     def reply(self, request: Message, body: Any = b"", **arguments: Any) -> Send:
         """Answer as `Message.reply` does; return the event that it is sent."""
         right = request.reply_right or SendRight(request.task, 0)  # which it complains of
-        return Send(self, right, lambda: request.reply(body, timeout=0, **arguments), None)
+        return Send(self, right, partial(request.reply, body, timeout=0, **arguments), None)
 
     def call(
         self, right: SendRight | SendOnceRight, body: Any = b"", msgh_id: int = 0, *,
@@ -135,6 +136,8 @@ class Environment(simpy.Environment):
         def end(_: Event) -> None:
             if task.alive:
                 task.terminate()
+            if task.kernel in self._observers:
+                self._observers[task.kernel].forget(task)
 
         process = self.process(generator)
         process.callbacks.append(end)

@@ -7,13 +7,12 @@ the environment's own, which has a label of its own, and come to its handlers, i
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..enums import Notification
 from ..errors import AccessDenied, code_number
-from ..port import DeadName, PortSet, ReceiveRight, Right
+from ..port import DeadName, PortSet, Right
 from .waits import Line, Wait
 
 if TYPE_CHECKING:
@@ -27,15 +26,57 @@ _NO_ACCESS = code_number("KERN_NO_ACCESS")
 _NAME = slice(8, 12)  # of a notification's body
 
 
+class _Ear:
+    """Hears what is told of a task's rights: a notification gives a name, and not whose.
+
+    Attributes:
+        port: that notifications come to.
+        asked: the lines to serve when something is told of a name, by what and by name.
+    """
+
+    def __init__(self, task: Task, observer: Task) -> None:
+        self._task = task
+        self.asked: dict[tuple[Notification, int], list[Line]] = {}
+        self.port = observer.create_handler(self._told)
+        if not observer.kernel.access(observer, self.port, "mach_port", "use_recv").allowed:
+            # It would never hear anything, and nothing would say why.
+            self.port.close()
+            what = f"task {observer.name!r}, label {observer.label!r}, of the simulation"
+            raise AccessDenied(_NO_ACCESS, what, "receive", "use_recv", "mach_port")
+
+    def request(self, right: Right, kind: Notification, line: Line) -> None:
+        """Ask to be told, unless that was asked already and has not come yet."""
+        lines = self.asked.setdefault((kind, right.name), [])
+        if not lines:
+            caller = self.port.task
+            replaced = right.request_notification(kind, self.port, sync=1, caller=caller)
+            if replaced is not None:
+                replaced.close()
+        if line not in lines:
+            lines.append(line)
+
+    def _told(self, message: Message) -> None:
+        """A notification came: those who wait for it have a try."""
+        kind, name = message.notification, int.from_bytes(message.body[_NAME], "little")
+        if kind is Notification.DEAD_NAME:  # which brought a reference to it
+            DeadName(self._task, name).close()
+        keys = [(Notification.SEND_POSSIBLE, name)]
+        if kind is Notification.MESSAGE:
+            keys = [(kind, name)]
+        elif kind is Notification.SEND_ONCE:  # a port is gone, or its right moved: not said which
+            keys = [*self.asked]
+        for line in [line for key in keys for line in self.asked.pop(key, ())]:
+            line.serve()
+
+
 class Observer:
     """The lines of a kernel, by what is waited for, and the notifications that serve them."""
 
     def __init__(self, kernel: Kernel, label: str | None) -> None:
         self._kernel, self._label = kernel, label
         self._task: Task | None = None
-        self._ears: dict[Task, ReceiveRight] = {}
+        self._ears: dict[Task, _Ear] = {}
         self._lines: WeakValueDictionary[Any, Line] = WeakValueDictionary()
-        self._asked: dict[tuple[Task, Notification, int], list[Line]] = {}
 
     def line(self, wait: Wait) -> Line:
         """Return where to wait: by the port that is received from, or sent to, by whomever."""
@@ -43,55 +84,25 @@ class Observer:
         key = (right.task, right.name) if wait.kind is Notification.MESSAGE else right.port_id
         found = self._lines.get(key)
         if found is None:
-            found = self._lines[key] = Line(partial(self._watch, key))
+            found = self._lines[key] = Line(self._watch)
         return found
 
-    def _watch(self, key: Any, wait: Wait) -> None:
-        """Ask for what tells that the first in line may succeed, unless it is asked for already."""
-        line = self._lines[key]
+    def _watch(self, line: Line, wait: Wait) -> None:
+        """Ask for what tells that the first in line may succeed."""
         rights = wait.right.members() if isinstance(wait.right, PortSet) else [wait.right]
         for right in rights:
-            asked = right.task, wait.kind, right.name
-            lines = self._asked.setdefault(asked, [])
-            if not lines:
-                self._request(right, wait.kind)
-            if line not in lines:
-                lines.append(line)
+            self._ear(right.task).request(right, wait.kind, line)
 
-    def _request(self, right: Right, kind: Notification) -> None:
-        ear = self._ear(right.task)
-        replaced = right.request_notification(kind, ear, sync=1, caller=ear.task)
-        if replaced is not None:
-            replaced.close()
-
-    def _ear(self, task: Task) -> ReceiveRight:
-        """Return the port for what is told about a task's rights: a notification gives a name."""
-        if task not in self._ears:
+    def _ear(self, task: Task) -> _Ear:
+        ear = self._ears.get(task)
+        if ear is None:
             if self._task is None:
                 self._task = self._kernel.create_task("simpy", self._label)
-            ear = self._task.create_handler(partial(self._told, task))
-            self._ears[task] = self._hearing(ear)
-        return self._ears[task]
-
-    def _hearing(self, ear: ReceiveRight) -> ReceiveRight:
-        """See to it that what is told is received: nobody would ever wake, and nothing say why."""
-        if not self._kernel.access(ear.task, ear, "mach_port", "use_recv").allowed:
-            what = f"task {ear.task.name!r}, label {ear.task.label!r}, of the simulation"
-            raise AccessDenied(_NO_ACCESS, what, "receive", "use_recv", "mach_port")
+            ear = self._ears[task] = _Ear(task, self._task)
         return ear
 
-    def _told(self, task: Task, message: Message) -> None:
-        """A notification came: those who wait for it have a try."""
-        kind, name = message.notification, int.from_bytes(message.body[_NAME], "little")
-        if kind is Notification.DEAD_NAME:  # which brought a reference to it
-            DeadName(task, name).close()
-        keys: list[tuple[Task, Notification, int]]
-        keys = [(task, Notification.SEND_POSSIBLE, name)]
-        if kind is Notification.MESSAGE:
-            keys = [(task, Notification.MESSAGE, name)]
-        elif (
-            kind is Notification.SEND_ONCE
-        ):  # a port is gone, or its right moved: it says not which
-            keys = [key for key in self._asked if key[0] is task]
-        for line in [line for key in keys for line in self._asked.pop(key, ())]:
-            line.serve()
+    def forget(self, task: Task) -> None:
+        """The task is no more."""
+        ear = self._ears.pop(task, None)
+        if ear is not None:
+            ear.port.close()

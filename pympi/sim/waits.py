@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from simpy.events import PENDING, Condition, Event, EventPriority
@@ -48,7 +49,7 @@ class _Listeners(list):  # type: ignore[type-arg]
 class Line:
     """Those who wait for the same: messages of a port, or room in its queue."""
 
-    def __init__(self, watch: Callable[[Wait], None]) -> None:
+    def __init__(self, watch: Callable[[Line, Wait], None]) -> None:
         self._waits: deque[Wait] = deque()
         self._watch = watch
         self._serving = self._again = False
@@ -90,7 +91,7 @@ class Line:
 
     def _watch_for(self, wait: Wait) -> None:
         try:
-            self._watch(wait)
+            self._watch(self, wait)
         except MachError as error:
             self.leave(wait)
             wait.settle(False, error)
@@ -170,7 +171,7 @@ class Receive(Wait):
     def __init__(
         self, env: Environment, right: ReceiveRight | PortSet, timeout: float | None
     ) -> None:
-        super().__init__(env, right, lambda: right.receive(timeout=0), timeout)
+        super().__init__(env, right, partial(right.receive, 0), timeout)
 
 
 class Send(Wait):
@@ -202,16 +203,15 @@ class Call(Send):
     ) -> None:  # fmt: skip
         self.answers = right.task.allocate_port()
         self._sent = False
-        super().__init__(
-            env, right, lambda: right.send(timeout=0, reply=self.answers, **arguments), timeout
-        )
+        act = partial(right.send, timeout=0, reply=self.answers, **arguments)
+        super().__init__(env, right, act, timeout)
 
     def _done(self, value: Any) -> None:
         if self._sent:
             self.settle(*_answered(value))
             return
         self._sent, self.kind, self.right = True, Notification.MESSAGE, self.answers
-        self._act = lambda: self.answers.receive(timeout=0)
+        self._act = partial(self.answers.receive, 0)
         self._line.leave(self)
         self._line = self.env.line(self)
         self._line.join(self)
