@@ -42,7 +42,11 @@ class _Waiting:
     def __init__(self, loop: asyncio.AbstractEventLoop, source: Source) -> None:
         self.loop = loop
         self.source = source
-        self.fd = source.open()
+        try:
+            self.fd = source.open()
+        except BaseException:
+            source.close()
+            raise
         self.futures: deque[asyncio.Future[None]] = deque()
 
     def watch(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 from . import _aio, _upcall, batch
@@ -408,7 +409,7 @@ class _Sending(Right):
             arguments: as of `send`, but for timeout: use asyncio's.
         """
         await _aio.wait(
-            self.task._waiters, "send", self.name, lambda: _Room(self),
+            self.task._waiters, "send", self.name, lambda: _Room.to(self),
             lambda: self.send(body, msgh_id, timeout=0, **arguments),
         )  # fmt: skip
 
@@ -599,37 +600,65 @@ class _Messages:
 
 
 class _Room:
-    """Tells asyncio of room in the queue that a right leads to: by a notification, and its port."""
+    """Tells asyncio of room in the queue that a right leads to: by a notification, and its port.
+
+    A task has one request for each name, so those who wait in several loops share it.
+    """
+
+    _lock = RLock()
 
     def __init__(self, right: _Sending) -> None:
         self._right = right
         self._port = right.task.allocate_port()
+        self._users = 0
+        self._asked = False  # and not told yet
+
+    @classmethod
+    def to(cls, right: _Sending) -> _Room:
+        """Return what tells of room for a right; to be closed once for each time."""
+        rooms = right.task._rooms
+        with cls._lock:
+            room = rooms[right.name] = rooms.get(right.name) or cls(right)
+            room._users += 1
+            return room
 
     def open(self) -> int:
         return _aio.duplicate(self._port.fileno())
 
     def arm(self) -> bool:
-        self._take_what_was_told()
-        try:
-            replaced = self._right.request_notification(
-                Notification.SEND_POSSIBLE, self._port, sync=1
-            )
-        except MachError:
-            return False
-        if replaced is not None:
-            replaced.close()
-            self._take_what_was_told()  # it was our own, of somebody who has stopped waiting
+        with self._lock:
+            self._take_what_was_told()
+            try:
+                self._ask()
+            except MachError:
+                return False
         return True
+
+    def _ask(self) -> None:
+        if not self._asked:
+            kind = Notification.SEND_POSSIBLE
+            replaced = self._right.request_notification(kind, self._port, sync=1)
+            self._asked = True
+            if replaced is not None:  # a program's own, or an older one of ours
+                replaced.close()
 
     def _take_what_was_told(self) -> None:
         with suppress(MachError):  # TimedOut: that was all
             while True:
-                if self._port.receive(timeout=0).notification is Notification.DEAD_NAME:
-                    DeadName(self._right.task, self._right.name).close()  # it brought a reference
+                told = self._port.receive(timeout=0).notification
+                self._asked = False
+                if told is Notification.DEAD_NAME:  # which brought a reference to it
+                    DeadName(self._right.task, self._right.name).close()
 
     def close(self) -> None:
-        self._take_what_was_told()
-        self._port.close()
+        with self._lock:
+            self._users -= 1
+            if self._users:  # what was told was for them as well
+                self.arm()
+                return
+            self._take_what_was_told()
+            self._port.close()
+            del self._right.task._rooms[self._right.name]
 
 
 async def _handle(handler: Callable[[Message], Awaitable[object]], message: Message) -> None:

@@ -4,6 +4,7 @@
 import asyncio
 import select
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,26 @@ def test_loops_in_several_threads_share_a_port(server: Task, client: Task) -> No
     for thread in threads:
         thread.join(30)
     assert sorted(got, key=int) == [b"%d" % number for number in range(200)]
+
+
+def test_senders_in_several_loops_do_not_spin(server: Task, client: Task) -> None:
+    port = server.allocate_port(qlimit=1)
+    right = port.make_send(client)
+    right.send(b"full")
+    ports, asked = client.usage.ports, counted(server.kernel)
+    threads = [
+        threading.Thread(target=asyncio.run, args=(right.send_async(b"%d" % number),))
+        for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    assert asked() <= len(threads)
+    got = [port.receive(timeout=30).body for _ in range(5)]
+    for thread in threads:
+        thread.join(30)
+    assert sorted(got) == [b"0", b"1", b"2", b"3", b"full"]
+    assert client.usage.ports == ports
 
 
 # ---- serving ----
