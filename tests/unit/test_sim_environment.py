@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import random
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from pympi.port import ReceiveRight
 simpy = pytest.importorskip("simpy", reason="the extra `sim` is not installed")
 
 from pympi.sim import Environment  # noqa: E402
+from pympi.sim.waits import Receive  # noqa: E402
 
 Life = Generator[Any, Any, Any]
 
@@ -324,6 +327,28 @@ def test_at_random_every_message_is_received_once_and_in_order(
         assert mine == sorted(mine)
 
 
+def test_waits_that_were_given_up_do_not_pile_up(env: Environment, inbox: ReceiveRight) -> None:
+    def first() -> Life:
+        yield env.receive(inbox)  # and never has anything
+
+    def other() -> Life:
+        while True:
+            with contextlib.suppress(simpy.Interrupt):
+                yield env.receive(inbox) | env.timeout(1)
+
+    def disturb() -> Life:
+        while True:
+            yield env.timeout(0.7)
+            process.interrupt()
+
+    env.process(first())
+    process = env.process(other())
+    env.process(disturb())
+    env.run(until=500)
+    gc.collect()
+    assert sum(type(thing) is Receive for thing in gc.get_objects()) < 50
+
+
 # ---- sending ----
 
 
@@ -528,6 +553,21 @@ def test_a_task_ends_with_its_process(env: Environment, server: Task, end: str) 
         assert end == "raise"
     assert not server.alive
     assert env.now == (0.5 if end == "interrupt" else 1)
+
+
+def test_tasks_that_come_and_go_leave_nothing_behind(env: Environment, kernel: Kernel) -> None:
+    def life(task: Task) -> Life:
+        inbox = task.allocate_port()
+        yield env.receive(inbox) | env.timeout(1)
+
+    sizes = []
+    for _ in range(5):
+        for number in range(10):
+            task = kernel.create_task(f"task{number}")
+            env.task_process(task, life(task))
+        env.run()
+        sizes.append((kernel.stats()["ports"], kernel.stats()["names"], len(kernel.tasks)))
+    assert sizes[1:] == sizes[:-1]
 
 
 def test_time_is_the_kernels_to_the_nanosecond(env: Environment, kernel: Kernel) -> None:
