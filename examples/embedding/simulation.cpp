@@ -184,5 +184,9 @@ private:
 
 PYBIND11_MODULE(simulation, module)
 {
-    module.def("run", [](const py::object &world) { return simulation(world).run(); });
+    module.def("run", [](const py::object &world) {
+        simulation system(world);
+        py::gil_scoped_release others_may_run;      // a policy in Python takes the GIL when it is asked
+        return system.run();
+    });
 }

@@ -149,11 +149,11 @@ class Environment(simpy.Environment):
         """Process the next event; the kernels' time is then that of the event.
 
         Raises:
-            ValueError: somebody else advanced the clock, past that time.
+            ValueError: somebody else advanced the clock, past that time; or it is no time.
         """
         if self._queue:
             when, priority, _, _ = self._queue[0]
-            if when > self._now:
+            if when != self._now:
                 self.clock.advance_to(when)
             self._delivering = priority == AT_ONCE
         super().step()

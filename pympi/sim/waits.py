@@ -33,6 +33,16 @@ AT_ONCE = EventPriority(-1)
 _PORT_DIED = code_number("MACH_RCV_PORT_DIED")
 
 
+def check_timeout(timeout: float | None) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        ValueError: it is not finite, or negative.
+    """
+    if timeout is not None and not 0 <= timeout < float("inf"):
+        raise ValueError(f"timeout must be at least 0 seconds, or None for ever, not {timeout!r}")
+
+
 class _Listeners(list):  # type: ignore[type-arg]
     """The callbacks of an event; whoever wants to know is told of each that comes."""
 
@@ -116,6 +126,7 @@ class Wait(Event):
         self, env: Environment, right: Any, act: Callable[[], Any], timeout: float | None
     ) -> None:
         super().__init__(env)
+        check_timeout(timeout)
         self.right = right
         self._act = act
         self._line = env.line(self)
@@ -144,7 +155,7 @@ class Wait(Event):
             if not self._expired:
                 return True
             self.settle(False, error)
-        except MachError as error:
+        except Exception as error:
             self.settle(False, error)
         return False
 
@@ -201,6 +212,7 @@ class Call(Send):
         self, env: Environment, right: SendRight | SendOnceRight, arguments: dict[str, Any],
         timeout: float | None,
     ) -> None:  # fmt: skip
+        check_timeout(timeout)  # before there is a port to be closed
         self.answers = right.task.allocate_port()
         self._sent = False
         act = partial(right.send, timeout=0, reply=self.answers, **arguments)

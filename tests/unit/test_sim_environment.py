@@ -16,6 +16,7 @@ import pytest
 from pympi import (
     AccessDenied,
     InvalidName,
+    InvalidRight,
     Kernel,
     Message,
     PortDied,
@@ -529,6 +530,52 @@ def test_a_call_waits_for_room(env: Environment, inbox: ReceiveRight, right: Sen
     bodies(inbox)
     env.run()
     assert len(right.task.names()) == before
+
+
+# ---- what cannot be ----
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf")])
+def test_no_time_to_wait(
+    env: Environment, inbox: ReceiveRight, right: SendRight, timeout: float
+) -> None:
+    names = right.task.names()
+    for act in (env.receive, env.send, env.call):
+        with pytest.raises(ValueError, match="timeout must be at least 0 seconds"):
+            act(inbox if act == env.receive else right, timeout=timeout)
+    assert right.task.names() == names
+    if timeout != -1:
+        env.timeout(timeout)
+        with pytest.raises(ValueError, match="time does not go"):
+            env.run()
+
+
+def test_wrong_arguments_are_told_to_who_sends(
+    env: Environment, inbox: ReceiveRight, right: SendRight
+) -> None:
+    def scenario() -> Life:
+        with pytest.raises(TypeError, match="bytes-like"):
+            yield env.send(right, "text")
+        with pytest.raises(OverflowError):
+            yield env.call(right, b"", 1 << 40)
+        yield env.send(right, b"the line goes on")
+
+    names = right.task.names()
+    env.run(until=env.process(scenario()))
+    assert bodies(inbox) == [b"the line goes on"]
+    assert right.task.names() == names
+
+
+def test_a_request_that_wants_no_answer(
+    env: Environment, inbox: ReceiveRight, right: SendRight
+) -> None:
+    def scenario() -> Life:
+        yield env.send(right, b"x")
+        request = yield env.receive(inbox)
+        with pytest.raises(InvalidRight):
+            yield env.reply(request, b"y")
+
+    env.run(until=env.process(scenario()))
 
 
 # ---- tasks and time ----
