@@ -98,9 +98,6 @@ bench-peers: .venv/.tools
 
 .PHONY: embedding
 embedding: .venv/.tools ## one system, simulated by SimPy, submit, Numba and C++: one hash, and a table
-	@for package in simpy numba pybind11; do \
-	    .venv/bin/python -c "import $$package" 2>/dev/null || $(INSTALL) $$package || \
-	    echo "make: no $$package here; what needs it will be skipped" >&2; done
 	.venv/bin/python examples/embedding/simulate.py
 
 top-capture: .venv/.tools ## docs/top.svg: what the screen of `pympi top` shows of a small system
