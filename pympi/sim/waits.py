@@ -141,6 +141,13 @@ class Wait(Event):
         """Somebody waits for this, or for a condition with this in it."""
         if self._value is PENDING and _heard(self, self._heard_of):
             self._was_heard = True
+            self._stand()
+
+    def _stand(self) -> None:
+        """Stand in line, or, where the time is over, try once."""
+        if self._expired:
+            self.blocked()
+        else:
             self._line.join(self)
 
     def wanted(self) -> bool:
@@ -148,7 +155,7 @@ class Wait(Event):
         return self._value is PENDING and _heard(self, self._heard_of)
 
     def blocked(self) -> bool:
-        """Try; return whether it has to wait. What is raised otherwise is what came of it, too."""
+        """Try; return whether to wait. Whatever else is raised is what came of it, too."""
         try:
             self._done(self._act())
         except TimedOut as error:
@@ -195,7 +202,7 @@ class Send(Wait):
         timeout: float | None,
     ) -> None:  # fmt: skip
         super().__init__(env, right, act, timeout)
-        self._line.join(self)
+        self._stand()
 
     def wanted(self) -> bool:
         return super().wanted() or (self._value is PENDING and not self._was_heard)
@@ -226,7 +233,7 @@ class Call(Send):
         self._act = partial(self.answers.receive, 0)
         self._line.leave(self)
         self._line = self.env.line(self)
-        self._line.join(self)
+        self._stand()
 
     def wanted(self) -> bool:
         wanted = super().wanted()

@@ -128,6 +128,39 @@ def test_a_timeout_is_simulated(env: Environment, inbox: ReceiveRight) -> None:
     assert env.run(until=env.process(server())) == 2.5
 
 
+def test_polling_beside_those_who_wait(
+    env: Environment, server: Task, client: Task, inbox: ReceiveRight
+) -> None:
+    full = server.allocate_port(qlimit=0)
+    right = full.make_send(client)
+
+    def scenario() -> Life:
+        waiting = env.process(iter_send(env, right, 0, b"never"))
+        also = env.process(iter_receive(env, inbox))
+        yield env.timeout(1)
+        for _ in range(2):
+            with pytest.raises(QueueFull):
+                yield env.send(right, b"x", timeout=0)
+            with pytest.raises(QueueFull):
+                yield env.call(right, b"x", timeout=0)
+            with pytest.raises(TimedOut):
+                yield env.receive(inbox, timeout=0)
+            late = env.receive(inbox, timeout=1)
+            yield env.timeout(2)
+            with pytest.raises(TimedOut):
+                yield late
+        assert waiting.is_alive
+        assert also.is_alive
+        return env.now
+
+    assert env.run(until=env.process(scenario())) == 5
+
+
+def iter_receive(env: Environment, inbox: ReceiveRight) -> Life:
+    """Wait for a message."""
+    yield env.receive(inbox)
+
+
 def test_a_message_in_time(env: Environment, inbox: ReceiveRight, right: SendRight) -> None:
     def server() -> Life:
         message = yield env.receive(inbox, timeout=2)
@@ -461,6 +494,16 @@ def test_calls_are_answered(env: Environment, inbox: ReceiveRight, right: SendRi
     done = env.run(until=env.all_of([env.process(client(n)) for n in range(4)]))
     assert list(done.values()) == [(b"00", 1), (b"11", 2), (b"22", 3), (b"33", 4)]
     assert len(right.task.names()) == before
+
+
+@pytest.mark.parametrize("timeout", [None, 0, 1])
+def test_a_handler_answers_at_once(
+    env: Environment, server: Task, client: Task, timeout: float | None
+) -> None:
+    port = server.create_handler(lambda request: request.reply(request.body * 2))
+    call = env.call(port.make_send(client), b"ab", timeout=timeout)
+    assert env.run(until=call).body == b"abab"
+    assert env.now == 0
 
 
 @pytest.mark.parametrize("end", ["time", "interrupt", "condition"])
