@@ -18,7 +18,7 @@ from simpy.events import NORMAL, Condition, Event, EventPriority
 from ..clock import SimulatedClock
 from ..port import SendRight
 from .observer import Observer
-from .waits import AT_ONCE, Call, Line, Receive, Send, Wait
+from .waits import AT_ONCE, Call, Receive, Send
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -164,15 +164,15 @@ class Environment(simpy.Environment):
             priority = AT_ONCE
         super().schedule(event, priority, delay)
 
-    def line(self, wait: Wait) -> Line:
-        """Return where to stand to wait; the events themselves ask.
+    def observer(self, kernel: Kernel) -> Observer:
+        """Return what the events of a kernel ask to be told.
 
         Raises:
-            ValueError: the right is in a kernel with another clock.
+            ValueError: the kernel has another clock.
         """
-        kernel = wait.right.task.kernel
-        if kernel not in self._observers:
+        found = self._observers.get(kernel)
+        if found is None:
             if not self.clock.drives(kernel):
                 raise ValueError(f"{kernel!r} has another clock: make it with clock=env.clock")
-            self._observers[kernel] = Observer(kernel, self._label)
-        return self._observers[kernel].line(wait)
+            found = self._observers[kernel] = Observer(kernel, self._label)
+        return found

@@ -76,15 +76,21 @@ class Observer:
         self._kernel, self._label = kernel, label
         self._task: Task | None = None
         self._ears: dict[Task, _Ear] = {}
-        self._lines: WeakValueDictionary[Any, Line] = WeakValueDictionary()
+        self._lines: dict[Notification, WeakValueDictionary[Any, Line]] = {
+            kind: WeakValueDictionary()
+            for kind in (Notification.MESSAGE, Notification.SEND_POSSIBLE)
+        }
+
+    def known(self, wait: Wait) -> Line | None:
+        """Return where to wait, if anybody does: with the same right, or to send to the port."""
+        lines = self._lines[wait.kind]
+        return lines.get(_key(wait)) if lines else None
 
     def line(self, wait: Wait) -> Line:
-        """Return where to wait: by the port that is received from, or sent to, by whomever."""
-        right = wait.right
-        key = (right.task, right.name) if wait.kind is Notification.MESSAGE else right.port_id
-        found = self._lines.get(key)
+        """Return where to wait."""
+        found = self.known(wait)
         if found is None:
-            found = self._lines[key] = Line(self._watch)
+            found = self._lines[wait.kind][_key(wait)] = Line(self._watch)
         return found
 
     def _watch(self, line: Line, wait: Wait) -> None:
@@ -106,3 +112,8 @@ class Observer:
         ear = self._ears.pop(task, None)
         if ear is not None:
             ear.port.close()
+
+
+def _key(wait: Wait) -> Any:
+    right = wait.right
+    return (right.task, right.name) if wait.kind is Notification.MESSAGE else right.port_id

@@ -65,21 +65,21 @@ class Line:
         self._serving = self._again = False
         self._many = 16
 
-    def join(self, wait: Wait) -> None:
-        """Stand in line, unless there already; the first has its try."""
+    def join(self, wait: Wait, tried: bool = False) -> None:
+        """Stand in line, unless there already; the first has its try, if it was not in vain."""
         if wait not in self._waits:
             self._waits.append(wait)
         if len(self._waits) > self._many:  # of whom some may have gone
             self._waits = deque(wait for wait in self._waits if wait.wanted())
             self._many = 16 + 2 * len(self._waits)
-        self.serve()
+        self.serve(tried and self._waits[0] is wait)
 
     def leave(self, wait: Wait) -> None:
         """Do not wait any more."""
         if wait in self._waits:
             self._waits.remove(wait)
 
-    def serve(self) -> None:
+    def serve(self, tried: bool = False) -> None:
         """Let those in front try, as long as they succeed. A try may lead here again."""
         self._again = True
         if self._serving:
@@ -87,13 +87,14 @@ class Line:
         self._serving = True
         try:
             while self._again and self._waits:
-                self._serve_first(self._waits[0])
+                self._serve_first(self._waits[0], tried)
+                tried = False
         finally:
             self._serving = False
 
-    def _serve_first(self, wait: Wait) -> None:
+    def _serve_first(self, wait: Wait, tried: bool) -> None:
         self._again = False
-        if not (wait.wanted() and wait.blocked()):
+        if not (tried or (wait.wanted() and wait.blocked())):
             self.leave(wait)
             self._again = True
         elif not self._again:
@@ -129,7 +130,8 @@ class Wait(Event):
         check_timeout(timeout)
         self.right = right
         self._act = act
-        self._line = env.line(self)
+        self._observer = env.observer(right.task.kernel)
+        self._line: Line | None = None
         self._expired = timeout == 0
         self._was_heard = False
         self.callbacks = listeners = _Listeners()
@@ -144,11 +146,13 @@ class Wait(Event):
             self._stand()
 
     def _stand(self) -> None:
-        """Stand in line, or, where the time is over, try once."""
-        if self._expired:
-            self.blocked()
-        else:
+        """Stand in line. Where nobody else does, or the time is over, try first."""
+        self._line = None if self._expired else self._line or self._observer.known(self)
+        if self._line is not None:
             self._line.join(self)
+        elif self.blocked():
+            self._line = self._observer.line(self)
+            self._line.join(self, tried=True)
 
     def wanted(self) -> bool:
         """Whether to try: it has not happened yet, and somebody waits for it."""
@@ -173,9 +177,11 @@ class Wait(Event):
         """The time is over: so it is for those who wait now, and for who does later."""
         self._expired = True
         if self.wanted():
-            self._line.leave(self)
+            if (line := self._line) is not None:
+                line.leave(self)
             self.blocked()
-            self._line.serve()
+            if line is not None:
+                line.serve()
 
     def settle(self, ok: bool, value: Any) -> None:
         """It happened; whoever waits is told before anything else happens."""
@@ -231,8 +237,9 @@ class Call(Send):
             return
         self._sent, self.kind, self.right = True, Notification.MESSAGE, self.answers
         self._act = partial(self.answers.receive, 0)
-        self._line.leave(self)
-        self._line = self.env.line(self)
+        if self._line is not None:
+            self._line.leave(self)
+            self._line = None
         self._stand()
 
     def wanted(self) -> bool:
