@@ -86,7 +86,7 @@ def test_a_table_is_printed(
     printed = capsys.readouterr().out
     assert "with_numba   skipped: no time\n" in printed
     assert len(set(re.findall(r"\b[0-9a-f]{64}\b", printed))) == 1
-    assert "events a second" in printed
+    assert "events a second (processor)" in printed
 
 
 def test_a_program_that_does_something_else_is_found(example: Any) -> None:
