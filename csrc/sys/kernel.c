@@ -125,7 +125,7 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
     lock_init(&kernel->draining);
     list_init(&kernel->tasks);
     sids_init(&kernel->sids, &kernel->heap, config->seed);
-    kernel->mac.audit.selection.sids = &kernel->sids;
+    kernel->mac.sids = kernel->mac.audit.selection.sids = &kernel->sids;
     trace_init(&kernel->trace, &kernel->heap, config->trace_paths ? config->trace_paths : 65536, config->seed);
     interfaces_init(&kernel->interfaces, &kernel->heap);
     ipc_init(kernel);
@@ -293,7 +293,9 @@ int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
         .audit_records = mac->audit.head, .audit_lost = mac->audit.lost_total,
         .trace_paths = kernel->trace.used - 1, .urefs_dropped = ipc->urefs_dropped, .circular = ipc->circular,
         .guard_violations = ipc->guard_violations, .quota_refusals = ipc->quota_refusals,
-        .handler_failures = tally_now(&ipc->handler_failures), .handler_too_deep = ipc->handler_too_deep};
+        .handler_failures = tally_now(&ipc->handler_failures), .handler_too_deep = ipc->handler_too_deep,
+        .native = mac->native != NULL, .native_decisions = mac->native_decisions, .native_labels = kernel->sids.valued,
+        .native_memory = kernel->sids.values_bytes + (mac->native ? mac->native->bytes : 0)};
     for (uint32_t event = 1; kernel->trace.room && event < PM_EVENTS; event++)
         stats->trace_overflow += kernel->trace.paths[0].count[event];
     kernel_unlock(kernel);

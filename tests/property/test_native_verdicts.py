@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the core decides by tables is what Python's `decide` answers, for every pair and class.
+
+Python is the definition: each vector that a kernel decides natively is compared with what
+`Composition.decide` says about the same two labels, over generated policies and labels, and after
+every kind of change. Caches are so small that nearly every question is a miss.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pympi import Kernel
+from pympi._ffi import ffi, lib
+from pympi.enums import CLASSES
+from pympi.errors import check
+from pympi.policy import Decision, Partition, PolicyModule, Stub, native
+
+KIND = ("allowed", "auditallow", "auditdeny", "report")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are made with the first question."""
+    monkeypatch.setattr(native, "PATIENCE", 1)
+
+
+def vector(kernel: Kernel, source: int, target: int, tclass: int) -> tuple[int, ...]:
+    """Return what the core decides, as it is enforced."""
+    found = ffi.new("struct pm_decision *")
+    check(lib.pm_decide(kernel.pointer, source, target, tclass, found), "decide")
+    return tuple(getattr(found, name) for name in KIND)
+
+
+def defined(kernel: Kernel, source: int, target: int, tclass: int) -> tuple[int, ...]:
+    """Return what the modules answer in Python, as it is to be enforced."""
+    composition = kernel.policies._composition
+    texts = (kernel.policies._filed_text(sid) for sid in (source, target))
+    decision = composition.decide(*texts, kernel.policies.object_class(tclass)).decision
+    allowed, report = decision.allowed, decision.report
+    if composition.permissive:
+        allowed, report = 0xFFFFFFFF, report | ~allowed & 0xFFFFFFFF
+    return allowed, decision.auditallow, decision.auditdeny, report
+
+
+def compare(kernel: Kernel, sids: Sequence[int], classes: Iterable[int] = ()) -> None:
+    """Compare all pairs and classes; at the end the core has decided, and not Python."""
+    numbers = list(classes) or [tclass.number for tclass in CLASSES.values()]
+    for _ in range(2):  # labels get their values by the first round
+        before = kernel.stats()
+        for source in sids:
+            for target in sids:
+                for tclass in numbers:
+                    where = source, target, tclass
+                    assert vector(kernel, *where) == defined(kernel, *where), [
+                        kernel.policies.text(sid) for sid in where[:2]
+                    ]
+        after = kernel.stats()
+    assert kernel.policies.native, kernel.policies.native.why
+    assert after["decider_calls"] == before["decider_calls"]
+    if len(sids) ** 2 * len(numbers) > 8:  # fewer may all be cached
+        assert after["native_decisions"] > before["native_decisions"]
+    kernel.verify()
+
+
+@contextmanager
+def policed(*modules: PolicyModule, labels: Iterable[str]) -> Iterator[tuple[Kernel, list[int]]]:
+    """Make a kernel with the smallest cache, and labels in it."""
+    with Kernel(policies=list(modules), avc_entries=1) as kernel:
+        yield kernel, [kernel.policies.intern(label) for label in labels]
+
+
+names = st.text("abc", min_size=1, max_size=2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(names, max_size=6, unique=True), st.booleans(), st.booleans())
+def test_partition_and_stub(partitions: list[str], soft: bool, permissive: bool) -> None:
+    labels = [f"partition/{name}" for name in partitions] + ["stub/x", "partition/a,stub/y"]
+    with policed(Partition(), Stub(), labels=labels) as (kernel, sids):
+        compare(kernel, sids)
+        kernel.policies.set_permissive("partition", soft)
+        kernel.policies.permissive = permissive
+        compare(kernel, sids)
+
+
+# ---- changes ----
+
+
+class Curfew(PolicyModule):
+    """Written in Python."""
+
+    name = "curfew"
+
+    def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+        return Decision(allowed=5)
+
+
+def questions(kernel: Kernel, sids: Sequence[int]) -> None:
+    """Ask about every pair, and compare with Python, whoever decides."""
+    for source in sids:
+        for target in sids:
+            assert vector(kernel, source, target, 1) == defined(kernel, source, target, 1)
+
+
+PARTITIONS = ["partition/a", "partition/b", "stub/x"]
+
+
+def test_modules_come_and_go() -> None:
+    with policed(Partition(), labels=["partition/a", "partition/b"]) as (kernel, sids):
+        compare(kernel, sids)
+        kernel.policies.load(Curfew())
+        questions(kernel, sids)
+        assert kernel.policies.native == (False, "module curfew is written in Python")
+        kernel.policies.unload("curfew")
+        compare(kernel, sids)
+        kernel.policies.load(Stub())
+        compare(kernel, sids)
+        shadow = kernel.policies.replace("partition", Partition(), shadow=True)
+        questions(kernel, sids)
+        assert "shadow policy of partition" in kernel.policies.native.why
+        shadow.drop()
+        compare(kernel, sids)
+        kernel.policies.unload("partition")
+        compare(kernel, sids)
+        kernel.policies.load(Partition())
+        compare(kernel, sids)
+        kernel.policies.unload("stub")
+        kernel.policies.unload("partition")
+        assert kernel.policies.native.why == "no module decides"
+
+
+def test_one_that_is_asked_about_everything_is() -> None:
+    with policed(Partition(), labels=PARTITIONS[:2]) as (kernel, sids):
+        compare(kernel, sids)
+        kernel.policies["partition"].uncached = True
+        questions(kernel, sids)
+        assert "about every operation" in kernel.policies.native.why
+        kernel.policies["partition"].uncached = False
+        compare(kernel, sids)
+
+
+def test_a_subclass_or_another_decide_is_a_module_of_its_own() -> None:
+    class Own(Partition):
+        def decide(self, source: Any, target: Any, tclass: Any) -> Decision:
+            return Decision(allowed=1)
+
+    with policed(Own(), labels=PARTITIONS[:2]) as (kernel, sids):
+        questions(kernel, sids)
+        assert kernel.policies.native.why == "module partition is written in Python"
+        changed = Partition()
+        changed.decide = Curfew().decide  # type: ignore[method-assign]
+        kernel.policies.replace("partition", changed)
+        questions(kernel, sids)
+        assert "another decide()" in kernel.policies.native.why
+
+
+def test_a_label_that_is_reclaimed_and_one_in_its_place() -> None:
+    with policed(Partition(), labels=["partition/a", "partition/b"]) as (kernel, sids):
+        compare(kernel, sids)
+        for number in range(6000):  # more than may rest: slots are used again
+            sid = kernel.policies.intern(f"partition/{number % 3}x{number}")
+            if number % 500 == 0:
+                compare(kernel, [*sids, sid], [1])
+            lib.pm_sid_release(kernel.pointer, sid)
+        assert kernel.stats()["native_labels"] < 5000
+        compare(kernel, sids)
+
+
+def test_labels_minted_by_c() -> None:
+    with policed(Partition(), Stub(), labels=["partition/a"]) as (kernel, sids):
+        compare(kernel, sids)
+        raws = (b"partition/a,stub/c", b"partition/b", b"no label", b"partition/ blank", b"gone/x")
+        minted = [lib.pm_sid_intern(kernel.pointer, ffi.NULL, raw, len(raw)) for raw in raws]
+        compare(kernel, [*sids, minted[0], minted[1], minted[4]])
+        for sid in minted[2:4]:  # what Python cannot read is refused, and gets no values
+            assert vector(kernel, sids[0], sid, 1)[0] == vector(kernel, sid, sids[0], 1)[0] == 0
+        assert kernel.stats()["native_labels"] == 4
+
+
+def test_tasks_and_ports_change_their_labels() -> None:
+    with policed(Partition(), labels=["partition/a", "partition/b"]) as (kernel, sids):
+        compare(kernel, sids)
+        a, b = (kernel.create_task(name, f"partition/{name}") for name in "ab")
+        inbox = a.allocate_port()
+        send = inbox.make_send(a)
+        for label, allowed in (("a", True), ("b", False), ("c", False)):
+            kernel.policies.permissive = True
+            inbox.relabel(f"partition/{label}")
+            kernel.policies.permissive = False
+            compare(kernel, sids)
+            assert bool(kernel.access(a, inbox, "mach_port", "send")) is allowed
+            assert bool(kernel.access(b, inbox, "mach_port", "send")) is (label == "b")
+        send.close()
+
+
+def test_a_class_that_comes_later() -> None:
+    from pympi import mig
+
+    with policed(Partition(), labels=PARTITIONS[:2]) as (kernel, sids):
+        compare(kernel, sids)
+        server = kernel.create_task("server", "partition/a")
+        server.allocate_port().serve(mig.Interface("printing", 1200, ["print_page", "cancel"]))
+        compare(kernel, sids, [1, kernel.policies.object_class("mi_printing").number])
+
+
+def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "PATIENCE", 10)
+    with policed(Partition(), labels=[f"partition/{n}" for n in range(4)]) as (kernel, sids):
+        for target in sids:
+            vector(kernel, sids[0], target, 1)
+        assert kernel.policies.native.why.startswith("fewer than 10 questions")
+        assert kernel.stats()["native"] == 0
+        compare(kernel, sids)
+        assert kernel.stats()["native"] == 1
+
+
+def test_every_allocation_may_fail() -> None:
+    """Then the question is Python's; nothing else changes, and later the core decides."""
+    for at in range(1, 60):
+        with policed(Partition(), labels=PARTITIONS[:2]) as (kernel, sids):
+            kernel.policies.load(Stub())
+            lib.pm_kernel_fault(kernel.pointer, at, 0)
+            questions(kernel, sids)
+            lib.pm_kernel_fault(kernel.pointer, 0, 0)
+            compare(kernel, sids)
+
+
+def test_random_changes() -> None:
+    rng = random.Random(0)
+    with policed(Partition(), labels=PARTITIONS[:2]) as (kernel, sids):
+        for _ in range(150):
+            change = rng.choice(["renew", "soft", "permissive", "label", "stub"])
+            if change == "renew":
+                kernel.policies["partition"].changed()
+            elif change == "soft":
+                kernel.policies.set_permissive("partition", rng.random() < 0.5)
+            elif change == "permissive":
+                kernel.policies.permissive = rng.random() < 0.5
+            elif change == "label":
+                sids[rng.randrange(2)] = kernel.policies.intern(f"partition/{rng.randrange(9)}")
+            elif "stub" in kernel.policies:
+                kernel.policies.unload("stub")
+            else:
+                kernel.policies.load(Stub())
+            compare(kernel, sids, [rng.randrange(1, 4)])
