@@ -21,7 +21,8 @@ from pympi import Kernel
 from pympi._ffi import ffi, lib
 from pympi.enums import CLASSES
 from pympi.errors import check
-from pympi.policy import Decision, Partition, PolicyModule, Stub, native
+from pympi.policy import MLS, Biba, Decision, Partition, PolicyModule, Stub, native
+from pympi.policy.levels import Label
 
 KIND = ("allowed", "auditallow", "auditdeny", "report")
 
@@ -89,6 +90,73 @@ def test_partition_and_stub(partitions: list[str], soft: bool, permissive: bool)
         kernel.policies.set_permissive("partition", soft)
         kernel.policies.permissive = permissive
         compare(kernel, sids)
+
+
+points = st.sampled_from(["low", "high", "equal"])
+compartments = st.lists(st.sampled_from([1, 2, 31, 32, 33, 64, 255, 256]), max_size=3, unique=True)
+
+
+@st.composite
+def elements(draw: st.DrawFn) -> str:
+    """Return an element of levels."""
+    if draw(st.booleans()):
+        return draw(points)
+    level, inside = draw(st.sampled_from([0, 1, 2, 65535])), draw(compartments)
+    return f"{level}:{'+'.join(map(str, inside))}" if inside else str(level)
+
+
+@st.composite
+def leveled(draw: st.DrawFn) -> str:
+    """Return a label of levels, perhaps with a range."""
+    low, high = draw(elements()), draw(st.one_of(st.just("high"), elements()))
+    text = draw(elements()) + (f"({low}-{high})" if draw(st.booleans()) else "")
+    try:
+        return str(Label.from_text(text))
+    except ValueError:  # high does not dominate low
+        return f"{low}({low}-{low})"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(leveled(), min_size=1, max_size=6, unique=True), st.booleans(), st.booleans())
+def test_levels(texts: list[str], soft: bool, up: bool) -> None:
+    module = MLS() if up else Biba()
+    labels = [f"{module.name}/{text}" for text in texts] + ["stub/x"]
+    with policed(module, Stub(), labels=labels) as (kernel, sids):
+        kernel.policies.set_permissive(module.name, soft)
+        compare(kernel, sids)
+
+
+def test_levels_composed_with_others() -> None:
+    labels = [
+        "mls/low", "mls/5:1+3(low-high),biba/3", "biba/equal,partition/a", "mls/high,partition/b",
+        "mls/5:1(5-5:1++9),biba/low(low-high),partition/a", "stub/nothing", "mls/equal",
+    ]  # fmt: skip
+    with policed(MLS(), Biba(), Partition(), Stub(), labels=labels) as (kernel, sids):
+        compare(kernel, sids)
+        kernel.policies.set_permissive("mls")
+        compare(kernel, sids)
+        kernel.policies.replace("mls", MLS())
+        kernel.policies.unload("biba")
+        compare(kernel, sids)
+
+
+def test_what_has_no_value_is_the_default_of_the_module() -> None:
+    labels = ["mls/low", "mls/7(3-9)", "mls/9", "stub/x"]
+    with policed(MLS(), Stub(), labels=labels) as (kernel, sids):
+        compare(kernel, sids)
+        module = kernel.policies["mls"]
+        module.default = Label.from_text("7(3-9)")  # type: ignore[attr-defined]
+        module.changed()
+        compare(kernel, sids)
+
+
+def test_levels_that_were_changed_are_asked() -> None:
+    with policed(MLS(), labels=["mls/low", "mls/high"]) as (kernel, sids):
+        module: Any = kernel.policies["mls"]
+        module.relations["read"] = module.relations["write"]
+        module.changed()
+        questions(kernel, sids)
+        assert kernel.policies.native.why == "module mls has relations of its own"
 
 
 # ---- changes ----
