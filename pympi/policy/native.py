@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,10 @@ from ..enums import ObjectClass
 from ..errors import code_name
 from .base import PolicyModule
 from .composition import Composition
-from .tables import Numbering, Steps, Table, Words, words_of
+from .tables import Numbering, Steps, Table, words_of
+
+if TYPE_CHECKING:
+    from .tables import Words
 
 __all__ = ["PATIENCE", "Given", "Native", "NativeState", "obstacle"]
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._ffi import lib
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Words = npt.NDArray[np.uint32]
 
 __all__ = [
     "SELF", "TARGET", "UNSEEN", "ClassTable", "Level", "Numbering", "Sight", "Steps", "Table",
@@ -179,16 +182,17 @@ class ClassTable(NamedTuple):
     tests: tuple[Test, ...] = ()
 
 
-Words = npt.NDArray[np.uint32]
-
-
 def no_rules() -> Words:
     """Return a table without rules."""
+    import numpy as np  # when a kernel needs tables: modules are of use without it
+
     return np.zeros((0, 7), np.uint32)
 
 
 def groups_of(memberships: Sequence[Sequence[int]]) -> tuple[Words, Words]:
     """Return the groups of each kind, as a `Table` has them."""
+    import numpy as np
+
     first = np.zeros(len(memberships) + 1, np.uint32)
     first[1:] = np.cumsum([len(each) for each in memberships])
     flat = [number for each in memberships for number in each]

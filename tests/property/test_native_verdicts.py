@@ -9,19 +9,34 @@ every kind of change. Caches are so small that nearly every question is a miss.
 from __future__ import annotations
 
 import random
+import runpy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pympi
 from pympi import Kernel
 from pympi._ffi import ffi, lib
-from pympi.enums import CLASSES
-from pympi.errors import check
-from pympi.policy import MLS, Biba, Decision, Partition, PolicyModule, Stub, native
+from pympi.enums import CLASSES, ObjectClass
+from pympi.errors import PolicyError, check
+from pympi.policy import (
+    MLS,
+    Biba,
+    Decision,
+    Partition,
+    PolicyModule,
+    Stub,
+    TypeEnforcement,
+    native,
+    sepol,
+)
+from pympi.policy.cil.contexts import fault, format_context
+from pympi.policy.cil.policydb import Context, Level, Range
 from pympi.policy.levels import Label
 
 KIND = ("allowed", "auditallow", "auditdeny", "report")
@@ -157,6 +172,118 @@ def test_levels_that_were_changed_are_asked() -> None:
         module.changed()
         questions(kernel, sids)
         assert kernel.policies.native.why == "module mls has relations of its own"
+
+
+# ---- type enforcement ----
+
+GENERATE = runpy.run_path(str(Path(__file__).parents[1] / "policy" / "generate.py"))
+FILES = sorted((Path(__file__).parents[1] / "policy").glob("*.cil"))
+
+
+def enforcement(text: str) -> TypeEnforcement | None:
+    """Return the policy, and None where it is one to be refused."""
+    try:
+        return TypeEnforcement.from_text(text)
+    except PolicyError:
+        return None
+
+
+def some_contexts(module: TypeEnforcement, rng: random.Random, most: int = 7) -> list[str]:
+    """Return labels with valid contexts, of all types if there are few."""
+    db = module.database
+    found: set[str] = set()
+    for _ in range(300):
+        high = Level(rng.randrange(len(db.sensitivities)), rng.getrandbits(len(db.categories) + 1))
+        high = high._replace(categories=high.categories & (1 << len(db.categories)) - 1)
+        low = Level(rng.randint(0, high.sensitivity), high.categories & rng.getrandbits(8))
+        levels = Range(low, high) if db.mls and rng.random() < 0.7 else Range(Level(0), Level(0))
+        numbers = (rng.randrange(len(each)) for each in (db.users, db.roles))
+        context = Context(*numbers, rng.randrange(db.type_count), levels)
+        if len(found) < most and not fault(db, context):
+            found.add(format_context(db, context, lasting=True))
+    return ["te/" + text.replace(",", r"\,") for text in sorted(found)] + ["stub/nothing"]
+
+
+def everything_about(module: TypeEnforcement, seed: int) -> None:
+    """Compare a policy as it is, with booleans flipped, permissive, and without."""
+    rng = random.Random(seed)
+    with policed(module, Stub(), labels=some_contexts(module, rng)) as (kernel, sids):
+        kernel.policies.add_class(ObjectClass(40, "mi_service", SERVICE))
+        kernel.policies.add_class(ObjectClass(41, "mi_unknown", ("one", "two")))
+        classes = [1, 2, 3, 40, 41]
+        compare(kernel, sids, classes)
+        for name, value in list(module.booleans.items())[:2]:
+            before = kernel.stats()["decider_calls"]
+            module.set_booleans(**{name: not value})
+            compare(kernel, sids, classes)
+            assert kernel.stats()["decider_calls"] <= before + 1  # labels kept their values
+        kernel.policies.set_permissive("te", rng.random() < 0.5)
+        kernel.policies.permissive = rng.random() < 0.2
+        compare(kernel, sids, classes)
+
+
+SERVICE = (*(f"routine{n}" for n in range(7)), "ioctl")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_generated_policies(seed: int) -> None:
+    """Each as it was made, or without what it is refused for."""
+    for text in GENERATE["candidates"](seed).values():
+        if module := enforcement(text):
+            return everything_about(module, seed)
+    return pytest.fail(f"policy {seed} is refused, whatever it is without")
+
+
+@pytest.mark.long
+def test_many_generated_policies() -> None:
+    for seed in range(1000, 2000):
+        test_generated_policies(seed)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_policies_beside_their_tests(file: Path) -> None:
+    module = enforcement(file.read_text(encoding="utf-8"))
+    assert module
+    everything_about(module, 0)
+
+
+LEVELED = Path(pympi.__file__).parent / "data" / "desktop.cil"
+
+
+def test_another_policy_in_its_place() -> None:
+    """Numbers mean something else then: labels get new values, or none if they are not valid."""
+    one, other = ("(type a_t) (type b_t)", "(type c_t) (type b_t) (type a_t)")
+    common = """(role r) (user u) (userrole u r) (roletype r a_t) (roletype r b_t)
+        (allow a_t b_t (mach_port (send))) (allow b_t self (mach_port (recv)))"""
+    first, second = (TypeEnforcement.from_text(types + common) for types in (one, other))
+    labels = ["te/u:r:a_t", "te/u:r:b_t"]
+    with policed(first, labels=labels) as (kernel, sids):
+        compare(kernel, sids)
+        kernel.policies.replace("te", second)
+        compare(kernel, sids)
+        sids.append(kernel.policies.intern("te/u:object_r:c_t"))
+        compare(kernel, sids)
+        kernel.policies.replace("te", first)  # which cannot read the last label
+        questions(kernel, sids)
+        compare(kernel, sids[:2])
+        assert vector(kernel, sids[0], sids[2], 1)[0] == 0
+        assert kernel.stats()["native_labels"] == 3  # the last one's are of another scheme
+
+
+def test_libsepol_is_asked() -> None:
+    if not sepol.AVAILABLE:
+        pytest.skip("pympi was built without libsepol")
+    module = TypeEnforcement.from_file(LEVELED, backend="libsepol")
+    with policed(module, Stub(), labels=some_contexts(module, random.Random(0))) as (kernel, sids):
+        questions(kernel, sids)
+        assert kernel.policies.native.why == "module te is decided by libsepol"
+
+
+def test_the_sample_policy() -> None:
+    module = TypeEnforcement.from_file(LEVELED)
+    labels = some_contexts(module, random.Random(0), 40)
+    with policed(module, Stub(), labels=labels) as (kernel, sids):
+        compare(kernel, sids)
 
 
 # ---- changes ----
