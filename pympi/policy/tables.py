@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SELF", "TARGET", "UNSEEN", "ClassTable", "Level", "Numbering", "Sight", "Steps", "Table",
-    "Test", "all_of", "any_of", "dominates", "equal", "groups_of", "is_in", "no_rules", "not_",
+    "Test", "all_of", "any_of", "dominates", "equal", "groups_of", "is_in", "not_", "rules_of",
     "same", "words_of",
 ]  # fmt: skip
 
@@ -182,11 +182,11 @@ class ClassTable(NamedTuple):
     tests: tuple[Test, ...] = ()
 
 
-def no_rules() -> Words:
-    """Return a table without rules."""
+def rules_of(rows: Sequence[tuple[int, ...]] = ()) -> Words:
+    """Return rules as a `Table` has them."""
     import numpy as np  # when a kernel needs tables: modules are of use without it
 
-    return np.zeros((0, 7), np.uint32)
+    return np.array(rows, np.uint32).reshape(-1, 7)
 
 
 def groups_of(memberships: Sequence[Sequence[int]]) -> tuple[Words, Words]:
@@ -216,7 +216,7 @@ class Table:
 
     numbering: Numbering
     classes: Mapping[int, ClassTable]
-    rules: Words = field(default_factory=no_rules)
+    rules: Words = field(default_factory=rules_of)
     groups: tuple[Words, Words] = field(default_factory=lambda: groups_of([]))
     numbers: int = 0
     sets: Sequence[int] = ()

@@ -30,6 +30,7 @@ from pympi.policy import (
     Decision,
     Partition,
     PolicyModule,
+    Rules,
     Stub,
     TypeEnforcement,
     native,
@@ -283,6 +284,42 @@ def test_the_sample_policy() -> None:
     module = TypeEnforcement.from_file(LEVELED)
     labels = some_contexts(module, random.Random(0), 40)
     with policed(module, Stub(), labels=labels) as (kernel, sids):
+        compare(kernel, sids)
+
+
+# ---- rules ----
+
+patterns = st.sampled_from(["a", "b", "c", "*"])
+some_rules = st.lists(
+    st.tuples(
+        patterns,
+        patterns,
+        st.sampled_from(["mach_port", "mach_task", "mi_service", "*"]),
+        st.sampled_from(["send", "create send", "routine1", "*", "no_such_thing"]),
+    ).filter(lambda rule: rule[3] in ("send", "*") or rule[2] in ("mi_service", "*")),
+    max_size=8,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(some_rules, some_rules)
+def test_rules(rules: list[Any], others: list[Any]) -> None:
+    for each in (rules, others):
+        each[:] = [r for r in each if (r[2], r[3]) != ("mach_task", "send")]
+    labels = ["rules/a", "rules/b", "rules/c", "rules/d", "stub/nothing"]
+    with policed(Rules(rules), Stub(), labels=labels) as (kernel, sids):
+        kernel.policies.add_class(ObjectClass(40, "mi_service", SERVICE))
+        compare(kernel, sids, [1, 2, 3, 40])
+        kernel.policies.replace("rules", Rules(others))
+        compare(kernel, sids, [1, 2, 3, 40])
+
+
+def test_rules_beside_levels() -> None:
+    rules = Rules.from_text("allow a * mach_port { send recv }; allow * b * { * };")
+    labels = ["rules/a,mls/3", "rules/b,mls/5", "rules/a", "mls/9:1", "stub/x"]
+    with policed(rules, MLS(), Stub(), labels=labels) as (kernel, sids):
+        compare(kernel, sids)
+        kernel.policies.set_permissive("rules")
         compare(kernel, sids)
 
 

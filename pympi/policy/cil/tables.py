@@ -81,7 +81,7 @@ def compile_policy_table(
     """
     db, sets = rules.db, _Sets(rules.db)
     enabled = _enabled(rules)
-    parts = [tables.no_rules()]
+    parts = [tables.rules_of()]
     classes: dict[int, ClassTable] = {}
     for mapping in mappings:
         tests: tuple[Test, ...] = ()
@@ -147,7 +147,7 @@ def _rows(db: PolicyDatabase, columns: npt.NDArray[np.int64], mapping: ClassMapp
 def _narrowing(rules: Evaluator, mapping: ClassMapping) -> Words:
     """Return the extended rules about a class of an interface."""
     if not mapping.narrowed or not mapping.tclass.name.startswith("mi_"):
-        return tables.no_rules()
+        return tables.rules_of()
     rows = []
     for rule in rules.db.extended_rules:
         if rule.tclass == mapping.number:
@@ -156,7 +156,7 @@ def _narrowing(rules: Evaluator, mapping: ClassMapping) -> Words:
                 raise ValueError(f"all of class {mapping.tclass.name} are routines")
             target = tables.SELF if rule.target == SELF else rule.target
             rows.append((rule.source, target, mapping.tclass.number, 0, 0, 0, left))
-    return np.array(rows, np.uint32).reshape(-1, 7)
+    return tables.rules_of(rows)
 
 
 def _memberships(rules: Evaluator) -> tuple[Words, Words]:
