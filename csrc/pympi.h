@@ -358,7 +358,8 @@ struct pm_native {
     uint32_t keep_values;               /* non-zero: values of the last tables mean the same in these */
 };
 /* Puts tables in force until the epoch moves; NULL: none. KERN_INVALID_ARGUMENT: they are not well-formed, or beyond a limit;
- * KERN_ABORTED: the epoch is another; KERN_RESOURCE_SHORTAGE. Then there are none. */
+ * KERN_ABORTED: the epoch is another; KERN_NOT_SUPPORTED: the kernel has no fast paths; KERN_RESOURCE_SHORTAGE. Then there are
+ * none. */
 int pm_kernel_set_native(struct pm_kernel *kernel, const struct pm_native *native);
 /* Gives a label its values: how many modules; for each its numbers, and where in these words its levels are: rank (bit 31: exempt,
  * it dominates and is dominated by all), number of the first word of categories, how many words, these. It goes with the label.

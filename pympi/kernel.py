@@ -138,7 +138,7 @@ class Kernel(Closing):
         self._cell = ffi.new("struct pm_kernel **")
         check(lib.pm_kernel_create(config, self._cell), "Kernel()")
         self._pointer = self._cell[0]
-        self.policies = Policies(self._pointer)
+        self.policies = Policies(self._pointer, tables=fast_path)
         self._interfaces = Interfaces(self.policies)
         try:
             self._begin(policies, clock, audit_full)

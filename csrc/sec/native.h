@@ -27,7 +27,7 @@ struct native {
 
 /* What all modules see of a label; what the words are, pympi.h says. */
 struct values { uint64_t scheme; uint32_t count, words[]; };
-static inline size_t values_size(size_t count) { return sizeof(struct values) + count * sizeof(uint32_t); }
+static inline size_t values_size(size_t count) { return offsetof(struct values, words) + count * sizeof(uint32_t); }
 
 /*
  * Purpose: copies tables; takes no lock. seed: of the hashes.

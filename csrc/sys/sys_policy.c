@@ -88,6 +88,7 @@ int pm_kernel_set_policy(struct pm_kernel *kernel, uint32_t flags) {
 int pm_kernel_set_native(struct pm_kernel *kernel, const struct pm_native *given) {
     struct native *native = NULL;
     if (kernel_forked(kernel)) return PM_FORKED;
+    if (kernel->no_fast_path && given) return KERN_NOT_SUPPORTED;
     int code = given ? native_create(&kernel->heap, given, kernel->sids.seed, &native) : 0;
     kernel_lock(kernel);
     if (native && native->epoch != kernel->mac.epoch) code = KERN_ABORTED;

@@ -55,7 +55,7 @@ class Policies:
         ['partition']
     """
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, pointer: Any, *, tables: bool = True) -> None:
         self._pointer = pointer
         self._lock = threading.RLock()
         self._generations: Counter[str] = Counter()
@@ -64,7 +64,7 @@ class Policies:
         self._composition = Composition({}, self._failures)
         self._kept: OrderedDict[str, int] = OrderedDict()
         self._classes = {tclass.number: tclass for tclass in CLASSES.values()}
-        self._native = Native(pointer)
+        self._native = Native(pointer, wanted=tables)
         self._number = _upcall.register(self._decide)
         context = _upcall.context(self._number)
         check(lib.pm_kernel_set_decider(pointer, _upcall.DECIDER, context))

@@ -112,8 +112,9 @@ class Given:
 class Native:
     """Has the core decide misses, as far as it can. The lock of `Policies` is held."""
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, pointer: Any, *, wanted: bool) -> None:
         self._pointer = pointer
+        self._wanted = wanted
         self._asked = 0
         self._failure = ""
         self._given: Given | None = None
@@ -127,6 +128,8 @@ class Native:
         """Return whether tables are in force, and why not."""
         if self._in_force():
             return NativeState(True, "")
+        if not self._wanted:
+            return NativeState(False, "the kernel was made with fast_path=False")
         few = f"fewer than {PATIENCE} questions were asked since the policy changed"
         return NativeState(False, obstacle(composition) or self._failure or few)
 
@@ -144,7 +147,7 @@ class Native:
         if given := self._in_force():
             return given
         self._asked += count
-        if self._asked < PATIENCE:
+        if self._asked < PATIENCE or not self._wanted:
             return None
         self._asked = 0
         if not obstacle(composition):

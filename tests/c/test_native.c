@@ -141,6 +141,9 @@ static void test_levels(void) {
     assert(decision(&levels, 1, far, far).allowed == 3);
     assert(decision(&levels, 1, far, seen(0, 0, 2, 1)).allowed == 0 && decision(&levels, 1, seen(0, 0, 2, 1), far).allowed == 0);
     assert(decision(&levels, 1, seen(0, 0, 2, 1), seen(0, 0, 2, 0)).allowed == 1);
+    struct seen none = seen(0, 0, 2, 5);                /* the word behind a level without categories is none of them */
+    none.words[9] = 0;
+    assert(decision(&levels, 1, none, seen(0, 0, 2, 5)).allowed == 0 && decision(&levels, 1, seen(0, 0, 2, 5), none).allowed == 1);
 }
 
 static void test_what_is_not_covered_is_not_answered(void) {
@@ -199,7 +202,15 @@ static void test_work_is_bounded(void) {
     for (uint32_t i = 0; i < MANY; i++) in[i] = 1 + i;
     REFUSED(m.groups_first = first; m.groups = in; m.kinds = 1; m.numbers = 1 + MANY; m.rules_count = 0);
     for (uint32_t i = 0; i < array_count(deep); i++) deep[i].operator_ = PM_NATIVE_SAME;
-    REFUSED(m.steps = deep; m.steps_count = 2 * PM_NATIVE_STACK + 1; m.tests = &(struct pm_native_test){1, 0, m.steps_count});
+    for (uint32_t held = PM_NATIVE_STACK; held <= PM_NATIVE_STACK + 1; held++) {       /* so many truths, then one of them all */
+        struct pm_native_module m = module;
+        for (uint32_t i = 0; i < 2 * held - 1; i++) deep[i].operator_ = i < held ? PM_NATIVE_SAME : PM_NATIVE_AND;
+        m.steps = deep;
+        m.steps_count = 2 * held - 1;
+        m.tests = &(struct pm_native_test){1, 0, m.steps_count};
+        assert(created(m) == (held > PM_NATIVE_STACK ? KERN_INVALID_ARGUMENT : 0));
+    }
+    deep[0].operator_ = PM_NATIVE_SAME;
     for (uint32_t i = 1; i < array_count(deep); i++) deep[i].operator_ = PM_NATIVE_NOT;
     REFUSED(m.steps = deep; m.steps_count = PM_NATIVE_STEPS_MAX + 1; m.tests = &(struct pm_native_test){1, 0, m.steps_count});
 }
@@ -340,6 +351,15 @@ static void test_how_long_tables_and_values_last(void) {
     pm_kernel_destroy(kernel);
 }
 
+static void test_a_kernel_without_fast_paths_takes_none(void) {
+    struct pm_kernel *kernel;
+    const struct pm_config config = {.no_fast_path = 1};
+    assert(pm_kernel_create(&config, &kernel) == 0);
+    assert(install(kernel, pm_kernel_epoch(kernel), false) == KERN_NOT_SUPPORTED && !stats_of(kernel).native);
+    assert(pm_kernel_set_native(kernel, NULL) == 0);
+    pm_kernel_destroy(kernel);
+}
+
 static void test_a_label_that_is_gone_takes_its_values_along(void) {
     struct pm_kernel *kernel = policed();
     uint32_t epoch = pm_kernel_epoch(kernel), low = sid_named(kernel, "low"), high = sid_named(kernel, "high");
@@ -396,6 +416,7 @@ int main(void) {
     test_anything();
     assert(heap.bytes == 0);
     test_how_long_tables_and_values_last();
+    test_a_kernel_without_fast_paths_takes_none();
     test_a_label_that_is_gone_takes_its_values_along();
     test_without_memory_there_are_none();
     return 0;

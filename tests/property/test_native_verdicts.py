@@ -443,6 +443,13 @@ def test_a_class_that_comes_later() -> None:
         compare(kernel, sids, [1, kernel.policies.object_class("mi_printing").number])
 
 
+def test_without_fast_paths_python_is_asked() -> None:
+    with Kernel(policies=[Partition()], avc_entries=1, fast_path=False) as kernel:
+        questions(kernel, [kernel.policies.intern(label) for label in PARTITIONS[:2]])
+        assert kernel.policies.native.why == "the kernel was made with fast_path=False"
+        assert kernel.stats()["native_decisions"] == 0
+
+
 def test_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "PATIENCE", 10)
     with policed(Partition(), labels=[f"partition/{n}" for n in range(4)]) as (kernel, sids):
