@@ -83,7 +83,6 @@ class Given:
         self, pointer: Any, epoch: int, composition: Composition, numberings: dict[str, Numbering]
     ) -> None:
         self.epoch = epoch
-        self.numberings = numberings
         self._pointer = pointer
         self._composition = composition
         places = {filed: place for place, filed in enumerate(composition.modules)}
@@ -99,7 +98,7 @@ class Given:
             return
         try:
             words = words_of([each.sight(values[place]) for place, each in self._by_place])
-        except ValueError:
+        except (ValueError, OverflowError):  # not a value that tables can have
             return
         raw = ffi.from_buffer("uint32_t[]", words)
         if lib.pm_sid_set_values(self._pointer, sid, self.epoch, raw, len(words)):

@@ -451,15 +451,21 @@ static int64_t check_many(struct world *w) {
     return CODE(pm_check_many(w->kernel, w->sids, w->sids, classes, permissions, results, 3));
 }
 
+/* A kernel without fast paths takes no tables, and so no values. */
+static int64_t unless_defining(const struct world *w, int code, int refusal) {
+    return w->kernel->no_fast_path && code == refusal ? 0 : CODE(code);
+}
+
 static int64_t give_tables(struct world *w) {
     const uint8_t known[] = {1, 1, 1, 1, 1};
     const struct pm_native tables = {.known = known, .classes_count = sizeof known, .epoch = pm_kernel_epoch(w->kernel)};
-    return CODE(pm_kernel_set_native(w->kernel, &tables));
+    return unless_defining(w, pm_kernel_set_native(w->kernel, &tables), KERN_NOT_SUPPORTED);
 }
 
 static int64_t give_values(struct world *w) {
     const uint32_t nothing[] = {0};
-    return CODE(pm_sid_set_values(w->kernel, w->sids[1], pm_kernel_epoch(w->kernel), nothing, 1));
+    int code = pm_sid_set_values(w->kernel, w->sids[1], pm_kernel_epoch(w->kernel), nothing, 1);
+    return unless_defining(w, code, KERN_ABORTED);
 }
 
 static int64_t types(struct world *w) {

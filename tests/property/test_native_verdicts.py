@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import random
 import runpy
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from background import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +42,7 @@ from pympi.policy.cil.contexts import fault, format_context
 from pympi.policy.cil.policydb import Context, Level, Range
 from pympi.policy.levels import Label
 
+SEND = CLASSES["mach_port"].mask("send")
 KIND = ("allowed", "auditallow", "auditdeny", "report")
 
 
@@ -441,6 +444,32 @@ def test_a_class_that_comes_later() -> None:
         server = kernel.create_task("server", "partition/a")
         server.allocate_port().serve(mig.Interface("printing", 1200, ["print_page", "cancel"]))
         compare(kernel, sids, [1, kernel.policies.object_class("mi_printing").number])
+
+
+def test_a_flip_counts_at_once_whoever_asks_meanwhile() -> None:
+    """Threads keep tables being made and labels getting values while booleans are flipped."""
+    text = """(type a_t) (role r) (user u) (userrole u r) (roletype r a_t) (boolean open false)
+        (booleanif open (true (allow a_t a_t (mach_port (send)))))"""
+    module, stop = TypeEnforcement.from_text(text), threading.Event()
+    labels = ["te/u:r:a_t", *(f"te/u:object_r:a_t,stub/{n}" for n in range(40))]
+    with policed(module, Stub(), labels=labels) as (kernel, sids):
+
+        def ask() -> None:
+            rng = random.Random()
+            while not stop.is_set():
+                vector(kernel, rng.choice(sids), rng.choice(sids), rng.choice((1, 2)))
+
+        runs = [Run(ask) for _ in range(3)]
+        before = kernel.stats()["native_decisions"]
+        for turn in range(200):
+            module.set_booleans(open=turn % 2 == 0)
+            for target in sids[:8]:
+                assert bool(vector(kernel, sids[0], target, 1)[0] & SEND) is (turn % 2 == 0)
+        stop.set()
+        for run in runs:
+            run.result()
+        assert kernel.stats()["native_decisions"] > before
+        kernel.verify()
 
 
 def test_without_fast_paths_python_is_asked() -> None:
