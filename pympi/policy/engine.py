@@ -444,6 +444,8 @@ class Policies:
             raise LabelError(f"a label has at most {lib.PM_LABEL_MAX} bytes, this {len(raw)}")
         if sid < 0:
             raise exception(sid, f"label {filed!r}")
+        if given := self._native.given():
+            given.give(sid, filed)
         return int(sid)
 
     def text(self, sid: int) -> str:

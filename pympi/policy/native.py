@@ -4,7 +4,7 @@
 Only if every module that decides can be written as tables; else, and for what the tables do not
 cover, Python is asked as ever: `pympi.policy.composition` says what is right. Tables are made when
 a few questions have been asked under one policy, so that who flips booleans between two questions
-does not pay for them. A label gets its values when Python is asked about it.
+does not pay for them. A label gets its values when Python makes it, else when it is asked about it.
 """
 
 from __future__ import annotations
@@ -125,14 +125,15 @@ class Native:
 
     def state(self, composition: Composition) -> NativeState:
         """Return whether tables are in force, and why not."""
-        if self._in_force():
+        if self.given():
             return NativeState(True, "")
         if not self._wanted:
             return NativeState(False, "the kernel was made with fast_path=False")
         few = f"fewer than {PATIENCE} questions were asked since the policy changed"
         return NativeState(False, obstacle(composition) or self._failure or few)
 
-    def _in_force(self) -> Given | None:
+    def given(self) -> Given | None:
+        """Return the tables in force, if there are any. Any thread may ask, without the lock."""
         given = self._given
         return given if given and given.epoch == lib.pm_kernel_epoch(self._pointer) else None
 
@@ -143,7 +144,7 @@ class Native:
 
         What fails is tried again after as many questions.
         """
-        if given := self._in_force():
+        if given := self.given():
             return given
         self._asked += count
         if self._asked < PATIENCE or not self._wanted:
@@ -151,7 +152,7 @@ class Native:
         self._asked = 0
         if not obstacle(composition):
             self._install(composition, tuple(classes))
-        return self._in_force()
+        return self.given()
 
     def _install(self, composition: Composition, classes: Sequence[ObjectClass]) -> None:
         epoch = lib.pm_kernel_epoch(self._pointer)

@@ -274,6 +274,17 @@ def test_another_policy_in_its_place() -> None:
         assert kernel.stats()["native_labels"] == 3  # the last one's are of another scheme
 
 
+def test_a_policy_beyond_the_limits_is_asked() -> None:
+    text = """(type a_t) (role r) (user u) (userrole u r) (roletype r a_t)
+        (allow a_t a_t (mach_port (send)))"""
+    many = "(constrain (mach_port (send)) (eq u1 u2))" * (lib.PM_NATIVE_STEPS_MAX + 1)
+    module = TypeEnforcement.from_text(text + many)
+    with policed(module, Stub(), labels=some_contexts(module, random.Random(0))) as (kernel, sids):
+        questions(kernel, sids)
+        assert kernel.policies.native.why.startswith("the core takes no such tables")
+        assert kernel.stats()["native_memory"] == 0
+
+
 def test_libsepol_is_asked() -> None:
     if not sepol.AVAILABLE:
         pytest.skip("pympi was built without libsepol")
@@ -418,6 +429,17 @@ def test_labels_minted_by_c() -> None:
         for sid in minted[2:4]:  # what Python cannot read is refused, and gets no values
             assert vector(kernel, sids[0], sid, 1)[0] == vector(kernel, sid, sids[0], 1)[0] == 0
         assert kernel.stats()["native_labels"] == 4
+
+
+def test_labels_made_by_python_have_values_at_once() -> None:
+    with policed(MLS(), labels=["mls/low", "mls/high"]) as (kernel, sids):
+        compare(kernel, sids)
+        asked = kernel.stats()["decider_calls"]
+        made = [kernel.policies.intern(f"mls/{level}:1+{level}") for level in range(2, 20)]
+        for sid in made:
+            assert vector(kernel, sids[0], sid, 1) == defined(kernel, sids[0], sid, 1)
+        assert kernel.stats()["decider_calls"] == asked
+        compare(kernel, made[:3])
 
 
 def test_tasks_and_ports_change_their_labels() -> None:
