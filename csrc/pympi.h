@@ -316,9 +316,9 @@ enum pm_native_limit {
     PM_NATIVE_MODULES_MAX = 64,
     PM_NATIVE_NUMBERS = 3, PM_NATIVE_LEVELS = 3,        /* that a module sees of a label */
     PM_NATIVE_STACK = 32,               /* values that a test may hold at once */
-    PM_NATIVE_STEPS_MAX = 4096,         /* of all tests of a class */
+    PM_NATIVE_STEPS_MAX = 1024,         /* of all tests of a class */
     PM_NATIVE_LOOKUPS_MAX = 65536,      /* that one question may need, by the groups of two kinds */
-    PM_NATIVE_VALUE_MAX = 65536         /* words of a label's values */
+    PM_NATIVE_VALUE_MAX = 16384         /* words of a label's values */
 };
 #define PM_NATIVE_SELF 0xffffffff       /* as a rule's target: the source's own kind */
 struct pm_native_rule {

@@ -87,10 +87,11 @@ static bool step_good(const struct pm_native_module *module, const struct pm_nat
 }
 
 static bool test_good(const struct pm_native_module *module, const struct pm_native_test *test) {
-    uint32_t depth = 0;
-    if (test->steps_first > module->steps_count || test->steps_count > module->steps_count - test->steps_first) return false;
+    uint32_t depth = 0, first = test->steps_first;
+    if (first > module->steps_count || test->steps_count > module->steps_count - first) return false;
+    if (test->steps_count > PM_NATIVE_STEPS_MAX) return false;
     for (uint32_t i = 0; i < test->steps_count; i++)
-        if (!step_good(module, &module->steps[test->steps_first + i], &depth)) return false;
+        if (!step_good(module, &module->steps[first + i], &depth)) return false;
     return depth == 1;
 }
 
@@ -98,6 +99,7 @@ static bool class_good(const struct pm_native_module *module, const struct pm_na
     uint64_t steps = 0;
     uint32_t first = tclass->tests_first;
     if (first > module->tests_count || tclass->tests_count > module->tests_count - first) return false;
+    if (tclass->tests_count > PM_NATIVE_STEPS_MAX) return false;
     for (uint32_t i = 0; i < tclass->tests_count; i++) steps += module->tests[first + i].steps_count;
     return steps <= PM_NATIVE_STEPS_MAX;
 }
