@@ -94,4 +94,6 @@ ROWS = [
     Row("15", "look_up_bound", "a look-up through the name server, 1 name", "12 us", 1),
     Row("15m", "look_up_many_bound", "the same, a million names", "12 us", 1),
     Row("16", "sink_bound", "a million audit records through a feed to a file", "0.5 s", 1),
+    Row("17", "loop_cpp", f"{PAIR}: a loop in C++, by pympi.hpp", "the same in C", 1.15, 1.05),
+    Row("17n", "loop_numba", f"{PAIR}: a loop in Numba", "the same in C", 1.15, 1.05),
 ]

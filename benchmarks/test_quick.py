@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.__main__ import duration
-from benchmarks.cases import api, author, core, policy
+from benchmarks.cases import api, author, core, embedding, policy
 from benchmarks.cases.api import rights
 from benchmarks.harness import WARM_UP_ROUNDS, Pair, Row, Skip, Timed, judge, measure, quartiles
 from benchmarks.peers import BODY
@@ -43,7 +43,7 @@ def test_a_row_misses_only_if_a_second_run_agrees(medians: list[float], verdict:
 
 
 def test_every_row_has_a_case() -> None:
-    cases = core.CASES | api.CASES | policy.CASES | author.CASES
+    cases = core.CASES | api.CASES | policy.CASES | author.CASES | embedding.CASES
     assert {row.case for row in ROWS} <= cases.keys()
     assert len({row.number for row in ROWS}) == len(ROWS)
 

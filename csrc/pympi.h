@@ -25,11 +25,15 @@
 
 #ifdef __cplusplus
 extern "C" {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"       /* functions that are called as the structure they give */
 #endif
 
 #pragma GCC visibility push(default)    /* what is declared here is what a library offers */
 
 /* cdef-begin */
+#define PM_ABI_VERSION 1                /* of what is declared here; docs/embedding.md says when it is raised */
+
 struct pm_kernel;
 struct pm_task;
 struct pm_message;
@@ -42,6 +46,7 @@ enum pm_code {
     KERN_NOT_SUPPORTED = 46, KERN_DENIED = 53,
     PM_FORKED = 0x70000001,             /* the kernel was made by another process */
     PM_AUDIT_FULL = 0x70000002,         /* the operation could not be recorded and was not done */
+    PM_ABI_MISMATCH = 0x70000003,       /* the caller was compiled with the header of another library */
 
     MACH_SEND_IN_PROGRESS = 0x10000001, MACH_SEND_INVALID_DATA = 0x10000002, MACH_SEND_INVALID_DEST = 0x10000003,
     MACH_SEND_TIMED_OUT = 0x10000004, MACH_SEND_INVALID_VOUCHER = 0x10000005, MACH_SEND_INTERRUPTED = 0x10000007,
@@ -166,8 +171,14 @@ struct pm_config {                      /* zero means: take the default */
     uint32_t reserved2;
 };
 
-/* 0 and a kernel in *kernel, KERN_RESOURCE_SHORTAGE, or KERN_INVALID_ARGUMENT for sizes out of range. */
+/* The number that PM_ABI_VERSION had when the library was compiled. */
+uint32_t pm_abi_version(void);
+/* A code's name, "MACH_RCV_TIMED_OUT", without the bits that say which space was short; NULL for what is none of ours. */
+const char *pm_code_name(int code);
+/* 0 and a kernel in *kernel, KERN_RESOURCE_SHORTAGE, or KERN_INVALID_ARGUMENT for sizes out of range. In a program it is a macro
+ * that says which header the program was compiled with: PM_ABI_MISMATCH where that is not the library's. */
 int pm_kernel_create(const struct pm_config *config, struct pm_kernel **kernel);
+int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_kernel **kernel);
 /* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released. */
 void pm_kernel_destroy(struct pm_kernel *kernel);
 /* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each,
@@ -188,6 +199,9 @@ struct pm_stats {
     uint64_t avc_entries, avc_inserts, avc_evictions, avc_refused, epoch;
     uint64_t audit_records, audit_lost, trace_paths, trace_overflow;
     uint64_t urefs_dropped, circular, guard_violations, quota_refusals, handler_failures, handler_too_deep;
+    /* What of the memory, in bytes, is for: tasks; their names; ports and sets; messages, but for memory that they carry; labels;
+     * decisions and records; the trace. */
+    uint64_t memory_tasks, memory_names, memory_ports, memory_messages, memory_labels, memory_mac, memory_trace;
     uint64_t native, native_decisions, native_labels, native_memory;    /* 1: tables are in force; the first are of the misses */
 };
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats);
@@ -425,6 +439,8 @@ int pm_task_create(struct pm_kernel *kernel, struct pm_task *parent, const char 
 /* Destroys every right of the task, wakes what waits in it. Asks mach_task:terminate where caller differs. */
 int pm_task_terminate(struct pm_task *caller, struct pm_task *task);
 void pm_task_release(struct pm_task *task);
+/* Another handle of a task, to be released as well. */
+int pm_task_retain(struct pm_task *task);
 int pm_task_relabel(struct pm_task *caller, struct pm_task *task, uint32_t sid);
 uint32_t pm_task_sid(struct pm_task *task);
 uint32_t pm_task_id(struct pm_task *task);      /* never used twice in a kernel */
@@ -578,6 +594,56 @@ void pm_message_refuse(struct pm_task *task, const struct pm_received *received)
 int pm_call(struct pm_task *task, const struct pm_send_spec *spec, uint32_t reply, struct pm_received *received,
             const struct pm_wait *wait);
 
+/* ---- many at once --------------------------------------------------------------------------------------------------- */
+
+/* Bodies in one buffer, `stride` bytes apart; each has its own size, or stride bytes where sizes is NULL. Of bodies to be sent
+ * stride may be 0: they lie one behind the other. One that does not lie in the buffer is KERN_INVALID_ARGUMENT. */
+struct pm_bodies {
+    const void *data; uint64_t size, stride, count;
+    const uint32_t *sizes;
+    const int32_t *msgh_ids;            /* NULL: msgh_id for all */
+    int32_t msgh_id;
+    uint32_t reserved;
+};
+/* Room for bodies that are received, `stride` bytes each, and what is told of them. */
+struct pm_result {
+    int32_t code, msgh_id;
+    uint32_t size, sender, sender_sid, seqno;           /* sender: pm_task_id, 0 for the kernel */
+    uint64_t transfer;
+};
+struct pm_room { void *data; uint64_t size, stride, count; struct pm_result *results; };
+/* Each as pm_send() without a wait; a Mach code for each. Returns how many were sent. Once the queue is full none behind is sent:
+ * MACH_SEND_TIMED_OUT. */
+int64_t pm_send_many(struct pm_task *task, uint32_t dest, const struct pm_bodies *bodies, int32_t *codes);
+/* Fills room, without a wait; returns how many results are final. The one behind those, if there is room for one, says why no more
+ * were received. A message that was refused and destroyed takes a place, with MACH_RCV_INVALID_DATA. One that is larger than
+ * stride, or brings rights or memory, stays queued: MACH_RCV_TOO_LARGE. */
+int64_t pm_receive_many(struct pm_task *task, uint32_t name, const struct pm_room *room);
+/* Calls one after the other from `first` on, each as pm_call() with a send-once right to `reply`; the wait is for all. Codes: of
+ * the send where that failed; MACH_RCV_PORT_DIED where the right to answer was destroyed; of the receive. Returns count, or the
+ * place of a call whose answer may still come to `reply`: who goes on behind it does so with another port. */
+int64_t pm_call_many(struct pm_task *task, uint32_t dest, uint32_t reply, const struct pm_bodies *bodies,
+                     const struct pm_room *room, uint64_t first, const struct pm_wait *wait);
+
+/* An operation of any task, 64 bytes. */
+enum pm_submit { PM_SUBMIT_NOTHING = 0, PM_SUBMIT_SEND = 1, PM_SUBMIT_RECEIVE = 2 };
+struct pm_submission {
+    uint32_t op;                        /* enum pm_submit */
+    uint32_t task;                      /* pm_task_id */
+    uint32_t name;                      /* where to; of which port or set */
+    int32_t msgh_id;
+    uint64_t offset;                    /* where the body is, or goes to */
+    uint32_t length;                    /* of the body; what is received takes at most so much, and sets it */
+    int32_t result;                     /* set: a Mach code */
+    uint32_t reply;                     /* send: a receive right, to which a send-once right goes along; receive: set to the reply right */
+    uint32_t right, disposition;        /* a right that it carries, if disposition is not 0; receive: set */
+    uint32_t sender, sender_sid, seqno; /* receive: set */
+    uint64_t transfer;                  /* set */
+};
+/* Does them in order, without a wait; returns how many have the result 0. A message that brings more than one right, or memory,
+ * stays queued: MACH_RCV_TOO_LARGE. */
+int64_t pm_submit(struct pm_kernel *kernel, struct pm_submission *ops, uint64_t count, void *data, uint64_t size);
+
 /* The real wire layout. `buffer` holds the message and takes the one received: max(send_size, rcv_size) bytes of room, plus
  * 68 for a message that is handed back. Bit 32 of option: out-of-line memory must lie in regions of the task. */
 #define PM_MSG_CONFINED 0x100000000
@@ -669,7 +735,8 @@ int64_t pm_audit_wait(struct pm_kernel *kernel, uint32_t records, const struct p
 /* Ends the waits there are; where there is none, the next one does not wait. */
 int pm_audit_wake(struct pm_kernel *kernel);
 /* Called without any lock when the ring is full and `full` is PM_AUDIT_BLOCK, and it should drain; and after each recorded
- * operation where records are synchronous. Non-zero: failed; an operation that found no room is then not done. */
+ * operation where records are synchronous. Non-zero: failed; an operation that found no room is then not done, nor is one that the
+ * drainer itself makes and that finds none. */
 typedef int (*pm_drainer)(void *context);
 int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context);
 /* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. PM_AUDIT_FULL:
@@ -736,7 +803,13 @@ enum pm_permission {
 
 #pragma GCC visibility pop
 
+#define pm_kernel_create(...) pm_kernel_create_as(PM_ABI_VERSION, __VA_ARGS__)
+
+/* For who did not create the kernel it is given: 0, or PM_ABI_MISMATCH. */
+static inline int pm_abi_check(void) { return pm_abi_version() == PM_ABI_VERSION ? 0 : PM_ABI_MISMATCH; }
+
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 #endif

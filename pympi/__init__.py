@@ -19,9 +19,10 @@ from ._lazy import lazily
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import audit, enums, mach, mig, policy
+    from . import audit, batch, enums, mach, mig, policy
     from .clock import SimulatedClock
     from .decisions import AccessDecision
+    from .embedding import get_include, get_library
     from .errors import (
         AccessDenied,
         AuditFull,
@@ -50,6 +51,7 @@ else:
     __getattr__, __dir__ = lazily(__name__, {
         "clock": "SimulatedClock",
         "decisions": "AccessDecision",
+        "embedding": "get_include get_library",
         "errors": "AccessDenied AuditFull ForkedError GuardViolation InspectError InvalidName"
                   " InvalidRight KernelClosed LabelError LimitExceeded MachError PolicyError"
                   " PortDied PympiError QueueFull SnapshotError TimedOut VerifyError",
@@ -97,7 +99,10 @@ __all__ = [
     "VerifyError",
     "__version__",
     "audit",
+    "batch",
     "enums",
+    "get_include",
+    "get_library",
     "mach",
     "mig",
     "policy",

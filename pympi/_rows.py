@@ -20,8 +20,8 @@ def _format(kind: Any) -> Any:
     return _FORMATS[kind.cname]
 
 
-def dtype_of(name: str) -> np.dtype[Any]:
-    """Return the numpy form of `struct <name>`, field by field."""
+def dtype_of(name: str, *, align: bool = False) -> np.dtype[Any]:
+    """Return the numpy form of `struct <name>`, field by field; `align`ed: its arrays are."""
     struct = ffi.typeof(f"struct {name}")
     return np.dtype(
         {
@@ -29,5 +29,6 @@ def dtype_of(name: str) -> np.dtype[Any]:
             "formats": [_format(field.type) for _, field in struct.fields],
             "offsets": [field.offset for _, field in struct.fields],
             "itemsize": ffi.sizeof(struct),
-        }
+        },
+        align=align,
     )

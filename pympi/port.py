@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
-from . import _aio
+from . import _aio, batch
 from ._closing import Closing
 from ._ffi import ffi, lib
 from ._values import bytes_of, nanoseconds
@@ -344,6 +344,59 @@ class _Sending(Right):
         """
         return self.task._poster(self.name, msgh_id, nanoseconds(timeout))
 
+    def send_many(self, bodies: Any, msgh_id: Any = 0, *, sizes: Any = None) -> batch.Codes:
+        """Send many messages in one call. Never waits.
+
+        Args:
+            bodies: an array, a message each along its first axis: (n, size) bytes or the like, or n
+                structures. Or bytes-like, the messages one behind the other, with `sizes`. Or a
+                list of bytes-like objects, which is slower.
+            msgh_id: one number for all, or an array of n.
+            sizes: bytes of each message, n integers: at most a row, where there are rows.
+
+        Returns:
+            A Mach code for each, int32: 0 where it was sent; else nothing has changed. Where the
+            queue is full none of those behind is sent either, so that none overtakes another:
+            MACH_SEND_TIMED_OUT.
+
+        Raises:
+            TypeError, ValueError, OverflowError: the arrays cannot be what is said here.
+
+        Example:
+            >>> import numpy as np
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     inbox = kernel.create_task("server").allocate_port(qlimit=100)
+            ...     pages = np.arange(12, dtype=np.uint8).reshape(3, 4)
+            ...     codes = inbox.make_send(kernel.create_task("client")).send_many(pages)
+            ...     got = inbox.receive_many(room := np.zeros((10, 4), np.uint8))
+            ...     codes.tolist(), len(got.results), room[2].tolist()
+            ([0, 0, 0], 3, [8, 9, 10, 11])
+        """
+        return batch.send_many(self.task, self.name, bodies, msgh_id, sizes)
+
+    def rpc_many(
+        self, bodies: Any, out: Any, msgh_id: Any = 0, *, sizes: Any = None,
+        timeout: float | None = None,
+    ) -> batch.Batch:  # fmt: skip
+        """Make many calls in one, one after the other, as `call` does.
+
+        Args:
+            bodies, msgh_id, sizes: as for `send_many`.
+            out: room for an answer each, as for `receive_many`.
+            timeout: seconds for all; 0 polls, None waits for ever.
+
+        Returns:
+            The answers, in order. Codes: 0; MACH_SEND_* where the request was not sent;
+            MACH_RCV_TIMED_OUT where no answer came; MACH_RCV_PORT_DIED where the request was
+            destroyed unanswered; MACH_RCV_TOO_LARGE where the answer was too large, or brought
+            rights or memory: it is destroyed.
+
+        Raises:
+            TypeError, ValueError, OverflowError: the arrays cannot be what is said here.
+        """
+        return batch.rpc_many(self.task, self.name, bodies, out, msgh_id, sizes, timeout)
+
     async def send_async(self, body: Any = b"", msgh_id: int = 0, **arguments: Any) -> None:
         """Send as `send` does; where the queue is full, let other coroutines run meanwhile."""
         while True:
@@ -463,6 +516,21 @@ class _Receiving(Right):
             timeout: seconds each call waits; 0 polls, None waits for ever.
         """
         return self.task._receiver(self.name, nanoseconds(timeout))
+
+    def receive_many(self, out: Any) -> batch.Batch:
+        """Take the messages that wait, as many as there is room for, in one call. Never waits.
+
+        Args:
+            out: an array, room for a message each along its first axis: (n, size) bytes or the
+                like, or n structures; contiguous and writable.
+
+        Returns:
+            What was received. Only plain bytes are: what brings rights or memory stays queued.
+
+        Raises:
+            TypeError, ValueError: the array cannot be what is said here.
+        """
+        return batch.receive_many(self.task, self.name, out)
 
     async def receive_async(self) -> Message:
         """Take the next message; let other coroutines run until there is one.

@@ -3,8 +3,9 @@
 
 import sys
 
-from benchmarks.cases import api, author, core, policy
+from benchmarks.cases import api, author, core, embedding, policy
 from benchmarks.harness import child
 
 name, rounds = sys.argv[1:]
-child((core.CASES | api.CASES | policy.CASES | author.CASES)[name], int(rounds))
+cases = core.CASES | api.CASES | policy.CASES | author.CASES | embedding.CASES
+child(cases[name], int(rounds))

@@ -14,6 +14,14 @@ int64_t monotonic_ns(void) {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
+#define STEP_BACK_NS 20000
+
+/* Who waits is asleep: a lock dropped and taken again at once would be gone when it wakes. */
+void lock_step_back(void) {
+    const struct timespec moment = {0, STEP_BACK_NS};
+    nanosleep(&moment, NULL);
+}
+
 #ifdef PM_PORTABLE
 
 /* Signals do not interrupt pthread_cond_timedwait, so the sleeper looks up this often. */

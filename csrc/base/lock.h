@@ -58,6 +58,9 @@ static inline bool lock_is_wanted(const struct lock *lock) { return __atomic_loa
 void lock_init(struct lock *lock);
 void lock_destroy(struct lock *lock);
 
+/* Without the lock: lets others have it that were found to wait. */
+void lock_step_back(void);
+
 enum sleep_result { SLEEP_WOKEN, SLEEP_TIMED_OUT, SLEEP_SIGNAL };
 
 void sleeper_init(struct sleeper *sleeper);

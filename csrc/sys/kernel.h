@@ -14,6 +14,9 @@
 #include "ipc/pset.h"
 #include "ipc/right.h"
 #include "ipc/space.h"
+#include "sys/tasks.h"
+
+enum part { PART_TASKS, PART_NAMES, PART_PORTS, PART_MESSAGES, PART_LABELS, PART_MAC, PART_TRACE, PARTS };
 
 struct pm_kernel {
     struct lock lock;
@@ -24,12 +27,14 @@ struct pm_kernel {
     enum pm_clock clock;
     uint64_t now;                       /* simulated clock */
     struct heap heap;
+    struct heap parts[PARTS];           /* of the heap */
     struct mac mac;
     struct sids sids;
     struct trace trace;
     struct interfaces interfaces;
     struct ipc ipc;
     struct list tasks;                  /* struct space, by tasks: all that exist, terminated ones too */
+    struct task_table by_id;            /* the same, by their numbers */
     uint32_t next_task_id, tasks_alive;
     uint64_t calls;                     /* that ended, those of the shortest path not counted */
 };

@@ -70,6 +70,8 @@ static inline void receive_init(struct receive *receive, uint32_t name) {
 /* May this call wait at all; and until when, by monotonic_ns, -1 for ever. */
 bool may_wait(const struct pm_kernel *kernel, const struct pm_wait *wait);
 int64_t deadline_of(const struct pm_wait *wait);
+/* What is left of a wait, in *rest; NULL stays NULL. */
+const struct pm_wait *rest_of(const struct pm_wait *wait, int64_t deadline, struct pm_wait *rest);
 /* Without the lock: sleeps until woken, until the deadline, or until the waiter has had enough. */
 enum sleep_outcome { SLEPT, SLEPT_TOO_LONG, SLEPT_INTERRUPTED };
 enum sleep_outcome sleep_on(struct sleeper *sleeper, const struct pm_wait *wait, int64_t deadline);
@@ -101,6 +103,8 @@ int send_run(struct send *send, const struct pm_wait *wait);
 int receive_run(struct receive *receive, const struct pm_wait *wait);
 /* With the lock: what is said of the message beside its rights, as it leaves the queue of port. */
 void receive_describe(const struct pm_kernel *kernel, struct receive *receive, const struct port *port);
+/* pm_send_message(), which also tells the number of the transfer. */
+int send_message(struct pm_task *task, const struct pm_send_spec *spec, const struct pm_wait *wait, uint64_t *transfer);
 /* Frees a message that was not sent. */
 void message_drop(struct pm_kernel *kernel, struct kmsg *kmsg);
 /* Frees a message that was received; it held a reference on the kernel. */

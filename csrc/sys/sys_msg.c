@@ -99,8 +99,9 @@ static int spec_fault(const struct pm_send_spec *spec) {
     return 0;
 }
 
-int pm_send_message(struct pm_task *task, const struct pm_send_spec *spec, const struct pm_wait *wait) {
+int send_message(struct pm_task *task, const struct pm_send_spec *spec, const struct pm_wait *wait, uint64_t *transfer) {
     struct send send;
+    *transfer = 0;
     int code = call_init(&send.call, task, task, PM_OP_SEND, spec->dest);
     if (code) return code;
     send.call.site.msgh_id = spec->msgh_id;
@@ -118,10 +119,16 @@ int pm_send_message(struct pm_task *task, const struct pm_send_spec *spec, const
     if (!send.kmsg) return call_refuse(&send.call, KERN_RESOURCE_SHORTAGE);
     fill_body(send.kmsg, spec);
     code = send_run(&send, wait);
+    *transfer = send.call.transfer;
     if (!send.kmsg) return code;
     release_nothing(send.kmsg);
     message_drop(task->kernel, send.kmsg);
     return code;
+}
+
+int pm_send_message(struct pm_task *task, const struct pm_send_spec *spec, const struct pm_wait *wait) {
+    uint64_t transfer;
+    return send_message(task, spec, wait, &transfer);
 }
 
 uint64_t need_nothing(const struct receive *receive, const struct kmsg *kmsg) {
@@ -239,12 +246,7 @@ int64_t receive_bytes(struct pm_task *task, uint32_t name, void *body, uint64_t 
 int pm_call(struct pm_task *task, const struct pm_send_spec *spec, uint32_t reply, struct pm_received *received,
             const struct pm_wait *wait) {
     int64_t deadline = deadline_of(wait);
+    struct pm_wait rest;
     int code = pm_send_message(task, spec, wait);
-    if (code) return code;
-    struct pm_wait rest = wait ? *wait : (struct pm_wait){0};
-    if (deadline >= 0 && rest.timeout_ns > 0) {
-        int64_t left = deadline - monotonic_ns();
-        rest.timeout_ns = left > 0 ? left : 0;
-    }
-    return pm_receive_message(task, reply, 0, received, wait ? &rest : NULL);
+    return code ? code : pm_receive_message(task, reply, 0, received, rest_of(wait, deadline, &rest));
 }

@@ -89,7 +89,7 @@ int pm_kernel_set_native(struct pm_kernel *kernel, const struct pm_native *given
     struct native *native = NULL;
     if (kernel_forked(kernel)) return PM_FORKED;
     if (kernel->no_fast_path && given) return KERN_NOT_SUPPORTED;
-    int code = given ? native_create(&kernel->heap, given, kernel->sids.seed, &native) : 0;
+    int code = given ? native_create(kernel->mac.heap, given, kernel->sids.seed, &native) : 0;
     kernel_lock(kernel);
     if (native && native->epoch != kernel->mac.epoch) code = KERN_ABORTED;
     mac_set_native(&kernel->mac, code ? NULL : native, given && given->keep_values);
@@ -105,7 +105,7 @@ int pm_sid_set_values(struct pm_kernel *kernel, uint32_t sid, uint32_t epoch, co
     struct sid_slot *slot = sids_find(&kernel->sids, sid);
     struct values *values = NULL;
     int code = !slot ? KERN_INVALID_ARGUMENT : !native || native->epoch != epoch ? KERN_ABORTED : 0;
-    if (!code) code = native_values(&kernel->heap, native->scheme, words, count, &values);
+    if (!code) code = native_values(kernel->sids.heap, native->scheme, words, count, &values);
     if (!code) sids_set_values(&kernel->sids, slot, values, (uint32_t)values_size(values->count));
     kernel_unlock(kernel);
     return code;
@@ -117,7 +117,7 @@ int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows) {
     if (kernel_forked(kernel)) return PM_FORKED;
     if (rows > MAC_REPORTS_MAX) return KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    bool started = reports_start(&kernel->mac.reports, &kernel->heap, rows);
+    bool started = reports_start(&kernel->mac.reports, kernel->mac.heap, rows);
     kernel_unlock(kernel);
     return started ? 0 : KERN_RESOURCE_SHORTAGE;
 }

@@ -12,6 +12,16 @@ int64_t deadline_of(const struct pm_wait *wait) {
     return wait->timeout_ns > INT64_MAX - now ? -1 : now + wait->timeout_ns;
 }
 
+const struct pm_wait *rest_of(const struct pm_wait *wait, int64_t deadline, struct pm_wait *rest) {
+    if (!wait) return NULL;
+    *rest = *wait;
+    if (deadline >= 0 && rest->timeout_ns > 0) {
+        int64_t left = deadline - monotonic_ns();
+        rest->timeout_ns = left > 0 ? left : 0;
+    }
+    return rest;
+}
+
 enum sleep_outcome sleep_on(struct sleeper *sleeper, const struct pm_wait *wait, int64_t deadline) {
     for (;;) {
         enum sleep_result result = sleeper_sleep(sleeper, deadline);

@@ -39,6 +39,7 @@ VERBS = {
     "watch": "Show what a live system does.",
     "top": "Show a live system's busiest ports, full screen.",
     "trace": "Show, draw and compare recordings.",
+    "config": "Print what embedding the core in C or C++ takes.",
     "completion": "Print what has a shell complete pympi.",
 }
 

@@ -111,9 +111,9 @@ class Given:
 class Native:
     """Has the core decide misses, as far as it can. The lock of `Policies` is held."""
 
-    def __init__(self, pointer: Any, *, wanted: bool) -> None:
+    def __init__(self, pointer: Any) -> None:
         self._pointer = pointer
-        self._wanted = wanted
+        self._wanted = True  # until the kernel says that it has no fast paths
         self._asked = 0
         self._failure = ""
         self._given: Given | None = None
@@ -169,6 +169,7 @@ class Native:
         numberings = {filed: table.numbering for filed, table in tables.items()}
         soft = [composition.is_permissive(filed) for filed in tables]
         code = form.install(self._pointer, epoch, soft, self._same(numberings))
+        self._wanted = code != lib.KERN_NOT_SUPPORTED
         self._failure = f"the core takes no such tables ({code_name(code)})" if code else ""
         if not code:
             self._numberings = numberings

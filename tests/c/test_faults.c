@@ -34,7 +34,7 @@ static void see_bytes(uint64_t *sum, const void *data, size_t size) {
 }
 
 static void see_right(uint64_t *sum, const struct port *port, uint32_t type) {
-    see(sum, port_valid(port) ? port->id : (uintptr_t)port);
+    see(sum, port_valid(port) ? port->rest->id : (uintptr_t)port);
     see(sum, type);
 }
 
@@ -51,12 +51,12 @@ static void see_port(uint64_t *sum, const struct port *port) {
     const uint32_t shown = PORT_ACTIVE | PORT_IN_TRANSIT | PORT_IN_SETS | PORT_EVENT | PORT_HANDLER | PORT_INTERFACE |
                            PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_TEMPOWNER | PORT_IMPORTANCE | PORT_DENAP |
                            PORT_TELLS;
-    const uint64_t words[] = {port->id, port->flags & shown, port->sid, port->qlimit, port->srights, port->sorights, port->seqno,
-                              port->msgcount, port->interface, port->mscount, port->context, port->receiver_name,
-                              port->trace_owner, port->trace_kind, (uint32_t)port->trace_number};
+    const uint64_t words[] = {port->rest->id, port->flags & shown, port->sid, port->qlimit, port->srights, port->sorights, port->seqno,
+                              port->msgcount, port->rest->interface, port->rest->mscount, port->rest->context, port->rest->receiver_name,
+                              port->rest->trace_owner, port->rest->trace_kind, (uint32_t)port->rest->trace_number};
     for (size_t i = 0; i < array_count(words); i++) see(sum, words[i]);
-    for (const struct request *request = port->requests; request; request = request->next) see(sum, request->name);
-    for (const struct set_link *link = port->sets; link; link = link->next) see(sum, link->set->name);
+    for (const struct request *request = port_requests(port); request; request = request->next) see(sum, request->name);
+    for (const struct set_link *link = port_sets(port); link; link = link->next) see(sum, link->set->name);
     for (const struct kmsg *kmsg = port->first; kmsg; kmsg = kmsg->next) see_message(sum, kmsg);
     see_right(sum, port->extra ? port->extra->no_senders : NULL, 1);
     see_right(sum, port->extra ? port->extra->port_destroyed : NULL, 2);
@@ -356,6 +356,40 @@ static int64_t receive_body(struct world *w) {
     return size < 0 ? size : 0;
 }
 
+/* ---- many at once, of which there is one ---- */
+
+static int64_t send_submitted(struct world *w) {
+    struct pm_submission op = {.op = PM_SUBMIT_SEND, .task = pm_task_id(w->client), .name = w->names[CLIENT_SEND], .length = 3,
+                               .reply = w->names[CLIENT_REPLY], .right = w->names[CLIENT_REPLY],
+                               .disposition = MACH_MSG_TYPE_MAKE_SEND};
+    char data[] = "op";
+    int64_t done = pm_submit(w->kernel, &op, 1, data, sizeof data);
+    return done < 0 ? done : CODE(op.result);
+}
+
+static int64_t receive_submitted(struct world *w) {
+    char data[1000];
+    struct pm_submission op = {.op = PM_SUBMIT_RECEIVE, .task = pm_task_id(w->server), .name = w->names[PORT],
+                               .length = sizeof data};
+    int64_t done = pm_submit(w->kernel, &op, 1, data, sizeof data);
+    return done < 0 ? done : CODE(op.result);
+}
+
+static int64_t send_many(struct world *w) {
+    const struct pm_bodies bodies = {.data = "many", .size = 4, .stride = 4, .count = 1};
+    int32_t code;
+    int64_t sent = pm_send_many(w->client, w->names[CLIENT_SEND], &bodies, &code);
+    return sent < 0 ? sent : CODE(code);
+}
+
+static int64_t receive_many(struct world *w) {
+    char data[1000];
+    struct pm_result result;
+    const struct pm_room room = {.data = data, .size = sizeof data, .stride = sizeof data, .count = 1, .results = &result};
+    int64_t got = pm_receive_many(w->server, w->names[PORT], &room);
+    return got < 0 ? got : CODE(result.code);
+}
+
 static int64_t start_denying(struct world *w) {
     w->denies = true;
     return CODE(pm_kernel_set_policy(w->kernel, PM_POLICY_LOADED));
@@ -515,7 +549,7 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(ask_possible), DO(peek), DO(relabel_port), DO(relabel_task), DO(relabel_back), DO(receive_set), DO(leave_all), DO(receive_body), DO(send_rights), DO(receive_port), DO(send_handled),
     DO(allocate_memory), DO(write_memory), DO(read_memory), DO(send_wire), DO_IN_PART(receive_wire), DO(send_wire),
     DO(start_denying), DO_IN_PART(receive_wire), DO(stop_denying), DO(send_small), DO(send_small), DO(wire_finds_no_room),
-    DO(receive_body), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
+    DO(receive_body), DO(send_submitted), DO(receive_submitted), DO(receive_submitted), DO(send_many), DO(receive_many), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
     DO(ask_registered), DO(rule), DO(rule_selects), DO(sample), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(give_tables), DO(give_values), DO(types), DO(names), DO(refs),
     DO(more_refs), DO(fewer_refs), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table),
     DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(synchronous), DO(names), DO(halt),
@@ -548,7 +582,7 @@ static void must(bool good, const char *what, const char *step, uint64_t at, int
 /* For one step all free pieces are as if they were kept for somebody: whoever wants one asks for memory. */
 static int64_t run_stinted(struct world *world, const struct step *step) {
     struct ipc *ipc = &world->kernel->ipc;
-    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     size_t hidden[array_count(pools)];
     for (size_t i = 0; i < array_count(pools); i++) {
         hidden[i] = pools[i]->free_count - pools[i]->reserved;
@@ -580,13 +614,13 @@ static void live_through(struct world *world, const struct step *step, uint64_t 
 
 /* Pools that grow by one piece at a time ask for memory wherever they could. */
 static void stint(struct ipc *ipc) {
-    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pools[i]->per_chunk = 1;
 }
 
 static void expect_empty(const struct world *world) {
     const struct ipc *ipc = &world->kernel->ipc;
-    const struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    const struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) assert(pool_live(pools[i]) == 0);
     assert(ipc->kmsgs.reserved == 0 && ipc->names == 0 && ipc->messages == 0 && ipc->bytes == 0);
     assert(world->released == world->passed);

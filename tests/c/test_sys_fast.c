@@ -2,6 +2,7 @@
 /*
  * The fast paths do what the defining path does: two kernels, one of them with no_fast_path, live through the same random
  * calls, under a policy that denies, audits and reports at random. Codes, bodies, audit records, traces and counts agree.
+ * What one does in batches, the other does one at a time.
  *
  *     test_sys_fast [SEED [STEPS]]
  */
@@ -213,6 +214,119 @@ static void step_receive_message(void)
     }
     assert(codes[0] == codes[1] && !kept[0] == !kept[1]);
     assert(!kept[0] || same_received(&received[0], &received[1]));
+}
+
+/* ---- many at once in one world, one at a time in the other ---- */
+
+#define BATCH 40
+#define DATA (BATCH * 64)
+
+static struct pm_submission drawn_operation(void)
+{
+    static const uint32_t carried[] = { 0, 0, 0, MACH_MSG_TYPE_COPY_SEND, MACH_MSG_TYPE_MAKE_SEND_ONCE };
+    const struct world *world = &worlds[0];
+    uint32_t port = draw(PORTS), task = draw(TASKS), receives = draw(2), own = port % 2;
+    uint32_t name = receives ? world->receive[port] : world->send[task][port];
+    struct pm_submission op = { .op = draw(30) ? 1 + receives : draw(5), .name = draw(40) ? name : draw(2000),
+                                .msgh_id = (int32_t)draw(5), .offset = draw(DATA + 30), .length = draw(60) ? draw(64) : draw(9000) };
+
+    op.task = pm_task_id(world->tasks[receives ? own : task]) + (draw(60) ? 0 : draw(2000));
+    op.reply = draw(8) ? 0 : world->receive[draw(PORTS)];
+    op.disposition = receives ? 0 : carried[draw(5)];
+    op.right = op.disposition == MACH_MSG_TYPE_COPY_SEND ? world->send[task][draw(PORTS)] : world->receive[draw(PORTS)];
+    return op;
+}
+
+static void drop_what_came(const struct pm_submission *ops, uint32_t count)
+{
+    EACH(world)
+        for (uint32_t i = 0; i < count; i++)
+            for (uint32_t j = 0; j < 2 && ops[i].op == PM_SUBMIT_RECEIVE && ops[i].sender; j++)
+                pm_port_deallocate(world->tasks[ops[i].task - pm_task_id(world->tasks[0])],
+                                   world->tasks[ops[i].task - pm_task_id(world->tasks[0])], j ? ops[i].reply : ops[i].right);
+}
+
+static void step_submit(void)
+{
+    static struct pm_submission ops[2][BATCH];
+    static char data[2][DATA];
+    uint32_t count = draw(BATCH + 1);
+    int64_t done = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        ops[0][i] = ops[1][i] = drawn_operation();
+    memset(data[0], (int)draw(256), DATA);
+    memcpy(data[1], data[0], DATA);
+    for (uint32_t i = 0; i < count; i++)
+        done += pm_submit(worlds[0].kernel, &ops[0][i], 1, data[0], DATA);
+    assert(pm_submit(worlds[1].kernel, ops[1], count, data[1], DATA) == done);
+    assert(!memcmp(ops[0], ops[1], count * sizeof ops[0][0]));
+    assert(!memcmp(data[0], data[1], DATA));
+    drop_what_came(ops[0], count);
+}
+
+static void step_send_many(void)
+{
+    static char data[DATA];
+    uint32_t task = draw(TASKS), port = draw(PORTS), sizes[BATCH], packed = draw(2);
+    int32_t results[2][BATCH], ids[BATCH];
+    int64_t sent[2] = { 0, 0 };
+    struct pm_bodies many = { .data = data, .size = draw(20) ? DATA : draw(DATA), .stride = packed ? 0 : 64, .count = draw(12),
+                              .sizes = sizes, .msgh_ids = draw(2) ? ids : NULL, .msgh_id = 2 };
+    uint64_t offset = 0;
+    int full = 0;
+
+    memset(data, (int)draw(256), sizeof data);
+    for (uint32_t i = 0; i < BATCH; i++)
+        sizes[i] = draw(70), ids[i] = (int32_t)draw(5);
+    for (uint32_t i = 0; i < many.count; offset += packed ? sizes[i] : 64, i++) {
+        int32_t id = many.msgh_ids ? ids[i] : 2;
+        int holds = offset + sizes[i] <= many.size && (packed || sizes[i] <= 64);
+        int32_t code = full ? MACH_SEND_TIMED_OUT : KERN_INVALID_ARGUMENT;
+        if (!full && holds)
+            code = pm_send(worlds[0].tasks[task], worlds[0].send[task][port], data + offset, sizes[i], id, NULL);
+        full |= code == MACH_SEND_TIMED_OUT;
+        sent[0] += code == 0;
+        results[0][i] = code;
+    }
+    sent[1] = pm_send_many(worlds[1].tasks[task], worlds[1].send[task][port], &many, results[1]);
+    assert(sent[0] == sent[1] && !memcmp(results[0], results[1], many.count * sizeof results[0][0]));
+}
+
+static int64_t received_many(struct world *world, uint32_t port, struct pm_room room)
+{
+    return pm_receive_many(world->tasks[port % 2], world->receive[port], &room);
+}
+
+/* A call for each message, until one says that there is no more to be had. */
+static int64_t received_singly(struct world *world, uint32_t port, struct pm_room room)
+{
+    struct pm_room one = { .stride = room.stride, .size = room.stride, .count = 1 };
+    uint64_t got = 0;
+
+    for (; got < room.count; got++) {
+        one.data = (char *)room.data + got * room.stride;
+        one.results = room.results + got;
+        if (received_many(world, port, one) == 0)
+            break;
+    }
+    return (int64_t)got;
+}
+
+static void step_receive_many(void)
+{
+    static char data[2][BATCH * 100];
+    struct pm_result results[2][BATCH] = { 0 };
+    uint32_t port = draw(PORTS), count = draw(BATCH + 1);
+    struct pm_room rooms[2];
+    int64_t got[2];
+
+    for (int i = 0; i < 2; i++)
+        rooms[i] = (struct pm_room){ .data = data[i], .size = sizeof data[i], .stride = 100, .count = count, .results = results[i] };
+    got[0] = received_singly(&worlds[0], port, rooms[0]);
+    got[1] = received_many(&worlds[1], port, rooms[1]);
+    assert(got[0] == got[1] && !memcmp(results[0], results[1], sizeof results[0]));
+    assert(!memcmp(data[0], data[1], sizeof data[0]));
 }
 
 static void step_policy(void)
@@ -459,6 +573,7 @@ static const struct {
     uint32_t weight;
     void (*step)(void);
 } steps[] = { { 600, step_send },   { 400, step_receive }, { 200, step_receive_message },
+              { 60, step_submit },  { 40, step_send_many }, { 40, step_receive_many },
               { 60, step_letter },  { 60, step_context },  { 40, step_drain },
               { 20, step_relabel }, { 12, step_clock },    { 8, step_audit },
               { 6, step_policy },   { 6, step_trace },     { 4, step_port },

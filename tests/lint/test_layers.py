@@ -28,7 +28,7 @@ PUBLIC_HEADER = "pympi.h"
 BOTTOM = {"_version", "_values", "_lazy", "_closing"}
 FFI = BOTTOM | {"_ffi", "_upcall", "_binding", "_rows"}
 VALUES = FFI | {"errors", "enums", "label", "escape"}
-MESSAGES = VALUES | {"_aio", "message"}
+MESSAGES = VALUES | {"_aio", "batch", "message"}
 OBJECTS = MESSAGES | {"port", "task", "policy", "audit", "ipctrace", "survey"}
 PYTHON_LAYERS = {
     "_version": set(),
@@ -48,6 +48,7 @@ PYTHON_LAYERS = {
     "ipctrace": VALUES,
     "survey": VALUES,
     "_aio": VALUES,
+    "batch": VALUES,
     "message": MESSAGES,
     "port": MESSAGES | {"task"},
     "task": MESSAGES | {"port"},

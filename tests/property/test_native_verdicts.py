@@ -496,7 +496,9 @@ def test_a_flip_counts_at_once_whoever_asks_meanwhile() -> None:
 
 def test_without_fast_paths_python_is_asked() -> None:
     with Kernel(policies=[Partition()], avc_entries=1, fast_path=False) as kernel:
-        questions(kernel, [kernel.policies.intern(label) for label in PARTITIONS[:2]])
+        for _ in range(2):
+            questions(kernel, [kernel.policies.intern(label) for label in PARTITIONS[:2]])
+            kernel.policies.renew()
         assert kernel.policies.native.why == "the kernel was made with fast_path=False"
         assert kernel.stats()["native_decisions"] == 0
 

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The shortest path: inline bytes, a copied send right, no one waiting, the decision remembered. Every precondition that fails
+ * leaves everything untouched for send.c and receive.c, which define what a send and a receive are. Both paths run against the model.
+ * What goes by it, one message at a time or many: sys_fast.c and sys_batch.c.
+ */
+#ifndef PM_FAST_H
+#define PM_FAST_H
+
+#include <string.h>
+
+#include "sys/msg.h"
+
+#define SEND_NEEDS (PM_MACH_PORT__send | PM_MACH_PORT__copy_send)
+#define RECEIVE_NEEDS (PM_MACH_PORT__use_recv | PM_MACH_PORT__recv)
+
+/* The entry of exactly this type, through one comparison; NULL otherwise. */
+static inline struct entry *fast_entry(const struct space *space, uint32_t name, uint32_t type, uint32_t mask) {
+    uint32_t index = name >> 8;
+    if (pm_unlikely(index >= space->used)) return NULL;
+    struct entry *entry = &space->table[index];
+    return pm_likely((entry->bits & (mask | ENTRY_GENERATION)) == (type | (name & ENTRY_GENERATION))) ? entry : NULL;
+}
+
+static inline void fast_trace(struct pm_kernel *kernel, struct space *space, struct entry *entry, const struct port *port,
+                              uint32_t event) {
+    if (pm_unlikely(entry->trace_stamp != kernel->trace.stamp)) trace_event(kernel, space, entry, port, event);
+    else trace_count(&kernel->trace, entry->trace_path, event);
+}
+
+/* A small copy without a call, which would cost more than the copy. */
+static inline void fast_copy(char *to, const char *from, size_t size) {
+    if (pm_unlikely(size < 16)) {
+        for (size_t i = 0; i < size; i++) to[i] = from[i];
+        return;
+    }
+    for (size_t i = 0; i < size - 16; i += 16) memcpy(to + i, from + i, 16);
+    memcpy(to + size - 16, from + size - 16, 16);
+}
+
+/* Writes in place what mac.c would: one record of a send; one of a receive, for its two questions. Every field is named:
+ * clearing the slot first would cost as much as filling it. */
+static inline void fast_describe(struct pm_audit_record *record, struct pm_kernel *kernel, const struct space *space,
+                                 const struct entry *entry, const struct kmsg *kmsg, bool receives, uint64_t sequence) {
+    *record = (struct pm_audit_record){
+        .sequence = sequence, .time = pm_kernel_time(kernel), .transfer = kmsg->transfer,
+        .provenance = entry->provenance, .port = kmsg->dest->rest->id, .real_sid = space->sid, .effective_sid = space->sid,
+        .object_sid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .task = space->id,
+        .name = entry_name(space, entry), .tclass = PM_CLASS_MACH_PORT,
+        .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
+        .msgh_id = kmsg->msgh_id, .size = kmsg->size, .epoch = kernel->mac.epoch,
+        .flags = receives ? PM_AUDIT_RECEIVE : 0, .denied = 0, .report = 0, .result = 0};
+}
+
+static inline void fast_record(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                               const struct kmsg *kmsg, bool receives) {
+    struct audit *audit = &kernel->mac.audit;
+    fast_describe(audit_next(audit), kernel, space, entry, kmsg, receives, audit->sequence++);
+}
+
+/* The same, if it is kept. Apart: who samples nothing pays nothing. */
+static pm_noinline void fast_sample(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                                    const struct kmsg *kmsg, bool receives) {
+    struct audit *audit = &kernel->mac.audit;
+    struct sample_event event = {.ssid = space->sid, .tsid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .tclass = PM_CLASS_MACH_PORT,
+                                 .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,
+                                 .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .size = kmsg->size,
+                                 .msgh_id = kmsg->msgh_id, .certain = false};
+    uint32_t weight;
+    if (!sample_admits(&audit->sample, &event, &weight)) return;
+    struct pm_audit_record *record = audit_next(audit);
+    fast_describe(record, kernel, space, entry, kmsg, receives, audit->sequence++);
+    record->flags |= weight;
+}
+
+static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
+    if (port->last) port->last->next = kmsg;
+    else port->first = kmsg;
+    port->last = kmsg;
+    port->msgcount++;
+    port->srights++;
+    port->refs++;
+    ipc->messages++;
+    ipc->bytes += kmsg->size;
+    ipc->sent++;
+}
+
+static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
+                             int32_t msgh_id, uint32_t access) {
+    kmsg->next = NULL;
+    kmsg->reply = NULL;
+    kmsg->cargo = NULL;
+    kmsg->voucher = 0;
+    kmsg->dest_type = MACH_MSG_TYPE_PORT_SEND;
+    kmsg->reply_type = 0;
+    kmsg->flags = 0;
+    kmsg->dest = port;
+    kmsg->body = kmsg->inside;
+    kmsg->sender = space;
+    kmsg->transfer = ++ipc->transfers;
+    kmsg->size = size;
+    kmsg->sid = kmsg->real_sid = space->sid;
+    kmsg->access = access;
+    kmsg->msgh_id = msgh_id;
+    kmsg->charge = size;
+    kmsg->ipc = ipc;
+    space->in_flight++;
+    space->usage.queued_bytes += size;
+    space->refs++;
+}
+
+/* The decision is made. False: memory is short, and nothing was touched. */
+static inline bool fast_post(struct pm_task *task, struct entry *entry, const void *body, uint64_t size, int32_t msgh_id,
+                             uint32_t access, bool recorded) {
+    struct pm_kernel *kernel = task->kernel;
+    struct port *port = entry->object;
+    struct kmsg *kmsg = pool_take(&kernel->ipc.kmsgs);
+    if (pm_unlikely(!kmsg)) return false;
+    if (pm_unlikely(kernel->trace.on)) {
+        fast_trace(kernel, &task->space, entry, port, PM_EVENT_SEND);
+        fast_trace(kernel, &task->space, entry, port, PM_EVENT_COPY_SEND);
+    }
+    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access);
+    fast_copy(kmsg->inside, body, size);
+    fast_queue(&kernel->ipc, port, kmsg);
+    if (recorded) fast_record(kernel, &task->space, entry, kmsg, false);
+    return true;
+}
+
+/* Apart, so that who records nothing pays nothing. */
+static pm_noinline bool fast_post_recorded(struct pm_task *task, struct entry *entry, const void *body, uint64_t size,
+                                           int32_t msgh_id) {
+    struct pm_kernel *kernel = task->kernel;
+    bool ready = audit_ready(&kernel->mac.audit);
+    if (pm_unlikely(!ready && !audit_sample_ready(&kernel->mac.audit))) return false;
+    if (!fast_post(task, entry, body, size, msgh_id, entry->hint.allowed, ready)) return false;
+    if (!ready) fast_sample(kernel, &task->space, entry, ((struct port *)entry->object)->last, false);
+    return true;
+}
+
+/* With the lock. False: nothing was touched. */
+static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id) {
+    struct pm_kernel *kernel = task->kernel;
+    struct space *space = &task->space;
+    struct entry *entry = fast_entry(space, dest, MACH_PORT_TYPE_SEND, ENTRY_TYPES & ~MACH_PORT_TYPE_RECEIVE);
+    if (!entry) return false;
+    const struct port *port = entry->object;
+    if ((port->flags & (PORT_SLOW | PORT_ACTIVE)) != PORT_ACTIVE || port->msgcount >= port->qlimit) return false;
+    if (pm_unlikely(space->quota.queued_bytes)) return false;
+    uint32_t access = UINT32_MAX;
+    if (kernel->mac.active) {
+        enum hint_answer answer = hint_ask(&kernel->mac, &entry->hint, space->id, space->sid, port->sid, SEND_NEEDS);
+        if (pm_unlikely(answer != HINT_QUIET))
+            return answer == HINT_LOUD && fast_post_recorded(task, entry, body, size, msgh_id);
+        access = entry->hint.allowed;
+    }
+    return fast_post(task, entry, body, size, msgh_id, access, false);
+}
+
+/* Both questions of a receive, where they have one answer. */
+static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *entry, const struct space *space, uint32_t tsid,
+                                                uint32_t sender) {
+    uint32_t ssid = space->sid;
+    enum hint_answer use = hint_ask(mac, &entry->hint, space->id, ssid, tsid, PM_MACH_PORT__use_recv);
+    enum hint_answer from = hint_ask(mac, mac_recent(mac, ssid, sender), 0, ssid, sender, PM_MACH_PORT__recv);
+    return use == from ? use : HINT_UNKNOWN;
+}
+
+/* What takes more than memory to take apart, or tells somebody something, is not for this path. */
+static inline bool fast_message(const struct kmsg *kmsg, const struct port *port) {
+    const struct space *sender = kmsg->sender;
+    return !kmsg->cargo && !kmsg->reply && kmsg->body == kmsg->inside && kmsg->dest_type == MACH_MSG_TYPE_PORT_SEND &&
+           !(kmsg->flags & KMSG_EFFECTIVE) && sender && sender->refs > 1 && !sender->past_used &&
+           (port->srights > 1 || !port->extra);
+}
+
+static pm_noinline bool fast_receive_recorded(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
+                                              const struct kmsg *kmsg) {
+    if (pm_likely(audit_ready(&kernel->mac.audit))) fast_record(kernel, space, entry, kmsg, true);
+    else if (audit_sample_ready(&kernel->mac.audit)) fast_sample(kernel, space, entry, kmsg, true);
+    else return false;
+    return true;
+}
+
+/* With the lock: the entry whose port has a message for this path, recorded as taken; or NULL with nothing touched. */
+static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity) {
+    struct pm_kernel *kernel = task->kernel;
+    struct space *space = &task->space;
+    struct entry *entry = fast_entry(space, name, MACH_PORT_TYPE_RECEIVE, MACH_PORT_TYPE_RECEIVE);
+    if (!entry) return NULL;
+    const struct port *port = entry->object;
+    const struct kmsg *kmsg = port->first;
+    if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return NULL;
+    if (!fast_message(kmsg, port) || kmsg->size > capacity || method_outdated(&kernel->ipc, port, kmsg)) return NULL;
+    if (!kernel->mac.active) return entry;
+    enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space, port->sid, kmsg->sid);
+    if (pm_likely(answer == HINT_QUIET)) return entry;
+    return answer == HINT_LOUD && fast_receive_recorded(kernel, space, entry, kmsg) ? entry : NULL;
+}
+
+static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
+    port->first = kmsg->next;
+    if (!port->first) port->last = NULL;
+    port->msgcount--;
+    port->seqno++;
+    port->srights--;
+    port->refs--;
+    kmsg->sender->usage.queued_bytes -= kmsg->charge;
+    ipc->messages--;
+    ipc->bytes -= kmsg->size;
+    ipc->received++;
+}
+
+static inline struct kmsg *fast_take(struct pm_kernel *kernel, struct space *space, struct entry *entry) {
+    struct port *port = entry->object;
+    struct kmsg *kmsg = port->first;
+    if (pm_unlikely(kernel->trace.on)) fast_trace(kernel, space, entry, port, PM_EVENT_RECV);
+    fast_dequeue(&kernel->ipc, port, kmsg);
+    return kmsg;
+}
+
+/* Of a message that was taken. */
+static inline void fast_free(struct ipc *ipc, struct kmsg *kmsg) {
+    kmsg->sender->in_flight--;
+    kmsg->sender->refs--;
+    pool_give(&ipc->kmsgs, kmsg);
+}
+
+/* With the lock. The size, or -1 with nothing touched. */
+static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *body, uint64_t capacity) {
+    struct entry *entry = fast_find(task, name, capacity);
+    if (!entry) return -1;
+    struct kmsg *kmsg = fast_take(task->kernel, &task->space, entry);
+    uint32_t size = kmsg->size;
+    fast_copy(body, kmsg->inside, size);
+    fast_free(&task->kernel->ipc, kmsg);
+    return size;
+}
+
+#endif
