@@ -5,7 +5,7 @@
 What has to be done within a given time stands beside that time.
 """
 
-from benchmarks.harness import Row
+from pympi.bench.harness import Row
 
 PAIR = "C send + receive, 64 B"
 FLOOR = "two calls, two copies, two lock pairs"
@@ -62,11 +62,11 @@ ROWS = [
     Row("6s", "floor_sized", f"{PAIR}: unchecked", f"{FLOOR}, sizes at run time"),
     Row("6m", "whole", f"{PAIR}: received as a message, and freed", "received as bytes"),
     Row("6p", "slow_path", f"{PAIR}: without fast paths", "with"),
-    Row("7", "bound_deque", f"{BOUND} -> bytes", "deque append + popleft", 8, 5),
-    Row("8", "methods_deque", "Python send + receive -> Message", "deque append + popleft", 20, 12),
-    Row("9z", "bound_zeromq", BOUND, "pyzmq inproc", 0.6, 0.4),
-    Row("9q", "bound_queue", BOUND, "queue.Queue", 0.25, 0.15),
-    Row("9s", "bound_simpy", BOUND, "SimPy Store", 0.10, 0.05),
+    Row("7", "peer/deque", f"{BOUND} -> bytes", "deque append + popleft", 8, 5),
+    Row("8", "methods/deque", "Python send + receive -> Message", "deque append + popleft", 20, 12),
+    Row("9z", "peer/zeromq", BOUND, "pyzmq inproc", 0.6, 0.4),
+    Row("9q", "peer/queue", BOUND, "queue.Queue", 0.25, 0.15),
+    Row("9s", "peer/simpy", BOUND, "SimPy Store", 0.10, 0.05),
     Row("10d", "te_decide", "a decision of te, 10,000 rules", "of a module without opinion"),
     Row("10m", "te_miss", "a miss through te, 10,000 rules", "through a module without opinion"),
     Row(
