@@ -88,10 +88,10 @@ bench: bench-peers ## the benchmarks, in paired rounds: a table and JSON
 bench-quick: bench-peers ## the benchmarks with few rounds, to see that they run
 	.venv/bin/python -m benchmarks --quick
 
-# Without pyzmq and SimPy the rows beside them are skipped; it is tried again the next time.
+# Without the peers the rows beside them are skipped; it is tried again the next time.
 bench-peers: .venv/.tools
 	@test -e .venv/.bench || { $(INSTALL) --editable '.[bench]' && touch .venv/.bench; } || \
-	    echo 'make: no pyzmq or no SimPy here; their rows will be skipped' >&2
+	    echo 'make: not all peers are here; the rows beside them will be skipped' >&2
 
 top-capture: .venv/.tools ## docs/top.svg: what the screen of `pympi top` shows of a small system
 	.venv/bin/python tools/top_capture.py docs/top.svg
