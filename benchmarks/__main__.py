@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import build
 from benchmarks.rows import ROWS
-from pympi.bench.harness import Result, Row, Runner, as_json, machine, noise
+from pympi.bench.harness import Result, Row, Runner, as_json, machine, noise, times
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -87,7 +87,7 @@ def cells(result: Result) -> list[str]:
         cost = statistics.median(cost for run in result.runs for cost in run.subject)
         unit = result.runs[0].unit
         shown = duration(cost) if unit == "ns" else f"{cost:.0f} {unit}"
-        measured = [shown, f"{middle:.3f}", f"{first:.3f}..{third:.3f}"]
+        measured = [shown, times(middle), f"{times(first)}..{times(third)}"]
     budgets = [budget(row.must), budget(row.aim)]
     return [row.number, row.what, row.against, *measured, *budgets, result.verdict]
 

@@ -16,9 +16,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import build
 from benchmarks.__main__ import duration
 from benchmarks.cases import CASES, author
 from benchmarks.rows import ROWS
+from pympi.bench.harness import Runner
 from pympi.bench.peers import BODY
 from pympi.bench.systems import Setting, System
 
@@ -31,6 +33,15 @@ def test_every_row_has_a_case() -> None:
 def test_a_time_is_what_a_bound_costs() -> None:
     assert author.limit(20 * author.MICROSECOND)(3) == 60_000
     assert [duration(ns) for ns in (34.16, 20_000, 4.2e9)] == ["34.2", "20000.0", "4.20 s"]
+
+
+@pytest.mark.parametrize("case", ["batch_rows", "batch_submit", "batch_checks"])
+def test_batches_do_the_same_as_loops_in_c(case: str) -> None:
+    run = Runner(["-m", "benchmarks.cases"], build.ROOT, 2, 1).run_case(case)
+    assert not run.crashed
+    if run.skipped:
+        pytest.skip(run.skipped)
+    assert min(run.ratios) > 0
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.cases import api, author, core, policy
+from benchmarks.cases import api, author, bulk, core, policy
 from pympi.bench.cases import CASES as PACKAGED
 from pympi.bench.harness import Pair
 
@@ -12,5 +12,6 @@ CASES: dict[str, Callable[[], Pair]] = {
     **api.CASES,
     **policy.CASES,
     **author.CASES,
+    **bulk.CASES,
     **{name: case.make for name, case in PACKAGED.items()},
 }

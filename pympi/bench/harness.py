@@ -149,6 +149,13 @@ def judge(row: Row, medians: list[float]) -> str:
     return "aim" if row.aim is not None and max(medians) <= row.aim else "must"
 
 
+def times(ratio: float) -> str:
+    """Return a ratio in as many digits as tell something."""
+    if ratio >= 10:
+        return f"{ratio:,.1f}"
+    return f"{ratio:.3f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 # ---- in the process of a case ----
 
 

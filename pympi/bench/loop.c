@@ -58,15 +58,18 @@ uint64_t loop_checks(check_call check, void *kernel, const uint32_t *ssids, cons
 }
 
 /*
- * What a send touches at the least, without any of what it does: the entry of the name, the port, and a buffer, a line of 64 bytes
- * each, in which something is counted; the body is copied. `order` says which entry; its port is the one that `ports_of` says.
+ * What a send touches at the least, without any of what it does: the entry of a name, which tells the port, the port, and a buffer,
+ * a line of 64 bytes each, in which something is counted; the body is copied. `order` says which entries. locked: an atomic
+ * operation stands before each, as a lock does.
  */
-uint64_t loop_lines(uint64_t (*entries)[8], uint64_t (*ports)[8], char (*buffers)[64], const uint32_t *ports_of,
-                    const uint32_t *order, const char *body, uint64_t count) {
+uint64_t loop_lines(uint64_t (*entries)[8], uint64_t (*ports)[8], char (*buffers)[64], const uint32_t *order, const char *body,
+                    uint64_t count, int locked) {
+    uint32_t lock = 0;
     for (uint64_t i = 0; i < count; i++) {
-        uint32_t entry = order[i], port = ports_of[entry];
-        entries[entry][0]++;
-        ports[port][0]++;
+        uint64_t *entry = entries[order[i]];
+        if (locked) __atomic_exchange_n(&lock, 1, __ATOMIC_SEQ_CST);
+        entry[0]++;
+        ports[entry[1]][0]++;
         memcpy(buffers[i], body, 64);
     }
     return 0;

@@ -172,13 +172,15 @@ def _print(found: Sequence[Finding], summary: dict[str, Any]) -> None:
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
+    from ..bench.harness import times
+
     result, row = finding.result, finding.result.row
     figures = ("", "", "")
     if result.ratios:
         first, middle, third = result.quartiles
         cost = _cost(finding.cost, result.runs[0].unit)
-        figures = (cost, _times(middle), f"{_times(first)} to {_times(third)}")
-    then = _times(finding.then[1]) if finding.then else ""
+        figures = (cost, times(middle), f"{times(first)} to {times(third)}")
+    then = times(finding.then[1]) if finding.then else ""
     return (
         finding.case.name, row.what, row.against, *figures, _budget(row.must), _budget(row.aim),
         result.verdict, then, finding.change, finding.remark,
@@ -190,13 +192,6 @@ def _cost(value: float, unit: str) -> str:
     if unit != "ns":
         return f"{value:,.0f} {unit}"
     return f"{value:,.1f} ns" if value < 10_000 else f"{value / 1000:,.1f} us"
-
-
-def _times(ratio: float) -> str:
-    """Return a ratio in as many digits as tell something."""
-    return (
-        f"{ratio:.3f}" if 0.1 <= ratio < 10 else f"{ratio:,.1f}" if ratio >= 10 else f"{ratio:.2g}"
-    )
 
 
 def _budget(value: float | None) -> str:

@@ -16,6 +16,7 @@ from pympi.bench import cases, plots, runs
 from pympi.bench.cases import CASES
 from pympi.bench.harness import Result, Run, Runner, Skip
 from pympi.bench.loops import DRAIN_EVERY, LOOPS, loop
+from pympi.bench.peers import JUDGES, QUEUES
 from pympi.bench.systems import AUDIT, STACKS, Setting, System
 
 NEEDS_MATPLOTLIB = pytest.mark.skipif(
@@ -123,6 +124,27 @@ def test_what_is_recorded_is_drained_between_timings(system: System) -> None:
     loop(system)(3 * DRAIN_EVERY)
     stats = system.kernel.stats()
     assert (stats["audit_records"], stats["audit_lost"]) == (6 * DRAIN_EVERY, 0)
+
+
+@pytest.mark.parametrize("name", [*QUEUES, *JUDGES])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # their sockets go with the process
+def test_peers_do_what_is_measured(name: str) -> None:
+    _, make = (QUEUES | JUDGES)[name]
+    try:
+        run = make()
+    except Skip as skip:
+        pytest.skip(str(skip))
+    assert run(3) > 0
+
+
+@pytest.mark.parametrize("name", ["threads/call", "threads/bound", "threads/busy", "check/dict"])
+def test_cases_run_in_a_process_of_their_own(name: str) -> None:
+    found = Runner(["-m", "pympi.bench"], runs.ROOT, 2, 1).run_case(name)
+    assert not found.crashed
+    if found.skipped:
+        pytest.skip(found.skipped)
+    assert len(found.ratios) == 2
+    assert min(found.ratios) > 0
 
 
 # ---- what is chosen ----

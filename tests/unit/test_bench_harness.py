@@ -18,6 +18,7 @@ from pympi.bench.harness import (
     noise,
     quartiles,
     repetitions,
+    times,
 )
 
 ROW = Row("1", "case", "what", "against", must=1.5, aim=1.2)
@@ -82,6 +83,13 @@ def test_a_side_is_repeated_for_a_round_whatever_its_first_time_takes() -> None:
         return next(costs, 100.0 * count)
 
     assert repetitions(run) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(1234.56, "1,234.6"), (1.03, "1.030"), (0.1, "0.100"), (0.00027, "0.00027")]
+)
+def test_a_ratio_has_the_digits_that_tell_something(ratio: float, text: str) -> None:
+    assert times(ratio) == text
 
 
 # ---- processes ----
