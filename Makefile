@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 STEPS ?= 1000000
-CORE := $(shell find csrc -name '*.[ch]' -o -name '*.def' -o -name '*.py')
-PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/* pympi/report/*.*)
+CORE := $(shell find csrc -name '*.[ch]' -o -name '*.hpp' -o -name '*.in' -o -name '*.def' -o -name '*.py')
+PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/* pympi/report/*.* pympi/bench/loop.*)
 PROJECT := pyproject.toml setup.py tools/environment.py
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -32,7 +32,7 @@ IN_BUILD = cd build && env $(ENVIRONMENT_$*) $(WRAPPER) ../.venv-$*/bin/python -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-c asan tsan portable stock model long lint format bench bench-quick \
+.PHONY: help build demo test abi test-c asan tsan portable stock model long lint format bench bench-quick \
     bench-peers top-capture graph-picture report-capture wheel clean
 
 help: ## list the targets
@@ -52,6 +52,9 @@ browser: .venv/.tools
 	    echo 'make: no playwright here; tests with a browser will be skipped' >&2
 
 build: .venv/.built ## make .venv, build the core (and libsepol's binding, if there), install for editing
+
+abi: .venv/.built ## tests/lint/abi.txt: what programs are compiled against; changes need another PM_ABI_VERSION
+	.venv/bin/python tools/abi.py --record
 
 test-c: .venv/.tools ## the C programs in tests/c, under ASan, UBSan and (threads/) TSan
 	.venv/bin/python -m pytest tests/c
@@ -103,13 +106,13 @@ graph-picture: .venv/.tools ## docs/graph.svg: the demo's graph under the demo's
 report-capture: .venv/.tools browser ## docs/report.png: what the report of `pympi demo` shows in a browser
 	.venv/bin/python tools/report_capture.py docs/report.png
 
-wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is tried where no compiler is
-	rm -rf dist
-	PYMPI_SEPOL=0 .venv/bin/python -m build --outdir dist
-	.venv/bin/python tools/check_wheel.py dist/*.whl
+# Without auditwheel, patchelf or abi3audit the wheel is made and tried, and what they would say is not known.
+wheel: .venv/.tools ## sdist and abi3 wheel in dist/; the wheel is repaired, audited, and tried where no compiler is
+	@test -e .venv/.wheel || { $(INSTALL) --editable '.[wheel]' && touch .venv/.wheel; } || true
+	.venv/bin/python tools/make_wheel.py dist
 
 clean: ## remove all that make has made, except figures in benchmarks/results
-	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi/_sepol*.so pympi-demo
+	rm -rf .venv .venv-* build dist *.egg-info pympi/_core*.so pympi/_sepol*.so pympi/embed pympi-demo
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -128,6 +131,8 @@ clean: ## remove all that make has made, except figures in benchmarks/results
 	$(INSTALL) --editable '.[test,dev]'
 	@$(INSTALL) --editable '.[graph,analysis]' || \
 	    echo 'make: no pygraphviz or no pyarrow here; their tests will be skipped' >&2
+	@$(INSTALL) --editable '.[numba]' || \
+	    echo 'make: no numba here; its tests will be skipped' >&2
 	@touch $@
 
 $(VARIANTS:%=.venv-%/.built): .venv-%/.built: .venv-%/.made $(PROJECT) $(CORE) $(PACKAGE)

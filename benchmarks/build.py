@@ -41,7 +41,7 @@ def flags() -> list[str]:
 
 def stale(target: Path) -> bool:
     """Tell whether any source is newer than `target`."""
-    sources = [*CSRC.rglob("*.[chd]*"), CSRC / "build_ffi.py", *HERE.glob("*.[ch]")]
+    sources = [*CSRC.rglob("*.[chd]*"), CSRC / "build_ffi.py", *HERE.glob("*.[ch]*")]
     return not target.exists() or target.stat().st_mtime < max(s.stat().st_mtime for s in sources)
 
 
@@ -69,6 +69,20 @@ def library(variant: str = "core") -> Path:
     run(*compiler(), *flags(), "-c", HERE / "bench_core.c", "-o", OUT / "bench_core.o")
     objects = [core.with_suffix(".o"), OUT / "bench_core.o"]
     run(*compiler(), "-shared", *objects, "-pthread", "-o", target)
+    return target
+
+
+def loop(name: str, compiler: list[str]) -> Path:
+    """Return the shared object of a loop, c/loop_*, linked with the library of the package."""
+    import pympi
+
+    library = Path(pympi.get_library())
+    target = OUT / Path(name).with_suffix(".so")
+    if stale(target) or target.stat().st_mtime < library.stat().st_mtime:
+        OUT.mkdir(parents=True, exist_ok=True)
+        where = ("-L", library.parent, "-lpympi", f"-Wl,-rpath,{library.parent}")
+        kind = ("-O3", "-fPIC", "-shared", f"-I{pympi.get_include()}")
+        run(*compiler, *kind, HERE / name, "-o", target, *where)
     return target
 
 

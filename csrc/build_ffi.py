@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Describes the compiled module `pympi._core` to cffi; setup.py runs it.
+"""Describes the core, a library, and `pympi._core`, the module cffi makes for it; setup.py runs it.
 
 The public header is the declaration: the part of pympi.h between its `cdef-begin` and `cdef-end`
 marks is what cffi reads. From the same text come three kinds of glue, so that neither is written
@@ -19,18 +19,22 @@ PYMPI_STOCK=1 (cffi as it comes: every call gives the GIL up).
 
 import os
 import re
+import runpy
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 from cffi import FFI
 
 CSRC = Path(__file__).parent  # relative, as setuptools wants the paths of a project
+HEADERS = ("pympi.h", "pympi.hpp", "sec/hooks.def")  # what programs that embed the core include
 BEGIN, END = "/* cdef-begin */", "/* cdef-end */"
 
 SWITCHES = {"PYMPI_PORTABLE": "PM_PORTABLE", "PYMPI_DEBUG": "PM_DEBUG", "PYMPI_STOCK": "PM_STOCK"}
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes"]
 
+FILLED = re.compile(r"@([A-Z]+)@")
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
 WAITER = re.compile(
     r"^(?P<result>\w[\w ]*[ *])(?P<name>pm_\w+)\((?P<parameters>[^()]*?),"
@@ -162,10 +166,10 @@ def declarations(public: str) -> str:
 
 
 def source(public: str) -> str:
-    """Return the preamble of the module: core, binding, and a wrapper per waiting function."""
+    """Return the preamble of the module: header, binding, and a wrapper per waiting function."""
     wrappers = [blocking_source(match) for match in WAITER.finditer(public)]
     wrappers += [lengthy_source(match) for match in TAKER.finditer(public)]
-    parts = ['#include "pympi.c"', '#include "binding.h"', *wrappers, '#include "callables.h"']
+    parts = ['#include "pympi.h"', '#include "binding.h"', *wrappers, '#include "callables.h"']
     return "\n".join(parts)
 
 
@@ -193,6 +197,29 @@ def compile_flags() -> list[str]:
     return ["-O1", "-g", *flags, *checked]
 
 
+def link_flags() -> list[str]:
+    """Return the linker's flags of the build asked for."""
+    return ["-pthread", *([f"-fsanitize={sanitizers()}"] if sanitizers() else [])]
+
+
+def library_name() -> str:
+    """Return the file name of the library, which is also what those linked with it look for."""
+    return "libpympi.dylib" if sys.platform == "darwin" else "libpympi.so"
+
+
+def library_flags() -> list[str]:
+    """Return the linker's flags for the library: by which name others find it."""
+    if sys.platform == "darwin":
+        return [*link_flags(), f"-Wl,-install_name,@rpath/{library_name()}"]
+    return [*link_flags(), f"-Wl,-soname,{library_name()}"]
+
+
+def module_flags() -> list[str]:
+    """Return the linker's flags for the module: it finds the library from where it is itself."""
+    here = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
+    return [*link_flags(), f"-Wl,-rpath,{here}/embed/lib"]
+
+
 def limited_api() -> bool:
     """Tell whether one binary serves all Pythons: not with the GIL gone, nor a debug Python."""
     return not (sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount"))
@@ -201,6 +228,40 @@ def limited_api() -> bool:
 def python_macros() -> list[tuple[str, str | None]]:
     """Return the macros that say what of CPython's C API is used: as much as 3.10's stable part."""
     return [("Py_LIMITED_API", "0x030a0000")] if limited_api() else []
+
+
+def installed() -> dict[str, str]:
+    """Return what a program needs to embed the core, besides the library: text by place."""
+    place = {"pc": "lib/pkgconfig", "cmake": "lib/cmake/pympi"}
+    texts = {f"include/{name}": (CSRC / name).read_text(encoding="utf-8") for name in HEADERS}
+    for template in sorted(CSRC.glob("install/*.in")):
+        text = template.read_text(encoding="utf-8")
+        name = template.stem
+        texts[f"{place[name.rpartition('.')[2]]}/{name}"] = FILLED.sub(blank_filler(), text)
+    return texts
+
+
+def blank_filler() -> Callable[[re.Match[str]], str]:
+    """Return what fills in `@NAME@` in the templates of csrc/install."""
+    version = runpy.run_path(str(CSRC.parent / "pympi" / "_version.py"))["__version__"]
+    release = re.match(r"[\d.]*\d", version)
+    abi = re.search(r"^#define PM_ABI_VERSION (\d+)", (CSRC / "pympi.h").read_text(), re.M)
+    if not release or not abi:
+        raise SystemExit("pympi: no version in pympi/_version.py or csrc/pympi.h")
+    values = {
+        "VERSION": version,
+        "RELEASE": release[0],
+        "MINOR": ".".join(release[0].split(".")[:2]),
+        "LIBRARY": library_name(),
+        "SONAME": ("@rpath/" if sys.platform == "darwin" else "") + library_name(),
+        "ABI": abi[1],
+    }
+    return lambda match: values[match[1]]
+
+
+def sources() -> list[str]:
+    """Return the files that the core and its module are made from."""
+    return sorted(map(str, [*CSRC.rglob("*.[ch]"), *CSRC.rglob("*.def"), Path(__file__)]))
 
 
 def ffibuilder() -> FFI:
@@ -215,10 +276,10 @@ def ffibuilder() -> FFI:
         "pympi._core",
         source(public),
         include_dirs=[str(CSRC)],
-        depends=sorted(map(str, [*CSRC.rglob("*.[ch]"), *CSRC.rglob("*.def"), Path(__file__)])),
+        depends=sources(),
         define_macros=[*macros(), *python_macros()],
         extra_compile_args=compile_flags(),
-        extra_link_args=["-pthread", *([f"-fsanitize={sanitizers()}"] if sanitizers() else [])],
+        extra_link_args=module_flags(),
         py_limited_api=limited_api(),
     )
     return ffi

@@ -12,6 +12,7 @@
 #ifndef PM_CALLABLES_H
 #define PM_CALLABLES_H
 
+#include <stdbool.h>
 #include <structmember.h>
 #include <time.h>
 

@@ -32,6 +32,7 @@
 #include "sys/sys_attr.c"
 #include "sys/sys_audit.c"
 #include "sys/sys_batch.c"
+#include "sys/sys_code.c"
 #include "sys/sys_fast.c"
 #include "sys/sys_inspect.c"
 #include "sys/sys_msg.c"

@@ -25,11 +25,15 @@
 
 #ifdef __cplusplus
 extern "C" {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"       /* functions that are called as the structure they give */
 #endif
 
 #pragma GCC visibility push(default)    /* what is declared here is what a library offers */
 
 /* cdef-begin */
+#define PM_ABI_VERSION 1                /* of what is declared here; docs/embedding.md says when it is raised */
+
 struct pm_kernel;
 struct pm_task;
 struct pm_message;
@@ -42,6 +46,7 @@ enum pm_code {
     KERN_NOT_SUPPORTED = 46, KERN_DENIED = 53,
     PM_FORKED = 0x70000001,             /* the kernel was made by another process */
     PM_AUDIT_FULL = 0x70000002,         /* the operation could not be recorded and was not done */
+    PM_ABI_MISMATCH = 0x70000003,       /* the caller was compiled with the header of another library */
 
     MACH_SEND_IN_PROGRESS = 0x10000001, MACH_SEND_INVALID_DATA = 0x10000002, MACH_SEND_INVALID_DEST = 0x10000003,
     MACH_SEND_TIMED_OUT = 0x10000004, MACH_SEND_INVALID_VOUCHER = 0x10000005, MACH_SEND_INTERRUPTED = 0x10000007,
@@ -166,8 +171,14 @@ struct pm_config {                      /* zero means: take the default */
     uint32_t reserved2;
 };
 
-/* 0 and a kernel in *kernel, KERN_RESOURCE_SHORTAGE, or KERN_INVALID_ARGUMENT for sizes out of range. */
+/* The number that PM_ABI_VERSION had when the library was compiled. */
+uint32_t pm_abi_version(void);
+/* A code's name, "MACH_RCV_TIMED_OUT", without the bits that say which space was short; NULL for what is none of ours. */
+const char *pm_code_name(int code);
+/* 0 and a kernel in *kernel, KERN_RESOURCE_SHORTAGE, or KERN_INVALID_ARGUMENT for sizes out of range. In a program it is a macro
+ * that says which header the program was compiled with: PM_ABI_MISMATCH where that is not the library's. */
 int pm_kernel_create(const struct pm_config *config, struct pm_kernel **kernel);
+int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_kernel **kernel);
 /* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released. */
 void pm_kernel_destroy(struct pm_kernel *kernel);
 /* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each,
@@ -188,6 +199,9 @@ struct pm_stats {
     uint64_t avc_entries, avc_inserts, avc_evictions, avc_refused, epoch;
     uint64_t audit_records, audit_lost, trace_paths, trace_overflow;
     uint64_t urefs_dropped, circular, guard_violations, quota_refusals, handler_failures, handler_too_deep;
+    /* What of the memory, in bytes, is for: tasks; their names; ports and sets; messages, but for memory that they carry; labels;
+     * decisions and records; the trace. */
+    uint64_t memory_tasks, memory_names, memory_ports, memory_messages, memory_labels, memory_mac, memory_trace;
 };
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats);
 
@@ -360,6 +374,8 @@ int pm_task_create(struct pm_kernel *kernel, struct pm_task *parent, const char 
 /* Destroys every right of the task, wakes what waits in it. Asks mach_task:terminate where caller differs. */
 int pm_task_terminate(struct pm_task *caller, struct pm_task *task);
 void pm_task_release(struct pm_task *task);
+/* Another handle of a task, to be released as well. */
+int pm_task_retain(struct pm_task *task);
 int pm_task_relabel(struct pm_task *caller, struct pm_task *task, uint32_t sid);
 uint32_t pm_task_sid(struct pm_task *task);
 uint32_t pm_task_id(struct pm_task *task);      /* never used twice in a kernel */
@@ -654,7 +670,8 @@ int64_t pm_audit_wait(struct pm_kernel *kernel, uint32_t records, const struct p
 /* Ends the waits there are; where there is none, the next one does not wait. */
 int pm_audit_wake(struct pm_kernel *kernel);
 /* Called without any lock when the ring is full and `full` is PM_AUDIT_BLOCK, and it should drain; and after each recorded
- * operation where records are synchronous. Non-zero: failed; an operation that found no room is then not done. */
+ * operation where records are synchronous. Non-zero: failed; an operation that found no room is then not done, nor is one that the
+ * drainer itself makes and that finds none. */
 typedef int (*pm_drainer)(void *context);
 int pm_audit_set_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context);
 /* Appends a record made by a service of the embedder (the name server). sequence, time and epoch are filled in. PM_AUDIT_FULL:
@@ -721,7 +738,13 @@ enum pm_permission {
 
 #pragma GCC visibility pop
 
+#define pm_kernel_create(...) pm_kernel_create_as(PM_ABI_VERSION, __VA_ARGS__)
+
+/* For who did not create the kernel it is given: 0, or PM_ABI_MISMATCH. */
+static inline int pm_abi_check(void) { return pm_abi_version() == PM_ABI_VERSION ? 0 : PM_ABI_MISMATCH; }
+
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 #endif

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import audit, batch, enums, mach, mig, policy
     from .clock import SimulatedClock
     from .decisions import AccessDecision
+    from .embedding import get_include, get_library
     from .errors import (
         AccessDenied,
         AuditFull,
@@ -50,6 +51,7 @@ else:
     __getattr__, __dir__ = lazily(__name__, {
         "clock": "SimulatedClock",
         "decisions": "AccessDecision",
+        "embedding": "get_include get_library",
         "errors": "AccessDenied AuditFull ForkedError GuardViolation InspectError InvalidName"
                   " InvalidRight KernelClosed LabelError LimitExceeded MachError PolicyError"
                   " PortDied PympiError QueueFull SnapshotError TimedOut VerifyError",
@@ -99,6 +101,8 @@ __all__ = [
     "audit",
     "batch",
     "enums",
+    "get_include",
+    "get_library",
     "mach",
     "mig",
     "policy",

@@ -23,6 +23,13 @@ except ModuleNotFoundError as error:
 
 __all__ = ["BUILD", "GIL_KEPT", "ffi", "lib"]
 
+if lib.pm_abi_version() != lib.PM_ABI_VERSION:
+    raise ImportError(
+        f"pympi's module was compiled for version {lib.PM_ABI_VERSION} of the core's interface, "
+        f"and the library it found has version {lib.pm_abi_version()}: install pympi anew, and "
+        "look for another libpympi that the loader finds first"
+    )
+
 BUILD: str = ffi.string(lib.pm_binding_build()).decode()
 """What kind of build this is: "release", or the sanitizers and switches it was made with."""
 

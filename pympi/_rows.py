@@ -21,7 +21,7 @@ def _format(kind: Any) -> Any:
 
 
 def dtype_of(name: str, *, align: bool = False) -> np.dtype[Any]:
-    """Return the numpy form of `struct <name>`, field by field; arrays of it know their alignment."""
+    """Return the numpy form of `struct <name>`, field by field; `align`ed: its arrays are."""
     struct = ffi.typeof(f"struct {name}")
     return np.dtype(
         {

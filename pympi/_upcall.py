@@ -86,23 +86,29 @@ def deciding() -> bool:
     return getattr(_decisions, "depth", 0) > 0
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+def _unguarded(_kind: object, error: BaseException, _traceback: object) -> None:
+    """Tell of what was raised right before or after what `guarded` guards."""
+    raised("a call from the core", error)
+
+
+@ffi.def_extern(error=1, onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_decider(pointer: Any, queries: Any, count: int, epoch: int) -> int:
     target = _target(pointer)
-    _decisions.depth = getattr(_decisions, "depth", 0) + 1
+    before = getattr(_decisions, "depth", 0)  # to be found again wherever Ctrl-C comes
     try:
+        _decisions.depth = before + 1
         return 1 if target is None else guarded("decider", target, queries, count, epoch)
     finally:
-        _decisions.depth -= 1
+        _decisions.depth = before
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=1, onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_drainer(pointer: Any) -> int:
     target = _target(pointer)
     return 1 if target is None else guarded("drainer", target)
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern(onerror=_unguarded)  # type: ignore[untyped-decorator]
 def pm_python_release(pointer: Any) -> None:
     release = forget(int(ffi.cast("uintptr_t", pointer)))
     if release is not None:

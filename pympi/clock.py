@@ -13,6 +13,7 @@ __all__ = ["NS", "SimulatedClock"]
 
 NS = 1_000_000_000
 """Nanoseconds, which the core counts in, of a second."""
+_END = 1 << 63
 
 
 class SimulatedClock:
@@ -30,7 +31,7 @@ class SimulatedClock:
     """
 
     def __init__(self, start: float = 0.0) -> None:
-        self._now = round(start * NS)
+        self._now = _nanoseconds(start)
         self._kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
 
     def now(self) -> float:
@@ -41,14 +42,25 @@ class SimulatedClock:
         """Let time pass.
 
         Raises:
-            ValueError: `seconds` is negative or not finite.
+            ValueError: `seconds` is negative, or there is no such time; nothing has changed.
         """
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"time passes by 0 seconds or more, not {seconds!r}")
-        self._now += round(seconds * NS)
+        self._now = _nanoseconds(seconds, self._now)
         for kernel in list(self._kernels):
             kernel._set_time(self._now)
 
     def _drive(self, kernel: Kernel) -> None:
         self._kernels.add(kernel)
         kernel._set_time(self._now)
+
+
+def _nanoseconds(seconds: float, after: int = 0) -> int:
+    """Return a time in nanoseconds, so many seconds after another.
+
+    Raises:
+        ValueError: it is more than 63 bits have, as much as columns of time in other tools.
+    """
+    if not (0 <= seconds < _END / NS and (time := after + round(seconds * NS)) < _END):
+        raise ValueError(f"time is from 0 to {_END // NS} seconds, not {after / NS + seconds!r}")
+    return time

@@ -230,6 +230,7 @@ _CODES: dict[str, tuple[type[MachError], str]] = {
     "KERN_DENIED": (MachError, "denied"),
     "PM_FORKED": (ForkedError, "a child of fork() may only close its parent's kernel"),
     "PM_AUDIT_FULL": (AuditFull, "it must be recorded and cannot be: no room, or a sink failed"),
+    "PM_ABI_MISMATCH": (MachError, "compiled with the header of another version of the library"),
     "MACH_SEND_IN_PROGRESS": (MachError, "the send is in progress"),
     "MACH_SEND_INVALID_DATA": (MachError, "the message cannot be read"),
     "MACH_SEND_INVALID_DEST": (InvalidName, "the destination is no right to send"),

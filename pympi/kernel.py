@@ -8,6 +8,7 @@ never held while Python code runs.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -108,6 +109,9 @@ class Kernel(Closing):
     """
 
     _pointer: Any = None
+    _borrowed = False
+    conceals_denials = False
+    guard_violations = "audit"
 
     def __init__(
         self, policies: Iterable[PolicyModule] = (), *,
@@ -115,14 +119,65 @@ class Kernel(Closing):
         guard_violations: str = "audit", audit_full: str = "drop", audit_records: int = 0,
         avc_entries: int = 0, trace_paths: int = 0, seed: int = 0, fast_path: bool = True,
     ) -> None:  # fmt: skip
-        self.simulated = simulated = isinstance(clock, SimulatedClock)
+        simulated = isinstance(clock, SimulatedClock)
         if not simulated and clock not in _CLOCKS:
             raise ValueError(f"clock must be 'coarse', 'exact' or a SimulatedClock, not {clock!r}")
         if guard_violations not in _VIOLATIONS:
             raise ValueError(f"guard_violations must be one of {_VIOLATIONS}")
+        config = ffi.new("struct pm_config *")
+        config.avc_entries, config.audit_records = avc_entries, audit_records
+        config.trace_paths, config.seed = trace_paths, seed
+        config.no_fast_path = not fast_path
+        config.clock = lib.PM_CLOCK_SIMULATED if simulated else _CLOCKS[clock]  # type: ignore[index]
+        cell = ffi.new("struct pm_kernel **")
+        check(lib.pm_kernel_create(config, cell), "Kernel()")
+        self._take(cell, simulated, audit_records)
         self.conceals_denials = conceal_denials
         self.guard_violations = guard_violations
+        try:
+            self._begin(policies, clock, audit_full)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def borrow(
+        cls, pointer: Any, policies: Iterable[PolicyModule] = (), *, simulated: bool = False,
+        audit_records: int = 0,
+    ) -> Kernel:  # fmt: skip
+        """Return a kernel that somebody else made, in C or C++, and keeps open meanwhile.
+
+        Who decided there goes on to, until `policies` changes: then these modules do, in the place
+        of a decider in C. So it is with a drainer in C, from the first use of `audit` on. Closing
+        this object ends the tasks that were made with it, and leaves the kernel. Modules that are
+        in force then, and not unloaded, can be asked no more: everything is refused.
+
+        Args:
+            pointer: the `struct pm_kernel *`, or its address.
+            policies: modules to put in force.
+            simulated: whether it was made with PM_CLOCK_SIMULATED: no threads are made for it.
+            audit_records: room of the audit ring that it was made with; 16384 unless said.
+
+        Raises:
+            ValueError: the null pointer.
+            TypeError: no pointer to a kernel, nor an address.
+        """
+        cell = ffi.new("struct pm_kernel **", _pointer_to("struct pm_kernel *", pointer))
+        kernel = cls.__new__(cls)
+        kernel._borrowed = True
+        kernel._take(cell, simulated, audit_records)
+        try:
+            kernel._begin(policies, None, "drop")
+        except BaseException:
+            kernel.close()
+            raise
+        return kernel
+
+    def _take(self, cell: Any, simulated: bool, audit_records: int) -> None:
+        """Begin with the kernel that a `struct pm_kernel **` points to."""
+        self.simulated = simulated
         self.tasks: dict[int, Task] = {}
+        self._closing = threading.RLock()  # by who closes it
         self._audit: Audit | None = None
         self._audit_options = not simulated, audit_records or _AUDIT_RECORDS
         self._trace: Trace | None = None
@@ -130,21 +185,9 @@ class Kernel(Closing):
         self._identities: dict[str, int] = {}
         self._controls: list[ControlSocket] = []
         self.bootstrap_contexts: Callable[[], Iterable[Context]] | None = None
-        config = ffi.new("struct pm_config *")
-        config.avc_entries, config.audit_records = avc_entries, audit_records
-        config.trace_paths, config.seed = trace_paths, seed
-        config.no_fast_path = not fast_path
-        config.clock = lib.PM_CLOCK_SIMULATED if simulated else _CLOCKS[clock]  # type: ignore[index]
-        self._cell = ffi.new("struct pm_kernel **")
-        check(lib.pm_kernel_create(config, self._cell), "Kernel()")
-        self._pointer = self._cell[0]
-        self.policies = Policies(self._pointer)
+        self._cell, self._pointer = cell, cell[0]
+        self.policies = Policies(self._pointer, self._borrowed)
         self._interfaces = Interfaces(self.policies)
-        try:
-            self._begin(policies, clock, audit_full)
-        except BaseException:
-            self.close()
-            raise
 
     def _begin(self, policies: Iterable[PolicyModule], clock: Any, audit_full: str) -> None:
         if isinstance(clock, SimulatedClock):
@@ -177,27 +220,55 @@ class Kernel(Closing):
             raise KernelClosed(lib.KERN_TERMINATED, "this kernel is closed")
         return self._pointer
 
+    @property
+    def address(self) -> int:
+        """The address of the core's `struct pm_kernel`, for other languages; good until closed.
+
+        Raises:
+            KernelClosed: the kernel was closed.
+        """
+        return int(ffi.cast("uintptr_t", self.pointer))
+
     def close(self) -> None:
         """Terminate all tasks, hand what was recorded to the sinks, and free the kernel.
 
-        Closing a second time does nothing.
+        One that is borrowed stays: `Kernel.borrow`. Closing a second time does nothing. Where
+        another thread closes it, that is waited for, but not in a call of a sink, which that may
+        wait for. Ctrl-C gives up what is not handed over yet, and the kernel is freed all the same,
+        when the audit's thread has ended. A second one may come before that: then the kernel stays
+        open, to be closed again.
         """
-        if self._pointer is None:
+        wait = self._audit is None or self._audit.may_wait
+        if self._pointer is None or not self._closing.acquire(blocking=wait):
             return
+        try:
+            if self._pointer is not None:
+                self._close()
+        finally:
+            self._closing.release()
+
+    def _close(self) -> None:
         for control in self._controls:
             control.close()
         try:
             if self._audit is not None:
                 self._audit.close()
         finally:
-            if self._bootstrap is not None:
-                self._bootstrap.close()
-            pointer, self._pointer = self._pointer, None
-            self._cell[0] = ffi.NULL
-            self.policies.close()
-            for task in self.tasks.values():
-                task._forget()
-            self.tasks.clear()
+            if self._audit is None or not self._audit.running:
+                self._free()
+
+    def _free(self) -> None:
+        if self._bootstrap is not None:
+            self._bootstrap.close()
+        pointer, self._pointer = self._pointer, None
+        self._cell[0] = ffi.NULL
+        self.policies.close()
+        for task in self.tasks.values():
+            task._forget()
+            if self._borrowed and task._made_here:
+                lib.pm_task_terminate(task.pointer, task.pointer)
+        self.tasks.clear()
+        if not self._borrowed:
             lib.pm_kernel_destroy(pointer)
 
     def __del__(self) -> None:
@@ -251,6 +322,25 @@ class Kernel(Closing):
         self.tasks[task.id] = task
         if parent is None and self._bootstrap is not None:
             self._introduce(task)
+        return task
+
+    def task_at(self, pointer: Any) -> Task:
+        """Return a task that was made in C or C++, in this kernel.
+
+        Args:
+            pointer: a `struct pm_task *` that somebody has a handle of, or its address.
+
+        Raises:
+            ValueError: the null pointer.
+            TypeError: no pointer to a task, nor an address.
+        """
+        found = _pointer_to("struct pm_task *", pointer)
+        known = self.tasks.get(lib.pm_task_id(found))
+        if known is not None:
+            return known
+        check(lib.pm_task_retain(found), "task_at()")
+        task = self.tasks[lib.pm_task_id(found)] = Task(self, found)
+        task._made_here = False
         return task
 
     # ---- the name server ----
@@ -697,6 +787,17 @@ class Kernel(Closing):
         )  # fmt: skip
         self._controls.append(control)
         return control
+
+
+def _pointer_to(kind: str, pointer: Any) -> Any:
+    if not isinstance(pointer, (int, ffi.CData)) or isinstance(pointer, bool):
+        raise TypeError(f"a {kind} or its address is needed, not {pointer!r}")
+    if isinstance(pointer, ffi.CData) and ffi.typeof(pointer).cname not in (kind, "void *"):
+        raise TypeError(f"a {kind} or its address is needed, not {pointer!r}")
+    found = ffi.cast(kind, pointer)
+    if found == ffi.NULL:
+        raise ValueError(f"the null pointer is no {kind}")
+    return found
 
 
 def _identity(uid: int | None, audit_token: Iterable[int] | None) -> Any:

@@ -123,6 +123,7 @@ class Task:
         self._reply_ports: list[ReceiveRight] = []
         self._waiters: _aio.Waiters = {}
         self._handlers: dict[int, int] = {}
+        self._made_here = True
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.name!r}>"
@@ -300,6 +301,16 @@ class Task:
         )
 
     # ---- itself ----
+
+    @property
+    def pointer(self) -> Any:
+        """The core's `struct pm_task *`; good while this object lives."""
+        return self._pointer
+
+    @property
+    def address(self) -> int:
+        """The address of the core's `struct pm_task`, for other languages."""
+        return int(ffi.cast("uintptr_t", self._pointer))
 
     @property
     def alive(self) -> bool:

@@ -25,7 +25,7 @@ def allow_all() -> Rules:
 def capture_audit(kernel: Kernel) -> Iterator[list[AuditRecord]]:
     """Record everything for the time of a `with` block, into a list that is filled at its end.
 
-    Afterwards the default selection holds again: denials.
+    Afterwards is recorded what was selected before.
 
     Example:
         >>> with Kernel() as kernel:
@@ -41,11 +41,10 @@ def capture_audit(kernel: Kernel) -> Iterator[list[AuditRecord]]:
     kernel.audit.flush()
     kernel.audit.drain()
     kernel.audit.attach(memory, when_full="block")
-    kernel.audit.everything()
     try:
-        yield records
+        with kernel.audit.everything_meanwhile():
+            yield records
     finally:
-        kernel.audit.only_denials()
         kernel.audit.detach(memory)
         records.extend(memory.records)
 
@@ -79,18 +78,17 @@ class PolicyCoverage:
     def record(self, kernel: Kernel) -> Iterator[None]:
         """Count what is done in `kernel` in the time of a `with` block; what is refused is not.
 
-        It records everything; afterwards the default selection holds again: denials.
+        It records everything; afterwards is recorded what was selected before.
         """
         recording = Recording(f"{kernel!r}")
         tally = Tally(recording)
         kernel.audit.flush()
         kernel.audit.drain()
         kernel.audit.attach(tally.add, when_full="block")
-        kernel.audit.everything()
         try:
-            yield
+            with kernel.audit.everything_meanwhile():
+                yield
         finally:
-            kernel.audit.only_denials()
             kernel.audit.detach(tally.add)
             for failure in kernel.audit.failures:
                 if failure.sink == tally.add:

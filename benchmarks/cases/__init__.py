@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.cases import api, author, bulk, core, policy
+from benchmarks.cases import api, author, bulk, core, embedding, policy
 from pympi.bench.cases import CASES as PACKAGED
 from pympi.bench.harness import Pair
 
@@ -13,5 +13,6 @@ CASES: dict[str, Callable[[], Pair]] = {
     **policy.CASES,
     **author.CASES,
     **bulk.CASES,
+    **embedding.CASES,
     **{name: case.make for name, case in PACKAGED.items()},
 }

@@ -17,25 +17,33 @@ static bool heap_refuses(struct heap *heap) {
     return number == heap->fault_at || (heap->fault_sticky && number > heap->fault_at);
 }
 
+static struct heap *whole_of(struct heap *heap) { return heap->whole ? heap->whole : heap; }
+
+/* Unsigned, so that what is given back is added, too. */
+static void heap_count(struct heap *heap, uint64_t bytes) {
+    __atomic_add_fetch(&heap->bytes, bytes, __ATOMIC_RELAXED);
+    if (heap->whole) __atomic_add_fetch(&heap->whole->bytes, bytes, __ATOMIC_RELAXED);
+}
+
 void *heap_alloc(struct heap *heap, size_t size) {
-    if (heap_refuses(heap)) return NULL;
+    if (heap_refuses(whole_of(heap))) return NULL;
     void *memory = NULL;
     if (size % LINE) memory = malloc(size);
     else if (posix_memalign(&memory, LINE, size)) memory = NULL;
-    if (memory) __atomic_add_fetch(&heap->bytes, size, __ATOMIC_RELAXED);
+    if (memory) heap_count(heap, size);
     return memory;
 }
 
 void *heap_grow(struct heap *heap, void *memory, size_t old_size, size_t size) {
-    if (heap_refuses(heap)) return NULL;
+    if (heap_refuses(whole_of(heap))) return NULL;
     void *grown = realloc(memory, size);
-    if (grown) __atomic_add_fetch(&heap->bytes, size - old_size, __ATOMIC_RELAXED);
+    if (grown) heap_count(heap, size - old_size);
     return grown;
 }
 
 void heap_free(struct heap *heap, void *memory, size_t size) {
     if (!memory) return;
-    __atomic_sub_fetch(&heap->bytes, size, __ATOMIC_RELAXED);
+    heap_count(heap, -(uint64_t)size);
     free(memory);
 }
 

@@ -12,6 +12,7 @@
 #include "base/base.h"
 
 struct heap {                           /* counters are atomic: large bodies are allocated before the lock is taken */
+    struct heap *whole;                 /* a part counts its own bytes, and has the whole count them and fail; NULL: the whole */
     uint64_t asked, bytes;
     uint64_t fault_at;                  /* the allocation to fail, in terms of asked; 0 none */
     bool fault_sticky;
@@ -20,6 +21,12 @@ void *heap_alloc(struct heap *heap, size_t size) pm_must_check;         /* on a 
 void *heap_grow(struct heap *heap, void *memory, size_t old_size, size_t size) pm_must_check;
 void heap_free(struct heap *heap, void *memory, size_t size);
 void heap_fault(struct heap *heap, uint64_t at, bool sticky);
+#ifdef PM_DEBUG
+#include <assert.h>
+#define heap_assert_empty(heap) assert((heap)->bytes == 0)
+#else
+#define heap_assert_empty(heap) ((void)(heap))
+#endif
 
 struct pool_node { struct pool_node *next; };
 struct pool {

@@ -25,12 +25,12 @@ struct request;
 
 struct ipc {
     struct lock *lock;                  /* the kernel's; held by whoever calls into this layer */
-    struct heap *heap;
+    struct heap *heap, *names_heap, *messages_heap;     /* the last two: parts */
     struct mac *mac;
     struct sids *sids;
     struct trace *trace;
     struct interfaces *interfaces;
-    struct pool ports, extras, sets, links, requests, kmsgs;
+    struct pool ports, rests, extras, sets, links, requests, kmsgs;
     uint64_t next_port_id, transfers;
     uint64_t outdated;                  /* transfers up to this one were judged in an epoch that is over */
     uint64_t sent, received, destroyed, notifications, urefs_dropped, circular, guard_violations, quota_refusals,

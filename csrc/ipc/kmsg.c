@@ -16,7 +16,7 @@ struct kmsg *kmsg_create(struct ipc *ipc, uint64_t size) {
     kmsg->size = (uint32_t)size;
     kmsg->body = kmsg->inside;
     if (size <= KMSG_INLINE) return kmsg;
-    kmsg->body = heap_alloc(ipc->heap, size);
+    kmsg->body = heap_alloc(ipc->messages_heap, size);
     if (kmsg->body) return kmsg;
     pool_give(&ipc->kmsgs, kmsg);
     return NULL;
@@ -30,7 +30,7 @@ static size_t cargo_size(uint32_t descriptors, uint32_t rights) {
 /* One piece: descriptors, then memories, rights in flight and received rights, which need less alignment in that order. */
 struct cargo *cargo_create(struct ipc *ipc, uint32_t descriptors, uint32_t rights) {
     size_t size = cargo_size(descriptors, rights);
-    struct cargo *cargo = heap_alloc(ipc->heap, size);
+    struct cargo *cargo = heap_alloc(ipc->messages_heap, size);
     if (!cargo) return NULL;
     memset(cargo, 0, size);
     cargo->allocated = size;
@@ -43,7 +43,7 @@ struct cargo *cargo_create(struct ipc *ipc, uint32_t descriptors, uint32_t right
 }
 
 void cargo_free(struct ipc *ipc, struct cargo *cargo) {
-    if (cargo) heap_free(ipc->heap, cargo, cargo->allocated);
+    if (cargo) heap_free(ipc->messages_heap, cargo, cargo->allocated);
 }
 
 void kmsg_set_sender(struct kmsg *kmsg, struct space *sender, uint32_t real_sid, uint32_t sid) {
@@ -112,7 +112,7 @@ void kmsg_release(struct kmsg *kmsg) {
 
 static void body_free(struct ipc *ipc, struct kmsg *kmsg) {
     struct cargo *cargo = kmsg->cargo;
-    if (kmsg->body != kmsg->inside) heap_free(ipc->heap, kmsg->body, kmsg->size);
+    if (kmsg->body != kmsg->inside) heap_free(ipc->messages_heap, kmsg->body, kmsg->size);
     for (uint32_t i = 0; cargo && i < cargo->descriptors_used; i++)
         heap_free(ipc->heap, (void *)(uintptr_t)cargo->descriptors[i].memory.address, cargo->descriptors[i].memory.size);
     cargo_free(ipc, cargo);
@@ -154,9 +154,9 @@ static void settle_message(struct ipc *ipc, struct after *after) {
 
 static void settle_port(struct ipc *ipc, struct after *after) {
     struct port *port = after->dead;
-    after->dead = port->destination;
+    after->dead = port->rest->destination;
     if (!after->dead) after->dead_end = &after->dead;
-    port->destination = NULL;
+    port->rest->destination = NULL;
     requests_port_died(ipc, port, after);
     port_unref(ipc, port);
 }

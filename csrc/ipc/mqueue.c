@@ -20,7 +20,7 @@ static void tell(struct ipc *ipc, struct port *port, struct after *after) {
     struct port *notify = port->extra->message;
     port->extra->message = NULL;
     port->flags &= ~(uint32_t)PORT_TELLS;
-    notify_name(ipc, notify, PM_NOTIFY_MESSAGE, port->receiver_name, after);
+    notify_name(ipc, notify, PM_NOTIFY_MESSAGE, port->rest->receiver_name, after);
 }
 
 static void hand_over(struct kmsg *kmsg, struct after *after) {

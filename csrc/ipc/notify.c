@@ -70,7 +70,7 @@ void notify_port_destroyed(struct ipc *ipc, struct port *notify, struct port *po
     cargo->descriptors[0] = (struct descriptor){.type = MACH_MSG_PORT_DESCRIPTOR, .count = 1,
                                                 .disposition = MACH_MSG_TYPE_PORT_RECEIVE};
     kmsg->cargo = cargo;
-    port->destination = notify;
+    port->rest->destination = notify;
     post(ipc, kmsg, after);
 }
 
@@ -78,10 +78,10 @@ void notify_port_destroyed(struct ipc *ipc, struct port *notify, struct port *po
 
 void request_add(struct ipc *ipc, struct request *request, struct port *port) {
     (void)ipc;
-    request->next = port->requests;
-    request->link = &port->requests;
+    request->next = port->extra->requests;
+    request->link = &port->extra->requests;
     if (request->next) request->next->link = &request->next;
-    port->requests = request;
+    port->extra->requests = request;
     if (request->send_possible) port->flags |= PORT_SEND_POSSIBLE;
 }
 
@@ -122,8 +122,8 @@ static void fire_dead_name(struct ipc *ipc, struct request *request, struct afte
 }
 
 void requests_port_died(struct ipc *ipc, struct port *port, struct after *after) {
-    while (port->requests) {
-        struct request *request = port->requests;
+    while (port_requests(port)) {
+        struct request *request = port_requests(port);
         request_remove(request);
         fire_dead_name(ipc, request, after);
     }
@@ -131,7 +131,7 @@ void requests_port_died(struct ipc *ipc, struct port *port, struct after *after)
 
 void requests_send_possible(struct ipc *ipc, struct port *port, struct after *after) {
     bool left = false;
-    for (struct request *request = port->requests, *next; request; request = next) {
+    for (struct request *request = port_requests(port), *next; request; request = next) {
         next = request->next;
         left |= request->send_possible && !request->armed;
         if (!request->send_possible || !request->armed) continue;

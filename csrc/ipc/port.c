@@ -12,14 +12,19 @@
 #include "ipc/pset.h"
 #include "ipc/right.h"
 
-_Static_assert(sizeof(struct port) == 128, "a port is two cache lines");
+_Static_assert(sizeof(struct port) == 64, "a port is a cache line");
 
 struct port *port_create(struct ipc *ipc, struct space *payer, uint32_t sid) {
     lock_assert_held(ipc->lock);
+    if (!pool_reserve(&ipc->rests, 1)) return NULL;
     struct port *port = pool_take(&ipc->ports);
-    if (!port) return NULL;
+    if (!port) {
+        pool_unreserve(&ipc->rests, 1);
+        return NULL;
+    }
     *port = (struct port){.refs = 1, .flags = PORT_ACTIVE, .sid = sid, .qlimit = MACH_PORT_QLIMIT_DEFAULT,
-                          .id = ++ipc->next_port_id, .payer = payer};
+                          .rest = pool_take_reserved(&ipc->rests)};
+    *port->rest = (struct port_rest){.id = ++ipc->next_port_id, .payer = payer};
     sids_retain(ipc->sids, sid);
     space_ref(payer);
     payer->usage.ports++;
@@ -41,16 +46,17 @@ static void extra_free(struct ipc *ipc, struct port_extra *extra) {
     pool_give(&ipc->extras, extra);
 }
 
-__attribute__((no_sanitize_address)) bool port_is_live(const struct port *port) { return port->id != 0; }
+__attribute__((no_sanitize_address)) bool port_is_live(const struct port *port) { return port->rest != NULL; }
 
 void port_unref(struct ipc *ipc, struct port *port) {
     lock_assert_held(ipc->lock);
     if (--port->refs) return;
     sid_drop(ipc, port->sid);
     extra_free(ipc, port->extra);
-    if (port_active(port)) port->payer->usage.ports--;
-    space_unref(ipc, port->payer);
-    port->id = 0;
+    if (port_active(port)) port->rest->payer->usage.ports--;
+    space_unref(ipc, port->rest->payer);
+    pool_give(&ipc->rests, port->rest);
+    port->rest = NULL;
     ipc->live_ports--;
     pool_give(&ipc->ports, port);
 }
@@ -81,12 +87,12 @@ void port_relabel(struct ipc *ipc, struct port *port, uint32_t sid) {
 
 void port_set_receiver(struct port *port, struct space *space, uint32_t name) {
     if (port->flags & PORT_IN_TRANSIT) port->flags &= ~(uint32_t)PORT_IN_TRANSIT;
-    port->receiver = space;
-    port->receiver_name = name;
+    port->rest->receiver = space;
+    port->rest->receiver_name = name;
 }
 
 bool port_circular(const struct port *port, const struct port *dest) {
-    while (dest != port && (dest->flags & PORT_IN_TRANSIT) && dest->destination) dest = dest->destination;
+    while (dest != port && (dest->flags & PORT_IN_TRANSIT) && dest->rest->destination) dest = dest->rest->destination;
     return dest == port;
 }
 
@@ -110,12 +116,12 @@ static void stop_telling(struct ipc *ipc, struct port *port, struct after *after
 void port_leave(struct ipc *ipc, struct port *port, struct after *after) {
     receivers_dismiss(ipc, port, MACH_RCV_PORT_CHANGED);
     stop_telling(ipc, port, after);
-    port->seqno = port->mscount = 0;
-    port->context = 0;
+    port->seqno = port->rest->mscount = 0;
+    port->rest->context = 0;
     port->flags &= ~(uint32_t)(PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_HANDLER);
     port->flags |= PORT_IN_TRANSIT;
-    port->destination = NULL;
-    port->receiver_name = 0;
+    port->rest->destination = NULL;
+    port->rest->receiver_name = 0;
 }
 
 static void queue_doom(struct ipc *ipc, struct port *port, struct after *after) {
@@ -135,9 +141,9 @@ void port_die(struct ipc *ipc, struct port *port, struct after *after) {
     struct port_extra *extra = port->extra;
     receivers_dismiss(ipc, port, MACH_RCV_PORT_DIED);
     port->flags &= ~(uint32_t)(PORT_ACTIVE | PORT_IN_TRANSIT | PORT_HANDLER | PORT_GUARDED | PORT_STRICT);
-    port->receiver = NULL;
-    port->receiver_name = 0;
-    port->payer->usage.ports--;         /* what is left of it is kept by those who have its name */
+    port->rest->receiver = NULL;
+    port->rest->receiver_name = 0;
+    port->rest->payer->usage.ports--;         /* what is left of it is kept by those who have its name */
     if (extra) {
         waiters_wake_all(&extra->senders, MACH_RCV_PORT_DIED);
         if (extra->no_senders) notify_send_once(ipc, extra->no_senders, after);
@@ -146,9 +152,9 @@ void port_die(struct ipc *ipc, struct port *port, struct after *after) {
     }
     stop_telling(ipc, port, after);
     queue_doom(ipc, port, after);
-    port->destination = NULL;           /* the next in the list of the dead */
+    port->rest->destination = NULL;           /* the next in the list of the dead */
     *after->dead_end = port;
-    after->dead_end = &port->destination;
+    after->dead_end = &port->rest->destination;
 }
 
 /* ---- descriptors that an event loop can watch ---- */

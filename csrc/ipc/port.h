@@ -32,6 +32,8 @@ struct event { int read_fd, write_fd; };        /* read_fd -1: none */
 /* What most ports never have. */
 struct port_extra {
     struct list senders, receivers;             /* struct waiter */
+    struct request *requests;
+    struct set_link *sets;
     struct port *no_senders, *port_destroyed, *message;     /* send-once rights */
     struct cargo *destroyed_cargo;              /* for the receive right in that notification */
     pm_handler handler;
@@ -40,27 +42,29 @@ struct port_extra {
     uint64_t outdated;                          /* transfers up to this one were judged by another label or interface */
 };
 
+/* What every port has, and the path of a message does not touch. */
+struct port_rest {
+    uint64_t id;
+    union { struct space *receiver; struct port *destination; };
+    struct space *payer;
+    uint64_t context;
+    uint32_t receiver_name, mscount, interface;
+    uint32_t trace_owner, trace_kind;
+    int32_t trace_number;
+};
+
+/* A cache line. */
 struct port {
     uint32_t refs, flags, sid, qlimit, srights, sorights, seqno, msgcount;
     struct kmsg *first, *last;
-    struct port_extra *extra;
-    uint32_t interface, mscount;
-    /* the second cache line: not touched by the path of a message */
-    uint64_t id;                                /* 0: a free piece of the pool */
-    union { struct space *receiver; struct port *destination; };
-    uint64_t context;
-    struct request *requests;
-    struct set_link *sets;
-    struct space *payer;
-    uint32_t receiver_name, trace_owner;
-    uint32_t trace_kind;
-    int32_t trace_number;
+    struct port_extra *extra;                   /* NULL: none */
+    struct port_rest *rest;                     /* NULL: a free piece of the pool */
 };
 
 /* The right that a message carries in place of one to a port that is dead: MACH_PORT_DEAD. */
 #define PORT_DEAD ((struct port *)~(uintptr_t)0)
 static inline bool port_valid(const struct port *port) { return port && port != PORT_DEAD; }
-/* For whoever walks the pool: a piece that is a port. Free pieces may be poisoned, so only their id is looked at. */
+/* For whoever walks the pool: a piece that is a port. Free pieces may be poisoned, so only `rest` is looked at. */
 bool port_is_live(const struct port *port);
 static inline bool port_active(const struct port *port) { return port->flags & PORT_ACTIVE; }
 static inline bool port_received(const struct port *port) {
@@ -76,6 +80,8 @@ static inline void port_ref(struct port *port) { port->refs++; }
 struct port *port_create(struct ipc *ipc, struct space *payer, uint32_t sid) pm_must_check;
 void port_unref(struct ipc *ipc, struct port *port);
 bool port_extra_reserve(struct ipc *ipc, struct port *port) pm_must_check;
+static inline struct set_link *port_sets(const struct port *port) { return port->extra ? port->extra->sets : NULL; }
+static inline struct request *port_requests(const struct port *port) { return port->extra ? port->extra->requests : NULL; }
 /* Label or interface are about to change: what is queued, or on its way to a handler, has to be judged again. False: no memory. */
 bool port_outdate(struct ipc *ipc, struct port *port) pm_must_check;
 void port_relabel(struct ipc *ipc, struct port *port, uint32_t sid);    /* takes a reference on sid */

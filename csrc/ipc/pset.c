@@ -24,7 +24,7 @@ void pset_destroy(struct ipc *ipc, struct pset *set) {
 }
 
 struct set_link *pset_find(const struct pset *set, const struct port *port) {
-    for (struct set_link *link = port->sets; link; link = link->next)
+    for (struct set_link *link = port_sets(port); link; link = link->next)
         if (link->set == set) return link;
     return NULL;
 }
@@ -41,9 +41,9 @@ static void link_drained(struct set_link *link) {
 }
 
 void pset_add(struct pset *set, struct port *port, struct set_link *link) {
-    *link = (struct set_link){.next = port->sets, .set = set, .port = port};
+    *link = (struct set_link){.next = port->extra->sets, .set = set, .port = port};
     list_init(&link->in_ready);
-    port->sets = link;
+    port->extra->sets = link;
     port->flags |= PORT_IN_SETS;
     list_append(&set->members, &link->in_set);
     set->members_used++;
@@ -51,10 +51,10 @@ void pset_add(struct pset *set, struct port *port, struct set_link *link) {
 }
 
 void pset_remove(struct ipc *ipc, struct set_link *link) {
-    struct set_link **at = &link->port->sets;
+    struct set_link **at = &link->port->extra->sets;
     while (*at != link) at = &(*at)->next;
     *at = link->next;
-    if (!link->port->sets) link->port->flags &= ~(uint32_t)PORT_IN_SETS;
+    if (!link->port->extra->sets) link->port->flags &= ~(uint32_t)PORT_IN_SETS;
     link_drained(link);
     list_remove(&link->in_set);
     link->set->members_used--;
@@ -62,13 +62,13 @@ void pset_remove(struct ipc *ipc, struct set_link *link) {
 }
 
 void psets_leave(struct ipc *ipc, struct port *port) {
-    while (port->sets) pset_remove(ipc, port->sets);
+    while (port_sets(port)) pset_remove(ipc, port_sets(port));
 }
 
 void psets_ready(struct port *port) {
-    for (struct set_link *link = port->sets; link; link = link->next) link_ready(link);
+    for (struct set_link *link = port_sets(port); link; link = link->next) link_ready(link);
 }
 
 void psets_drained(struct port *port) {
-    for (struct set_link *link = port->sets; link; link = link->next) link_drained(link);
+    for (struct set_link *link = port_sets(port); link; link = link->next) link_drained(link);
 }

@@ -103,7 +103,7 @@ void right_copy_send(struct port *port) {
 
 static struct port *make(struct port *port, uint8_t type) {
     if (type == MACH_MSG_TYPE_PORT_SEND) {
-        port->mscount++;
+        port->rest->mscount++;
         port->srights++;
     } else {
         port->sorights++;
@@ -198,7 +198,7 @@ static void send_gone(struct ipc *ipc, struct port *port, struct after *after) {
     if (--port->srights == 0 && port_active(port) && port->extra && port->extra->no_senders) {
         struct port *notify = port->extra->no_senders;
         port->extra->no_senders = NULL;
-        notify_no_senders(ipc, notify, port->mscount, after);
+        notify_no_senders(ipc, notify, port->rest->mscount, after);
     }
     port_unref(ipc, port);
 }

@@ -23,10 +23,10 @@ bool space_init(struct space *space, struct ipc *ipc) {
 }
 
 void space_destroy(struct space *space, struct ipc *ipc) {
-    heap_free(ipc->heap, space->table, space->room * sizeof *space->table);
-    heap_free(ipc->heap, space->buckets, space->bucket_room * sizeof *space->buckets);
-    heap_free(ipc->heap, space->past_sids, space->past_room * sizeof *space->past_sids);
-    heap_free(ipc->heap, space->regions, space->regions_room * sizeof *space->regions);
+    heap_free(ipc->names_heap, space->table, space->room * sizeof *space->table);
+    heap_free(ipc->names_heap, space->buckets, space->bucket_room * sizeof *space->buckets);
+    heap_free(ipc->names_heap, space->past_sids, space->past_room * sizeof *space->past_sids);
+    heap_free(ipc->names_heap, space->regions, space->regions_room * sizeof *space->regions);
 }
 
 void space_ref(struct space *space) { space->refs++; }
@@ -74,7 +74,7 @@ void space_index_remove(struct space *space, const struct entry *entry) {
 }
 
 struct entry *space_find(const struct space *space, const struct port *port) {
-    if (port_received(port) && port->receiver == space) return &space->table[port->receiver_name >> 8];
+    if (port_received(port) && port->rest->receiver == space) return &space->table[port->rest->receiver_name >> 8];
     if (!space->bucket_used) return NULL;
     for (uint32_t at = bucket_home(space, port); space->buckets[at]; at = (at + 1) & (space->bucket_room - 1))
         if (space->table[space->buckets[at]].object == port) return &space->table[space->buckets[at]];
@@ -84,14 +84,14 @@ struct entry *space_find(const struct space *space, const struct port *port) {
 static bool buckets_reserve(struct space *space, struct ipc *ipc, uint32_t count) {
     if (4 * (space->bucket_used + count) <= 3 * space->bucket_room) return true;
     uint32_t room = round_up_power(2 * (space->bucket_used + count) + 8);
-    uint32_t *buckets = heap_alloc(ipc->heap, room * sizeof *buckets), *old = space->buckets, old_room = space->bucket_room;
+    uint32_t *buckets = heap_alloc(ipc->names_heap, room * sizeof *buckets), *old = space->buckets, old_room = space->bucket_room;
     if (!buckets) return false;
     memset(buckets, 0, room * sizeof *buckets);
     space->buckets = buckets;
     space->bucket_room = room;
     for (uint32_t i = 0; i < old_room; i++)
         if (old[i]) bucket_put(space, space->table[old[i]].object, old[i]);
-    heap_free(ipc->heap, old, old_room * sizeof *old);
+    heap_free(ipc->names_heap, old, old_room * sizeof *old);
     return true;
 }
 
@@ -100,11 +100,11 @@ static bool buckets_reserve(struct space *space, struct ipc *ipc, uint32_t count
 static bool table_grow(struct space *space, struct ipc *ipc, uint32_t least) {
     uint32_t room = space->room ? space->room : ROOM_FIRST;
     while (room < least) room *= 2;
-    struct entry *table = heap_alloc(ipc->heap, room * sizeof *table);
+    struct entry *table = heap_alloc(ipc->names_heap, room * sizeof *table);
     if (!table) return false;
     if (space->table) memcpy(table, space->table, space->used * sizeof *table);
     else memset(table, 0, sizeof *table);
-    heap_free(ipc->heap, space->table, space->room * sizeof *table);
+    heap_free(ipc->names_heap, space->table, space->room * sizeof *table);
     space->table = table;
     space->room = room;
     return true;

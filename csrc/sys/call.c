@@ -39,15 +39,35 @@ void call_restart(struct call *call) {
     call->site = call->begun;
 }
 
-/* A drainer makes room in the ring; without one that does, the operation fails. */
+/* The kernels whose drainers this thread is inside of. */
+struct draining { const struct pm_kernel *kernel; const struct draining *outer; };
+static _Thread_local const struct draining *draining;
+
+static bool drains(const struct pm_kernel *kernel) {
+    for (const struct draining *at = draining; at; at = at->outer)
+        if (at->kernel == kernel) return true;
+    return false;
+}
+
+static bool run_drainer(struct pm_kernel *kernel, pm_drainer drainer, void *context) {
+    struct draining now = {kernel, draining};
+    draining = &now;
+    bool drained = drainer(context) == 0;
+    draining = now.outer;
+    return drained;
+}
+
+/* A drainer makes room in the ring; without one that does, the operation fails. So does what a drainer does itself: nobody would
+ * make room for it but another drainer, inside of that one. */
 static bool drain(struct call *call) {
     struct audit *audit = &call->kernel->mac.audit;
     pm_drainer drainer = audit->drainer;
     void *context = audit->drainer_context;
     if (audit->full != PM_AUDIT_BLOCK || audit->halted || !drainer || call->drains == DRAINS_MAX) return false;
+    if (drains(call->kernel)) return false;
     uint64_t tail = audit->tail;
     kernel_unlock(call->kernel);
-    bool drained = drainer(context) == 0;
+    bool drained = run_drainer(call->kernel, drainer, context);
     kernel_lock(call->kernel);
     call->drains = audit->tail == tail ? call->drains + 1 : 0;
     return drained;
@@ -197,8 +217,8 @@ int call_violation(struct call *call, struct space *space, uint32_t name, uint32
 }
 
 void site_port(struct mac_site *site, const struct port *port) {
-    site->port = port->id;
-    site->receiver = port_received(port) ? port->receiver->id : 0;
+    site->port = port->rest->id;
+    site->receiver = port_received(port) ? port->rest->receiver->id : 0;
 }
 
 void site_of(struct mac_site *site, uint32_t operation, const struct entry *entry, uint32_t name) {

@@ -44,7 +44,7 @@ static inline void fast_describe(struct pm_audit_record *record, struct pm_kerne
                                  const struct entry *entry, const struct kmsg *kmsg, bool receives, uint64_t sequence) {
     *record = (struct pm_audit_record){
         .sequence = sequence, .time = pm_kernel_time(kernel), .transfer = kmsg->transfer,
-        .provenance = entry->provenance, .port = kmsg->dest->id, .real_sid = space->sid, .effective_sid = space->sid,
+        .provenance = entry->provenance, .port = kmsg->dest->rest->id, .real_sid = space->sid, .effective_sid = space->sid,
         .object_sid = kmsg->dest->sid, .peer_sid = receives ? kmsg->sid : 0, .task = space->id,
         .name = entry_name(space, entry), .tclass = PM_CLASS_MACH_PORT,
         .operation = receives ? PM_OP_RECEIVE : PM_OP_SEND, .asked = receives ? RECEIVE_NEEDS : SEND_NEEDS,

@@ -59,9 +59,9 @@ static struct handling dispatch(struct pm_kernel *kernel, struct kmsg *kmsg, str
         after_doom(after, kmsg);
         return handling;
     }
-    handling = (struct handling){task_of(port->receiver), port->receiver_name, kmsg, port->extra->handler,
+    handling = (struct handling){task_of(port->rest->receiver), port->rest->receiver_name, kmsg, port->extra->handler,
                                  port->extra->handler_context};
-    space_ref(port->receiver);
+    space_ref(port->rest->receiver);
     mqueue_append(&kernel->ipc, kmsg);
     return handling;
 }

@@ -50,16 +50,23 @@ int pm_kernel_set_time(struct pm_kernel *kernel, uint64_t now) {
 
 /* ---- life ---- */
 
+static void parts_init(struct pm_kernel *kernel) {
+    for (enum part part = 0; part < PARTS; part++) kernel->parts[part].whole = &kernel->heap;
+}
+
 static void ipc_init(struct pm_kernel *kernel) {
     struct ipc *ipc = &kernel->ipc;
-    *ipc = (struct ipc){.lock = &kernel->lock, .heap = &kernel->heap, .mac = &kernel->mac, .sids = &kernel->sids, .trace = &kernel->trace,
+    struct heap *ports = &kernel->parts[PART_PORTS];
+    *ipc = (struct ipc){.lock = &kernel->lock, .heap = &kernel->heap, .names_heap = &kernel->parts[PART_NAMES],
+                        .messages_heap = &kernel->parts[PART_MESSAGES], .mac = &kernel->mac, .sids = &kernel->sids, .trace = &kernel->trace,
                         .interfaces = &kernel->interfaces};
-    pool_init(&ipc->ports, &kernel->heap, sizeof(struct port), 512);
-    pool_init(&ipc->extras, &kernel->heap, sizeof(struct port_extra), 64);
-    pool_init(&ipc->sets, &kernel->heap, sizeof(struct pset), 64);
-    pool_init(&ipc->links, &kernel->heap, sizeof(struct set_link), 128);
-    pool_init(&ipc->requests, &kernel->heap, sizeof(struct request), 128);
-    pool_init(&ipc->kmsgs, &kernel->heap, KMSG_SIZE, 256);
+    pool_init(&ipc->ports, ports, sizeof(struct port), 512);
+    pool_init(&ipc->rests, ports, sizeof(struct port_rest), 512);
+    pool_init(&ipc->extras, ports, sizeof(struct port_extra), 64);
+    pool_init(&ipc->sets, ports, sizeof(struct pset), 64);
+    pool_init(&ipc->links, ports, sizeof(struct set_link), 128);
+    pool_init(&ipc->requests, ports, sizeof(struct request), 128);
+    pool_init(&ipc->kmsgs, ipc->messages_heap, KMSG_SIZE, 256);
     list_init(&ipc->pending);
 }
 
@@ -75,13 +82,14 @@ static void forgive_payers(struct pm_kernel *kernel) {
 static void kernel_free(struct pm_kernel *kernel) {
     struct ipc *ipc = &kernel->ipc;
     forgive_payers(kernel);
-    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pool_destroy(pools[i]);
     tasks_destroy(&kernel->by_id);
     interfaces_destroy(&kernel->interfaces);
     trace_destroy(&kernel->trace);
     sids_destroy(&kernel->sids);
     mac_destroy(&kernel->mac);
+    for (enum part part = 0; part < PARTS; part++) heap_assert_empty(&kernel->parts[part]);
     lock_destroy(&kernel->lock);
     lock_destroy(&kernel->draining);
     free(kernel);
@@ -101,8 +109,15 @@ static struct pm_kernel *kernel_alloc(void) {
     return memset(memory, 0, sizeof(struct pm_kernel));
 }
 
-int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) {
+uint32_t pm_abi_version(void) { return PM_ABI_VERSION; }
+
+int (pm_kernel_create)(const struct pm_config *config, struct pm_kernel **result) {
+    return pm_kernel_create_as(PM_ABI_VERSION, config, result);
+}
+
+int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_kernel **result) {
     static const struct pm_config defaults;
+    if (abi != PM_ABI_VERSION) return PM_ABI_MISMATCH;
     if (!config) config = &defaults;
     if (!config_good(config)) return KERN_INVALID_ARGUMENT;
     pthread_once(&watch_fork_once, watch_fork);
@@ -110,7 +125,8 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
     if (!kernel) return KERN_RESOURCE_SHORTAGE;
     kernel->heap.fault_at = config->fault_at;
     kernel->heap.fault_sticky = config->fault_sticky;
-    if (!mac_init(&kernel->mac, &kernel->heap, config)) {
+    parts_init(kernel);
+    if (!mac_init(&kernel->mac, &kernel->parts[PART_MAC], config)) {
         free(kernel);
         return KERN_RESOURCE_SHORTAGE;
     }
@@ -125,11 +141,11 @@ int pm_kernel_create(const struct pm_config *config, struct pm_kernel **result) 
     lock_init(&kernel->lock);
     lock_init(&kernel->draining);
     list_init(&kernel->tasks);
-    tasks_init(&kernel->by_id, &kernel->heap);
-    sids_init(&kernel->sids, &kernel->heap, config->seed);
+    tasks_init(&kernel->by_id, &kernel->parts[PART_TASKS]);
+    sids_init(&kernel->sids, &kernel->parts[PART_LABELS], config->seed);
     kernel->mac.audit.selection.sids = &kernel->sids;
-    trace_init(&kernel->trace, &kernel->heap, config->trace_paths ? config->trace_paths : 65536, config->seed);
-    interfaces_init(&kernel->interfaces, &kernel->heap);
+    trace_init(&kernel->trace, &kernel->parts[PART_TRACE], config->trace_paths ? config->trace_paths : 65536, config->seed);
+    interfaces_init(&kernel->interfaces, &kernel->parts[PART_MAC]);
     ipc_init(kernel);
     *result = kernel;
     return 0;
@@ -253,7 +269,7 @@ void trace_event(struct pm_kernel *kernel, struct space *space, struct entry *en
     if (entry && entry->trace_stamp == trace->stamp) {
         path = entry->trace_path;
     } else {
-        path = trace_path(trace, space->trace_identity, port->trace_owner, port->trace_kind, port->trace_number);
+        path = trace_path(trace, space->trace_identity, port->rest->trace_owner, port->rest->trace_kind, port->rest->trace_number);
         if (entry) {
             entry->trace_path = path;
             entry->trace_stamp = trace->stamp;
@@ -279,6 +295,8 @@ uint64_t pm_kernel_allocations(struct pm_kernel *kernel) {
 /* Of a counter that is added to without the lock. */
 static uint64_t tally_now(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 
+static uint64_t part_now(const struct pm_kernel *kernel, enum part part) { return tally_now(&kernel->parts[part].bytes); }
+
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
     if (kernel_forked(kernel)) return PM_FORKED;
     kernel_lock(kernel);
@@ -295,7 +313,11 @@ int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
         .audit_records = mac->audit.head, .audit_lost = mac->audit.lost_total,
         .trace_paths = kernel->trace.used - 1, .urefs_dropped = ipc->urefs_dropped, .circular = ipc->circular,
         .guard_violations = ipc->guard_violations, .quota_refusals = ipc->quota_refusals,
-        .handler_failures = tally_now(&ipc->handler_failures), .handler_too_deep = ipc->handler_too_deep};
+        .handler_failures = tally_now(&ipc->handler_failures), .handler_too_deep = ipc->handler_too_deep,
+        .memory_tasks = part_now(kernel, PART_TASKS), .memory_names = part_now(kernel, PART_NAMES),
+        .memory_ports = part_now(kernel, PART_PORTS), .memory_messages = part_now(kernel, PART_MESSAGES),
+        .memory_labels = part_now(kernel, PART_LABELS), .memory_mac = part_now(kernel, PART_MAC),
+        .memory_trace = part_now(kernel, PART_TRACE)};
     for (uint32_t event = 1; kernel->trace.room && event < PM_EVENTS; event++)
         stats->trace_overflow += kernel->trace.paths[0].count[event];
     kernel_unlock(kernel);

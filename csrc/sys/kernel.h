@@ -16,6 +16,8 @@
 #include "ipc/space.h"
 #include "sys/tasks.h"
 
+enum part { PART_TASKS, PART_NAMES, PART_PORTS, PART_MESSAGES, PART_LABELS, PART_MAC, PART_TRACE, PARTS };
+
 struct pm_kernel {
     struct lock lock;
     struct lock draining;               /* of the audit trail; taken before the other, and by who drains alone */
@@ -25,6 +27,7 @@ struct pm_kernel {
     enum pm_clock clock;
     uint64_t now;                       /* simulated clock */
     struct heap heap;
+    struct heap parts[PARTS];           /* of the heap */
     struct mac mac;
     struct sids sids;
     struct trace trace;

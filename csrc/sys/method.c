@@ -6,7 +6,7 @@
 #include "sys/msg.h"
 
 static const struct interface *interface_of(const struct pm_kernel *kernel, const struct port *port) {
-    return interface_find(&kernel->interfaces, port->interface);
+    return port->flags & PORT_INTERFACE ? interface_find(&kernel->interfaces, port->rest->interface) : NULL;
 }
 
 struct method method_of(const struct pm_kernel *kernel, const struct port *port, const struct kmsg *kmsg) {

@@ -22,7 +22,7 @@ static int pick_member(struct receive *receive, struct pset *set, struct entry *
     list_each(&set->ready, node) {
         struct port *port = container_of(node, struct set_link, in_ready)->port;
         uint32_t records = receive->call.mac.records_used;
-        *entry = &receive->call.task->space.table[port->receiver_name >> 8];
+        *entry = &receive->call.task->space.table[port->rest->receiver_name >> 8];
         code = check_use(receive, *entry);
         if (code != MACH_RCV_INVALID_NAME || node->next == &set->ready) return code;
         receive->call.mac.records_used = records;
@@ -116,11 +116,11 @@ static uint32_t copyout(struct receive *receive, struct port *port, uint8_t type
     }
     if (call->kernel->trace.on && port_active(port) && receive->kmsg->sender)
         trace_event(call->kernel, &call->task->space, NULL, port, taking_of(type)->event);
-    uint64_t id = port->id;
+    uint64_t id = port->rest->id;
     uint32_t name = right_take(call_ipc(call), &call->task->space, port, type, transfer, &call->after, &dropped);
     if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, id, taking_of(type)->take, transfer, name);
     if (dropped) {
-        struct mac_site site = {.operation = PM_OP_TAKE, .name = name, .port = port->id, .flags = PM_AUDIT_UREFS};
+        struct mac_site site = {.operation = PM_OP_TAKE, .name = name, .port = port->rest->id, .flags = PM_AUDIT_UREFS};
         mac_note(&call->mac, &site, KERN_UREFS_OVERFLOW);
     }
     return name;
@@ -144,7 +144,7 @@ static void guard_received(struct receive *receive, struct kmsg *kmsg) {
         struct entry *entry = space_entry(&receive->call.task->space, cargo->rights[descriptor->first].name);
         if (!entry || !(entry_type(entry) & MACH_PORT_TYPE_RECEIVE)) continue;
         struct port *port = entry->object;
-        port->context = descriptor->guard_context;
+        port->rest->context = descriptor->guard_context;
         bool immovable = descriptor->guard_flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE;
         port->flags |= PORT_GUARDED | (immovable ? PORT_IMMOVABLE : 0);
     }
@@ -156,7 +156,7 @@ static void take_message(struct receive *receive, struct kmsg *kmsg, struct port
     call->kernel->refs++;
     receive->local = port_name;
     receive->seqno = port->seqno++;
-    receive->context = port->flags & PORT_STRICT ? 0 : port->context;
+    receive->context = port->flags & PORT_STRICT ? 0 : port->rest->context;
     receive_describe(call->kernel, receive, port);
     call_ipc(call)->received++;
     kmsg->dest = NULL;

@@ -86,7 +86,7 @@ static int resolve_body(struct send *send) {
 static bool guard_known(const struct port *port, const struct descriptor *descriptor) {
     if (!(port->flags & PORT_GUARDED)) return true;
     return !(descriptor->guard_flags & MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND) &&
-           port->context == descriptor->guard_context;
+           port->rest->context == descriptor->guard_context;
 }
 
 static int resolve_guards(struct send *send) {
@@ -242,7 +242,7 @@ static void put_in_transit(struct send *send, struct port *port) {
     struct kmsg *kmsg = send->kmsg;
     if (!kmsg->dest || kmsg->flags & KMSG_CIRCULAR) return;
     if (port_circular(port, kmsg->dest)) kmsg->flags |= KMSG_CIRCULAR;
-    else port->destination = kmsg->dest;
+    else port->rest->destination = kmsg->dest;
 }
 
 static void commit_body(struct send *send) {
@@ -263,7 +263,7 @@ static void post_message(struct send *send) {
     send->kmsg = NULL;
     ipc->sent++;
     if (kmsg->flags & KMSG_CIRCULAR) {
-        struct mac_site site = {.operation = PM_OP_SEND, .name = send->dest, .port = kmsg->dest->id,
+        struct mac_site site = {.operation = PM_OP_SEND, .name = send->dest, .port = kmsg->dest->rest->id,
                                 .flags = PM_AUDIT_CIRCULAR, .msgh_id = kmsg->msgh_id, .size = kmsg->size};
         ipc->circular++;
         mac_note(&send->call.mac, &site, 0);

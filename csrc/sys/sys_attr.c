@@ -49,14 +49,14 @@ static struct port *enter_port(struct call *call, uint32_t space_permission, uin
 
 static uint32_t sets_of(const struct port *port) {
     uint32_t count = 0;
-    for (const struct set_link *link = port->sets; link; link = link->next) count++;
+    for (const struct set_link *link = port_sets(port); link; link = link->next) count++;
     return count;
 }
 
 static void receive_status(const struct port *port, uint32_t *info) {
     const struct port_extra *extra = port->extra;
     const uint32_t words[MACH_PORT_RECEIVE_STATUS_COUNT] = {
-        sets_of(port), port->seqno, port->mscount, port->qlimit, port->msgcount, port->sorights,
+        sets_of(port), port->seqno, port->rest->mscount, port->qlimit, port->msgcount, port->sorights,
         port->srights != 0, extra && extra->port_destroyed, extra && extra->no_senders,
         (port->flags & PORT_TEMPOWNER ? 1u : 0) | (port->flags & PORT_GUARDED ? 2u : 0) |
             (port->flags & PORT_STRICT ? 4u : 0) | (port->flags & PORT_IMPORTANCE ? 8u : 0) |
@@ -66,7 +66,7 @@ static void receive_status(const struct port *port, uint32_t *info) {
 
 static uint32_t requests_size(const struct port *port) {
     uint32_t count = 0;
-    for (const struct request *request = port->requests; request; request = request->next) count++;
+    for (const struct request *request = port_requests(port); request; request = request->next) count++;
     return count;
 }
 
@@ -160,7 +160,7 @@ static int attempt_assert(struct call *call) {
     if (args->flavor != MACH_PORT_GUARD_INFO) return KERN_INVALID_ARGUMENT;
     if (args->count < MACH_PORT_GUARD_INFO_COUNT) return KERN_FAILURE;
     uint64_t guard = args->in[0] | (uint64_t)args->in[1] << 32;
-    if (port->flags & PORT_STRICT && port->context == guard) return 0;
+    if (port->flags & PORT_STRICT && port->rest->context == guard) return 0;
     return call_violation(call, &call->task->space, args->name, kGUARD_EXC_INCORRECT_GUARD, guard, KERN_INVALID_ARGUMENT);
 }
 
@@ -173,7 +173,7 @@ int pm_port_assert_attributes(struct pm_task *caller, struct pm_task *task, uint
 static int attempt_set_mscount(struct call *call) {
     int code;
     struct port *port = enter_port(call, INSERT, SET, &code);
-    if (port) port->mscount = ((struct attr_call *)call)->a;
+    if (port) port->rest->mscount = ((struct attr_call *)call)->a;
     return code;
 }
 
@@ -199,7 +199,7 @@ int pm_port_set_seqno(struct pm_task *caller, struct pm_task *task, uint32_t nam
 static int attempt_get_context(struct call *call) {
     int code;
     struct port *port = enter_port(call, OBSERVE, GET, &code);
-    if (port) ((struct attr_call *)call)->wide = port->flags & PORT_STRICT ? 0 : port->context;
+    if (port) ((struct attr_call *)call)->wide = port->flags & PORT_STRICT ? 0 : port->rest->context;
     return code;
 }
 
@@ -217,7 +217,7 @@ static int attempt_set_context(struct call *call) {
     if (port->flags & PORT_STRICT)
         return call_violation(call, &call->task->space, args->name, kGUARD_EXC_SET_CONTEXT, args->wide,
                               KERN_INVALID_ARGUMENT);
-    port->context = args->wide;
+    port->rest->context = args->wide;
     return 0;
 }
 
@@ -231,8 +231,8 @@ static int attempt_guard(struct call *call) {
     int code;
     struct port *port = enter_port(call, INSERT, SET, &code);
     if (!port) return code;
-    if (port->flags & PORT_GUARDED || port->context) return KERN_INVALID_ARGUMENT;
-    port->context = args->wide;
+    if (port->flags & PORT_GUARDED || port->rest->context) return KERN_INVALID_ARGUMENT;
+    port->rest->context = args->wide;
     port->flags |= PORT_GUARDED | (args->a & MPG_STRICT ? PORT_STRICT : 0) |
                    (args->a & MPG_IMMOVABLE_RECEIVE ? PORT_IMMOVABLE : 0);
     return 0;
@@ -246,7 +246,7 @@ int pm_port_guard(struct pm_task *caller, struct pm_task *task, uint32_t name, u
 /* Both unguard and swap_guard name the present guard; a wrong one is a violation. */
 static int guard_fault(struct call *call, const struct port *port, uint64_t guard) {
     struct attr_call *args = (struct attr_call *)call;
-    if (port->flags & PORT_GUARDED && port->context == guard) return 0;
+    if (port->flags & PORT_GUARDED && port->rest->context == guard) return 0;
     return call_violation(call, &call->task->space, args->name,
                           port->flags & PORT_GUARDED ? kGUARD_EXC_INCORRECT_GUARD : kGUARD_EXC_UNGUARDED, guard,
                           KERN_INVALID_ARGUMENT);
@@ -257,7 +257,7 @@ static int attempt_unguard(struct call *call) {
     struct port *port = enter_port(call, INSERT, SET, &code);
     if (port) code = guard_fault(call, port, ((struct attr_call *)call)->wide);
     if (code || !port) return code;
-    port->context = 0;
+    port->rest->context = 0;
     port->flags &= ~(uint32_t)(PORT_GUARDED | PORT_STRICT);     /* immovable stays */
     return 0;
 }
@@ -274,7 +274,7 @@ static int attempt_swap_guard(struct call *call) {
     if (port) code = guard_fault(call, port, args->wide);
     if (code || !port) return code;
     if (port->flags & PORT_STRICT) return KERN_INVALID_ARGUMENT;
-    port->context = args->wide2;
+    port->rest->context = args->wide2;
     return 0;
 }
 
@@ -317,8 +317,8 @@ static int attempt_set_interface(struct call *call) {
     struct port *port = enter_port(call, INSERT, SET, &code);
     if (!port) return code;
     if (args->a && !interface_find(&call->kernel->interfaces, args->a)) return KERN_INVALID_ARGUMENT;
-    if (args->a != port->interface && !port_outdate(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
-    port->interface = args->a;
+    if (args->a != port->rest->interface && !port_outdate(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
+    port->rest->interface = args->a;
     port->flags = args->a ? port->flags | PORT_INTERFACE : port->flags & ~(uint32_t)PORT_INTERFACE;
     return 0;
 }
@@ -333,7 +333,7 @@ static int attempt_set_handler(struct call *call) {
     int code;
     struct port *port = enter_port(call, INSERT, SET, &code);
     if (!port) return code;
-    if (args->handler && (port->sets || port->first)) return KERN_INVALID_ARGUMENT;
+    if (args->handler && (port_sets(port) || port->first)) return KERN_INVALID_ARGUMENT;
     if (!port_extra_reserve(call_ipc(call), port)) return KERN_RESOURCE_SHORTAGE;
     if (args->handler) {                /* the queue is no more: nobody has anything to wait for */
         waiters_wake_all(&port->extra->receivers, MACH_RCV_PORT_CHANGED);
@@ -341,7 +341,7 @@ static int attempt_set_handler(struct call *call) {
     }
     port->extra->handler = args->handler;
     port->extra->handler_context = args->pointer;
-    port->trace_kind = args->handler ? args->a : port->trace_kind;
+    port->rest->trace_kind = args->handler ? args->a : port->rest->trace_kind;
     port->flags = args->handler ? port->flags | PORT_HANDLER : port->flags & ~(uint32_t)PORT_HANDLER;
     return 0;
 }
@@ -394,7 +394,7 @@ static int attempt_fact(struct call *call) {
     const struct port *port = is_port ? entry->object : NULL;
     switch ((enum fact)args->flavor) {
     case FACT_SID: args->wide = port ? port->sid : 0; break;
-    case FACT_ID: args->wide = port ? port->id : 0; break;
+    case FACT_ID: args->wide = port ? port->rest->id : 0; break;
     case FACT_PROVENANCE: args->wide = entry->provenance; break;
     case FACT_DEAD: args->wide = (entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME) != 0; break;
     }

@@ -46,7 +46,7 @@ static inline bool fast_receive_message(struct pm_task *task, uint32_t name, str
     receive->local = name;
     receive->reply_disposition = receive->kmsg->reply_type;     /* also where the name is null */
     receive->seqno = port->seqno - 1;
-    receive->context = port->flags & PORT_STRICT ? 0 : port->context;
+    receive->context = port->flags & PORT_STRICT ? 0 : port->rest->context;
     receive_describe(task->kernel, receive, port);
     task->kernel->refs++;
     return true;

@@ -44,7 +44,7 @@ int pm_inspect_mark(struct pm_kernel *kernel, struct pm_mark *mark) {
 
 /* ---- rows ---- */
 
-static uint64_t id_of(const struct port *port) { return port_valid(port) ? port->id : 0; }
+static uint64_t id_of(const struct port *port) { return port_valid(port) ? port->rest->id : 0; }
 
 static enum walked row_task(struct pm_rows *rows, const struct pm_task *task) {
     const struct space *space = &task->space;
@@ -113,26 +113,26 @@ static void row_extra(struct pm_port_row *row, const struct port_extra *extra) {
 
 static void row_place(struct pm_port_row *row, const struct port *port) {
     if (port_received(port)) {
-        row->receiver = port->receiver->id;
-        row->receiver_name = port->receiver_name;
+        row->receiver = port->rest->receiver->id;
+        row->receiver_name = port->rest->receiver_name;
     } else if (port->flags & PORT_IN_TRANSIT) {
-        row->destination = id_of(port->destination);
+        row->destination = id_of(port->rest->destination);
     }
 }
 
 static void row_sets(struct pm_port_row *row, const struct port *port) {
-    if (port->sets) row->set = port->sets->set->id;
-    for (const struct set_link *link = port->sets; link && row->sets < COUNT_MAX; link = link->next) row->sets++;
+    if (port_sets(port)) row->set = port_sets(port)->set->id;
+    for (const struct set_link *link = port_sets(port); link && row->sets < COUNT_MAX; link = link->next) row->sets++;
 }
 
 /* Returns how much was looked at beside the port. */
 static uint32_t row_port(struct pm_rows *rows, const struct port *port) {
     struct pm_port_row *row = &rows->ports[rows->ports_used++];
     *row = (struct pm_port_row){
-        .id = port->id, .sid = port->sid, .flags = port->flags, .queued = port->msgcount, .qlimit = port->qlimit,
-        .seqno = port->seqno, .mscount = port->mscount, .send_rights = port->srights, .send_once_rights = port->sorights,
-        .kind = port->trace_kind, .owner = port->trace_owner, .number = port->trace_number, .interface = port->interface,
-        .maker = port->payer->id};
+        .id = port->rest->id, .sid = port->sid, .flags = port->flags, .queued = port->msgcount, .qlimit = port->qlimit,
+        .seqno = port->seqno, .mscount = port->rest->mscount, .send_rights = port->srights, .send_once_rights = port->sorights,
+        .kind = port->rest->trace_kind, .owner = port->rest->trace_owner, .number = port->rest->trace_number, .interface = port->rest->interface,
+        .maker = port->rest->payer->id};
     row_place(row, port);
     row_extra(row, port->extra);
     row_sets(row, port);
@@ -177,7 +177,7 @@ static enum walked step_port(struct pm_inspect *walk, struct pm_rows *rows, int6
     if (walk->port >= walk->ports) return WALK_DONE;
     const struct port *port =
         (const struct port *)((char *)pool->chunks[walk->port / pool->per_chunk] + walk->port % pool->per_chunk * pool->size);
-    if (port_is_live(port) && port->id <= walk->last_port) {
+    if (port_is_live(port) && port->rest->id <= walk->last_port) {
         if (rows->ports_used == rows->ports_room) return WALK_FULL;
         *budget -= row_port(rows, port);
     }

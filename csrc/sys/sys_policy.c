@@ -91,7 +91,7 @@ int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows) {
     if (kernel_forked(kernel)) return PM_FORKED;
     if (rows > MAC_REPORTS_MAX) return KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    bool started = reports_start(&kernel->mac.reports, &kernel->heap, rows);
+    bool started = reports_start(&kernel->mac.reports, kernel->mac.heap, rows);
     kernel_unlock(kernel);
     return started ? 0 : KERN_RESOURCE_SHORTAGE;
 }

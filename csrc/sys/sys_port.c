@@ -79,9 +79,9 @@ static bool ports_left(struct call *call) {
 }
 
 static void trace_place(struct space *space, struct port *port, const struct pm_port_options *options) {
-    port->trace_owner = options->trace_owner ? options->trace_owner : space->trace_identity;
-    port->trace_kind = options->trace_kind;
-    port->trace_number = options->trace_number >= 0 ? options->trace_number : (int32_t)++space->next_port_number;
+    port->rest->trace_owner = options->trace_owner ? options->trace_owner : space->trace_identity;
+    port->rest->trace_kind = options->trace_kind;
+    port->rest->trace_number = options->trace_number >= 0 ? options->trace_number : (int32_t)++space->next_port_number;
 }
 
 static void apply_options(struct port *port, struct entry *entry, const struct pm_port_options *options) {
@@ -90,9 +90,9 @@ static void apply_options(struct port *port, struct entry *entry, const struct p
     if (flags & MPO_INSERT_SEND_RIGHT) {
         entry->bits |= MACH_PORT_TYPE_SEND;
         entry->urefs = 1;
-        port->srights = port->mscount = 1;
+        port->srights = port->rest->mscount = 1;
     }
-    port->context = options->context;
+    port->rest->context = options->context;
     if (flags & MPO_CONTEXT_AS_GUARD) {
         port->flags |= PORT_GUARDED | (flags & MPO_STRICT ? PORT_STRICT : 0) |
                        (flags & MPO_IMMOVABLE_RECEIVE ? PORT_IMMOVABLE : 0);
@@ -121,7 +121,7 @@ static int make_port(struct port_call *args, uint32_t sid) {
     port_set_receiver(port, space, entry_name(space, entry));
     trace_place(space, port, &args->options);
     apply_options(port, entry, &args->options);
-    args->name = port->receiver_name;
+    args->name = port->rest->receiver_name;
     return 0;
 }
 
@@ -276,7 +276,7 @@ static int guarded(struct call *call, const struct entry *entry, uint32_t name, 
     const struct port *port = entry->object;
     if (!(entry_type(entry) & MACH_PORT_TYPE_RECEIVE) || !(port->flags & PORT_GUARDED)) return 0;
     site_port(&call->site, port);
-    return call_violation(call, call_space(call), name, flavor, port->context, KERN_INVALID_RIGHT);
+    return call_violation(call, call_space(call), name, flavor, port->rest->context, KERN_INVALID_RIGHT);
 }
 
 static int attempt_mod_refs(struct call *call) {
@@ -334,7 +334,7 @@ static int destruct_fault(struct name_call *args, const struct entry *entry) {
     const struct port *port = entry->object;
     if (args->delta && !(entry_type(entry) & MACH_PORT_TYPE_SEND)) return KERN_INVALID_RIGHT;
     if (args->delta > 0 || entry->urefs + (int64_t)args->delta < 0) return KERN_INVALID_VALUE;
-    if ((port->flags & PORT_GUARDED ? port->context : 0) == args->wide) return 0;
+    if ((port->flags & PORT_GUARDED ? port->rest->context : 0) == args->wide) return 0;
     return call_violation(call, call_space(call), args->name,
                           port->flags & PORT_GUARDED ? kGUARD_EXC_INCORRECT_GUARD : kGUARD_EXC_UNGUARDED, args->wide,
                           KERN_INVALID_ARGUMENT);
@@ -371,6 +371,10 @@ static int resolve_member(struct call *call, uint32_t name, uint32_t set_name, s
     return 0;
 }
 
+static struct set_link *take_link(struct ipc *ipc, struct port *port) {
+    return port_extra_reserve(ipc, port) ? pool_take(&ipc->links) : NULL;
+}
+
 static int attempt_insert_member(struct call *call) {
     struct name_call *args = (struct name_call *)call;
     struct port *port;
@@ -381,7 +385,7 @@ static int attempt_insert_member(struct call *call) {
     if (code) return code;
     if (pset_find(set, port)) return KERN_ALREADY_IN_SET;
     if (port->flags & PORT_HANDLER) return KERN_INVALID_RIGHT;
-    struct set_link *link = pool_take(&call_ipc(call)->links);
+    struct set_link *link = take_link(call_ipc(call), port);
     if (!link) return KERN_RESOURCE_SHORTAGE;
     pset_add(set, port, link);
     return 0;
@@ -420,9 +424,9 @@ static int attempt_move_member(struct call *call) {
     if (!code) code = call_ready(call);
     if (!code) code = resolve_member(call, args->name, args->a, &port, &set);
     if (code) return code;
-    if (!set && !port->sets) return KERN_NOT_IN_SET;
+    if (!set && !port_sets(port)) return KERN_NOT_IN_SET;
     if (port->flags & PORT_HANDLER) return KERN_INVALID_RIGHT;
-    struct set_link *link = set ? pool_take(&ipc->links) : NULL;
+    struct set_link *link = set ? take_link(ipc, port) : NULL;
     if (set && !link) return KERN_RESOURCE_SHORTAGE;
     psets_leave(ipc, port);
     if (set) pset_add(set, port, link);
@@ -455,7 +459,7 @@ static int attempt_set_status(struct call *call) {
     struct pset *set = entry->object;
     args->count = 0;
     list_each(&set->members, node) {
-        uint32_t member = container_of(node, struct set_link, in_set)->port->receiver_name;
+        uint32_t member = container_of(node, struct set_link, in_set)->port->rest->receiver_name;
         if (args->count < args->capacity) args->names[args->count] = member;
         args->count++;
     }

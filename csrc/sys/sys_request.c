@@ -65,8 +65,8 @@ static int request_no_senders(struct request_call *args, struct entry *entry) {
     if (code) return code;
     struct port *previous = port->extra->no_senders, *notify = take_notify(args);
     port->extra->no_senders = NULL;
-    if (notify && !port->srights && args->sync <= port->mscount)
-        notify_no_senders(call_ipc(call), notify, port->mscount, &call->after);
+    if (notify && !port->srights && args->sync <= port->rest->mscount)
+        notify_no_senders(call_ipc(call), notify, port->rest->mscount, &call->after);
     else
         port->extra->no_senders = notify;
     return_previous(args, previous);
@@ -169,6 +169,7 @@ static int put_up_request(struct request_call *args, struct entry *entry) {
     struct request *old = entry->request;
     uint32_t index = (uint32_t)(entry - call->task->space.table);
     if (!old && !notifications_left(call)) return KERN_RESOURCE_SHORTAGE;
+    if (!port_extra_reserve(ipc, entry->object)) return KERN_RESOURCE_SHORTAGE;
     struct request *request = old ? old : pool_take(&ipc->requests);
     if (!request) return KERN_RESOURCE_SHORTAGE;
     int code = reserve_notify(args, old != NULL);

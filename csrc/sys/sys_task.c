@@ -20,7 +20,7 @@ struct create_call {
 static size_t task_size(size_t length) { return (sizeof(struct pm_task) + length + 1 + 63) / 64 * 64; }
 
 static struct pm_task *task_alloc(struct pm_kernel *kernel, const struct create_call *args) {
-    struct pm_task *task = heap_alloc(&kernel->heap, task_size(args->length));
+    struct pm_task *task = heap_alloc(&kernel->parts[PART_TASKS], task_size(args->length));
     if (!task) return NULL;
     memset(task, 0, sizeof *task);
     task->kernel = kernel;
@@ -33,7 +33,7 @@ static struct pm_task *task_alloc(struct pm_kernel *kernel, const struct create_
         if (task->space.trace_identity) return task;
     }
     space_destroy(&task->space, &kernel->ipc);
-    heap_free(&kernel->heap, task, task_size(args->length));
+    heap_free(&kernel->parts[PART_TASKS], task, task_size(args->length));
     return NULL;
 }
 
@@ -170,7 +170,7 @@ void space_free(struct ipc *ipc, struct space *space) {
     kernel_release_sid(kernel, space->sid);
     while (space->past_used) kernel_release_sid(kernel, space->past_sids[--space->past_used]);
     space_destroy(space, ipc);
-    heap_free(&kernel->heap, task, task_size(task->name_length));
+    heap_free(&kernel->parts[PART_TASKS], task, task_size(task->name_length));
 }
 
 static int attempt_terminate(struct call *call) {
@@ -184,6 +184,17 @@ int pm_task_terminate(struct pm_task *caller, struct pm_task *task) {
     struct call call;
     int code = call_init(&call, caller, task, PM_OP_TASK, 0);
     return code ? code : call_run(&call, attempt_terminate);
+}
+
+int pm_task_retain(struct pm_task *task) {
+    struct pm_kernel *kernel = task->kernel;
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    task->handles++;
+    space_ref(&task->space);
+    kernel->refs++;
+    kernel_unlock(kernel);
+    return 0;
 }
 
 void pm_task_release(struct pm_task *task) {
@@ -203,7 +214,7 @@ static bool keep_past_label(struct ipc *ipc, struct space *space) {
     if (space->past_used < space->past_room) return true;
     if (space->past_used >= PAST_LABELS_MAX) return false;
     uint32_t room = space->past_room ? 2 * space->past_room : 4;
-    uint32_t *grown = heap_grow(ipc->heap, space->past_sids, space->past_room * sizeof *grown, room * sizeof *grown);
+    uint32_t *grown = heap_grow(ipc->names_heap, space->past_sids, space->past_room * sizeof *grown, room * sizeof *grown);
     if (!grown) return false;
     space->past_sids = grown;
     space->past_room = room;
@@ -348,7 +359,7 @@ static uint32_t copy_out(struct call *call, struct port *port) {
     right_copy_send(port);
     uint32_t name = right_take(call_ipc(call), &call->caller->space, port, MACH_MSG_TYPE_PORT_SEND, call->transfer,
                                &call->after, &dropped);
-    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, port->id, PM_MACH_PORT__hold_send, call->transfer, name);
+    if (pm_unlikely(call->mac.records_used)) mac_took(&call->mac, port->rest->id, PM_MACH_PORT__hold_send, call->transfer, name);
     return name;
 }
 
@@ -410,7 +421,7 @@ bool regions_reserve(struct pm_kernel *kernel, struct space *space, uint32_t cou
     uint32_t room = space->regions_room ? space->regions_room : 8;
     if (space->regions_used + count <= space->regions_room) return true;
     while (room < space->regions_used + count) room *= 2;
-    struct region *grown = heap_grow(&kernel->heap, space->regions, space->regions_room * sizeof *grown,
+    struct region *grown = heap_grow(kernel->ipc.names_heap, space->regions, space->regions_room * sizeof *grown,
                                      room * sizeof *grown);
     if (!grown) return false;
     space->regions = grown;

@@ -90,7 +90,7 @@ static int move_right(struct transfer_call *args, const struct disposition *how,
     struct entry *entry = space_lookup(ipc, from, args->from_name);
     if (!(entry_type(entry) & MACH_PORT_TYPE_DEAD_NAME)) trace_transfer(args, entry->object, how);
     struct port *port = right_give(ipc, from, entry, how, &call->after);
-    uint64_t id = port->id;
+    uint64_t id = port->rest->id;
     /* Moving the last of a name onto itself freed the name it is to stand under: that name is there to be taken again. */
     if (place && from == to && !entry_type(place) && known) {
         if (!args->to_name || space_take_named(to, ipc, args->to_name, &place)) place = NULL;

@@ -83,9 +83,9 @@ static void count_entry(struct audit_walk *walk, struct space *space, const stru
     tally->receives += (type & MACH_PORT_TYPE_RECEIVE) != 0;
     tally->sorights += (type & MACH_PORT_TYPE_SEND_ONCE) != 0;
     walk->reserved += (type & MACH_PORT_TYPE_SEND_ONCE) != 0;
-    if (type & MACH_PORT_TYPE_RECEIVE && (port->receiver != space || port->receiver_name != name || !port_received(port)))
+    if (type & MACH_PORT_TYPE_RECEIVE && (port->rest->receiver != space || port->rest->receiver_name != name || !port_received(port)))
         fault(walk, "task %u name %#x: holds a receive right that port %llu does not know of", space->id, name,
-              (unsigned long long)port->id);
+              (unsigned long long)port->rest->id);
     if (port_active(port) && type & MACH_PORT_TYPE_SEND && space_find(space, port) != entry)
         fault(walk, "task %u name %#x: its port is not found under this name", space->id, name);
 }
@@ -98,7 +98,7 @@ static void count_set(struct audit_walk *walk, const struct space *space, const 
         const struct set_link *link = container_of(node, struct set_link, in_set);
         bool ready = !list_empty(&link->in_ready);
         members++;
-        if (pset_find(set, link->port) != link || link->port->receiver != space)
+        if (pset_find(set, link->port) != link || link->port->rest->receiver != space)
             fault(walk, "set %#x of task %u: a member does not know of it", set->name, space->id);
         if (ready != (link->port->first != NULL))
             fault(walk, "set %#x of task %u: a member with %u messages is %sready", set->name, space->id,
@@ -148,11 +148,11 @@ static void count_queue(struct audit_walk *walk, const struct port *port) {
         count_message(walk, kmsg);
         walk->bytes += kmsg->size;
         last = kmsg;
-        if (kmsg->dest != port) fault(walk, "port %llu: a message for another port", (unsigned long long)port->id);
+        if (kmsg->dest != port) fault(walk, "port %llu: a message for another port", (unsigned long long)port->rest->id);
     }
     walk->messages += messages;
     if (messages != port->msgcount || last != port->last)
-        fault(walk, "port %llu: %u messages, counted %u", (unsigned long long)port->id, port->msgcount, messages);
+        fault(walk, "port %llu: %u messages, counted %u", (unsigned long long)port->rest->id, port->msgcount, messages);
 }
 
 static void count_port(struct audit_walk *walk, const struct port *port) {
@@ -160,7 +160,7 @@ static void count_port(struct audit_walk *walk, const struct port *port) {
     walk->ports++;
     count_queue(walk, port);
     if (!sids_alive(&walk->kernel->sids, port->sid))
-        fault(walk, "port %llu: its label %#x is gone", (unsigned long long)port->id, port->sid);
+        fault(walk, "port %llu: its label %#x is gone", (unsigned long long)port->rest->id, port->sid);
     if (!extra) return;
     count_right(walk, extra->no_senders, MACH_MSG_TYPE_PORT_SEND_ONCE);
     count_right(walk, extra->port_destroyed, MACH_MSG_TYPE_PORT_SEND_ONCE);
@@ -171,7 +171,7 @@ static void count_port(struct audit_walk *walk, const struct port *port) {
 
 static void compare_port(struct audit_walk *walk, const struct port *port) {
     const struct tally *tally = tally_of(walk, port);
-    unsigned long long id = port->id;
+    unsigned long long id = port->rest->id;
     if (tally->srights != port->srights) fault(walk, "port %llu: %u send rights, counted %u", id, port->srights, tally->srights);
     if (tally->sorights != port->sorights)
         fault(walk, "port %llu: %u send-once rights, counted %u", id, port->sorights, tally->sorights);
@@ -200,6 +200,7 @@ static void compare_totals(struct audit_walk *walk) {
     compare(walk, "tasks", walk->kernel->tasks_alive, walk->tasks);
     compare(walk, "ports", ipc->live_ports, walk->ports);
     compare(walk, "ports out of the pool", pool_live(&ipc->ports), walk->ports);
+    compare(walk, "rests of ports out of the pool", pool_live(&ipc->rests), walk->ports);
     compare(walk, "names", ipc->names, walk->names);
     compare(walk, "messages queued", ipc->messages, walk->messages);
     compare(walk, "bytes queued", ipc->bytes, walk->bytes);
@@ -231,7 +232,7 @@ static void charge_ports(struct audit_walk *walk, struct charges *charges) {
         for (size_t i = 0; i < pool->per_chunk; i++) {
             const struct port *port = (const struct port *)((char *)pool->chunks[c] + i * pool->size);
             if (!port_is_live(port)) continue;
-            struct payer *payer = payer_of(charges, port->payer);
+            struct payer *payer = payer_of(charges, port->rest->payer);
             if (payer && port_active(port)) payer->ports++;
             charge_messages(charges, port->first);
         }

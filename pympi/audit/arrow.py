@@ -26,7 +26,15 @@ from .reader import AuditError
 from .record import RECORD, Batch
 from .table import COLUMNS, WEIGHT_SHIFT, Column, Words, columns_of, encoded, gathered
 
-__all__ = ["SCHEMA", "ParquetWriter", "Recorded", "Stored", "parquet_batches", "record_batch"]
+__all__ = [
+    "SCHEMA",
+    "ParquetWriter",
+    "Recorded",
+    "Stored",
+    "parquet_batches",
+    "parquet_samplings",
+    "record_batch",
+]
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +45,7 @@ _WORD = pa.dictionary(pa.int32(), pa.string())
 _RISING = ("sequence", "time", "transfer")
 _WORDED = [name for name in COLUMNS if COLUMNS[name].word]
 _CLASSES = b"pympi.classes"
+_STRATA = b"pympi.strata"
 _BIT = re.compile("bit([0-9]|[12][0-9]|3[01])", re.ASCII)
 
 
@@ -98,10 +107,17 @@ class ParquetWriter:
         self._classes.update((tclass.name, tclass) for tclass in batch.classes.values())
         self._writer.write_batch(record_batch(batch), row_group_size=max(len(batch), 1))
 
-    def close(self) -> None:
-        """Write the end, without which it is no file of Parquet."""
+    def close(self, samplings: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Write the end, without which it is no file of Parquet.
+
+        Args:
+            samplings: what was counted and kept, where the records are a sample.
+        """
         classes = {name: tclass.permissions for name, tclass in self._classes.items()}
-        self._writer.add_key_value_metadata({_CLASSES: json.dumps(classes)})
+        said = {_CLASSES: json.dumps(classes)}
+        if told := list(samplings):
+            said[_STRATA] = json.dumps(told)
+        self._writer.add_key_value_metadata(said)
         self._writer.close()
 
 
@@ -122,6 +138,21 @@ def parquet_batches(path: Path) -> Iterator[Batch]:
         numbers = _Numbers(_classes_of(file.metadata.metadata or {}))
         for group in file.iter_batches(batch_size=_READ, columns=[*COLUMNS]):
             yield numbers.batch(group)
+
+
+def parquet_samplings(path: Path) -> list[dict[str, Any]]:
+    """Return what a file of Parquet says of how its records were sampled; it is not trusted.
+
+    Raises:
+        AuditError: it is damaged.
+    """
+    with _telling(path):
+        metadata = pq.read_metadata(path).metadata or {}
+    try:
+        told = json.loads(metadata.get(_STRATA, b"[]"))
+    except (ValueError, RecursionError):
+        return []
+    return [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
 
 
 def check_columns(path: Path) -> None:

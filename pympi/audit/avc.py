@@ -65,7 +65,7 @@ def avc_lines(
     """Yield the lines of records, as `avc_line` has them; nothing for those that have none."""
     known = dict(classes or {})
     if isinstance(records, Batch):
-        known |= {tclass.name: tclass for tclass in records.classes.values()}
+        known |= records.used_classes()
     for record in records:
         yield from _lines(record, known, unlabeled)
 
@@ -79,7 +79,7 @@ def audit_lines(
     """
     known = dict(classes or {})
     if isinstance(records, Batch):
-        known |= {tclass.name: tclass for tclass in records.classes.values()}
+        known |= records.used_classes()
     for record in records:
         lines = list(_lines(record, known, unlabeled))
         yield from lines or [_other(record, unlabeled)]

@@ -98,8 +98,8 @@ def frames_in(content: memoryview, record: int) -> Iterator[Frame]:
         if end > len(content):
             room = len(content) - at - FRAME.size
             raise FrameError(at, f"a frame of {length} bytes where {room} are left in the block")
-        if any(content[stop:end]):
-            raise FrameError(stop, "expected zeros between frames")
+        if any(content[stop:end]):  # these were changed, or the length
+            raise FrameError(at, "expected zeros behind a frame")
         if wrong := check_length(tag, length, record):
             raise FrameError(at, wrong)
         yield Frame(tag, at, stop, end)
@@ -249,9 +249,9 @@ def _changes(
         at, message = (trouble.at, str(trouble)) if trouble else (block.frames, "too few leaves")
         return [Change(at, first, last, message)]
     changes: list[Change] = []
-    for number in wrong:
+    for before, number in zip([-1, *wrong], wrong, strict=False):
         start, _, first, last = places[number]
-        if changes and number - 1 in wrong and changes[-1].last == first - 1 >= 0:
+        if changes and before == number - 1 and changes[-1].last == first - 1 >= 0:
             changes[-1] = changes[-1]._replace(last=last)
         else:
             what = "records were changed" if last >= 0 else "a frame was changed"

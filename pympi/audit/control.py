@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from .feed import WHEN_FULL, Sink, SinkFailure, SinkStats, Terms
 from .record import Batch
 from .sampler import Sampler
 from .sampling import Strata
-from .selection import Selection, Selector, Tasks
+from .selection import ALL_CLASSES, Selection, Selector, Tasks, listed
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
@@ -107,13 +108,15 @@ class Audit:
             The number of the rule, for `deselect`; None where it is none.
 
         Raises:
-            ValueError: an outcome, a class, a permission or an operation that there is not, or
-                more rules than there may be (31).
+            ValueError: an outcome, a class, a permission or an operation that there is not, an
+                empty list, or more rules than there may be (31).
         """
+        names = permissions.split() if isinstance(permissions, str) else permissions
+        classes, permissions = listed("classes", classes), listed("permissions", names)
         others = {
             "labels": labels, "tasks": tasks, "routines": routines, "operations": operations
         }  # fmt: skip
-        given: dict[str, Any] = {name: some for name, some in others.items() if some is not None}
+        given = {name: listed(name, some) for name, some in others.items() if some is not None}
         if permissions is not None and classes is None and not given.get("routines"):
             raise ValueError("permissions belong to a class: name it in classes")
         with self._lock:
@@ -157,6 +160,37 @@ class Audit:
         self._everything, self._errors = True, errors
         self._set_options()
         self.select("all")
+
+    @contextmanager
+    def everything_meanwhile(self) -> Iterator[None]:
+        """Record every operation in a `with` block; after it, what was selected before holds again.
+
+        Rules keep their numbers, and what is sampled stays sampled. What is selected for classes in
+        the block ends with it.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> with Kernel() as kernel:
+            ...     kernel.audit.select("none")
+            ...     with kernel.audit.everything_meanwhile():
+            ...         inbox = kernel.create_task("server").allocate_port()
+            ...         printer = inbox.make_send(kernel.create_task("client"))
+            ...     printer.send(b"page")
+            ...     len(kernel.audit.drain())
+            2
+        """
+        options = self._everything, self._errors
+        self._everything = self._errors = True
+        self._set_options()
+        with self._lock:
+            chosen = self._selector.replace(ALL_CLASSES)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._selector.replace(chosen)
+            self._everything, self._errors = options
+            self._set_options()
 
     def only_denials(self, *, errors: bool = True) -> None:
         """Record what is recorded by default: denials, except where a policy says not to, and the
@@ -326,7 +360,9 @@ class Audit:
                 waits for it; 30 unless said.
 
         Raises:
-            ValueError: an unknown when_full, or marks that are not 0 <= low < high.
+            ValueError: an unknown when_full, or marks that are not 0 <= low < high. It is attached
+                already; or, if it has a `close`, to another kernel.
+            TypeError: it cannot be called.
             RuntimeError: no thread can be started.
         """
         said = {"when_full": when_full, "high": high, "low": low, "patience": patience}
@@ -423,14 +459,30 @@ class Audit:
             "drained": self._drain.taken,
         }
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for one that closes the kernel.
+
+        Not in a sink, which that one may wait for, nor where fork() left it behind.
+        """
+        return self._drain.may_wait
+
     def close(self) -> None:
         """Give the sinks what there is, and close them. The kernel does this.
 
         A sink that hangs is given up, and `failures` says so. In a child of fork() there is nothing
         to drain, and the records are the parent's to write.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile. While `running`, the kernel must not be freed.
         """
         try:
             self._drain.close()
         finally:
             lib.pm_audit_set_drainer(self._kernel.pointer, ffi.NULL, ffi.NULL)
             _upcall.forget(self._number)
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread of the audit uses the kernel."""
+        return self._drain.running

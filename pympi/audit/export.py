@@ -64,9 +64,10 @@ def csv_lines(names: Sequence[str], values: Iterable[Sequence[Any]]) -> Iterator
     Control and direction characters are escaped, as in "\\u{9}", and what a spreadsheet would take
     for a formula gets an apostrophe before it.
     """
-    buffer = io.StringIO()
+    buffer, found = io.StringIO(), iter(values)
+    first = [*itertools.islice(found, 1)]  # what cannot be read has no names of columns either
     writer = csv.writer(buffer, lineterminator="\n")
-    for row in itertools.chain([names], values):
+    for row in itertools.chain([names], first, found):
         writer.writerow([csv_cell(each) if isinstance(each, str) else each for each in row])
         yield _taken(buffer)
 

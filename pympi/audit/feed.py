@@ -3,7 +3,7 @@
 
 A sink is slow, or hangs, or raises: that is the feed's to deal with, and nobody else notices more
 of it than the sink's `when_full` says. `InPlace` is a feed without queue and thread, for a kernel
-whose time is simulated and for a sink that wants every record before the operation returns.
+whose time is simulated.
 """
 
 from __future__ import annotations
@@ -24,8 +24,19 @@ import numpy.typing as npt
 
 from ..enums import AuditFlag, Operation
 from .record import RECORD, Batch
+from .writer import checked_interval
 
-__all__ = ["WHEN_FULL", "Feed", "InPlace", "Sink", "SinkFailure", "SinkStats", "Terms", "in_sink"]
+__all__ = [
+    "WHEN_FULL",
+    "Feed",
+    "InPlace",
+    "Mark",
+    "Sink",
+    "SinkFailure",
+    "SinkStats",
+    "Terms",
+    "in_sink",
+]
 
 Sink = Callable[[Batch], object]
 
@@ -37,6 +48,34 @@ class _Told(NamedTuple):
     """What a sink is told of the strata, where records are sampled."""
 
     strata: Mapping[str, Any]
+
+
+class Mark:
+    """A place in what a sink is given, which is set when the sink has got there.
+
+    Made of a plain lock: Ctrl-C in a wait for a condition may leave that locked.
+
+    Attributes:
+        flushes: the sink is to have written out, too, all that is before it.
+    """
+
+    def __init__(self, *, flushes: bool = True) -> None:
+        self.flushes, self._set = flushes, False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Set it. Again: does nothing."""
+        before, self._set = self._set, True
+        if not before:
+            self._lock.release()
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float) -> bool:
+        """Wait so many seconds; return whether it is set. For one thread alone."""
+        return self._set or self._lock.acquire(timeout=timeout)
 
 
 QUEUE = 1
@@ -212,6 +251,16 @@ class InPlace:
         self._unwritten = 0  # before the present call of the sink
 
     @property
+    def closed(self) -> bool:
+        """Whether the sink is never called any more."""
+        return self._closed
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether operations return only when the sink has their records."""
+        return bool(getattr(self.sink, "synchronous", False))
+
+    @property
     def stats(self) -> SinkStats:
         pace = "behind" if self.behind else "open"
         state = "failed" if self.failure else "closed" if self._closed else pace
@@ -261,17 +310,32 @@ class InPlace:
         """Whether it must not be given any more."""
         return False
 
-    def room(self) -> None:
-        """Wait until it is not behind, if that is what `when_full` wants."""
+    def room(self, unless: Callable[[], bool] = bool) -> None:
+        """Wait until it is not behind, if that is what `when_full` wants.
 
-    def mark(self) -> threading.Event:
-        """Have it write out what it was given; return what is set when that is done."""
-        done = threading.Event()
+        Args:
+            unless: says that somebody cannot wait so long; `stir` has it asked.
+        """
+
+    def stir(self) -> None:
+        """Have who waits for room look whether he still may."""
+
+    def mark(self, *, flushes: bool = True) -> Mark:
+        """Mark what it was given so far; return what is set when it has taken that.
+
+        Args:
+            flushes: and has written it out.
+        """
+        done = Mark(flushes=flushes)
         try:
-            self._write_out()
+            if flushes:
+                self._write_out()
         finally:
             done.set()
         return done
+
+    def pass_by(self, done: Mark) -> None:
+        """Wait for a mark, with nothing that Ctrl-C could leave locked. See `wait`."""
 
     def _write_out(self) -> None:
         try:
@@ -279,7 +343,7 @@ class InPlace:
         except Exception as error:
             self._fail(error, 0)
 
-    def wait(self, done: threading.Event, deadline: float | None = None) -> bool:
+    def wait(self, done: Mark, deadline: float | None = None) -> bool:
         """Wait for a mark, until `deadline` (of `time.monotonic`); return whether it is set.
 
         A sink that hangs is given up meanwhile, so nobody waits for ever.
@@ -295,6 +359,9 @@ class InPlace:
     def release(self) -> None:
         """Give it no more, and leave it open: it is the embedder's again."""
         self._closed = True
+
+    def settle(self) -> None:
+        """Wait, not for long, until one that failed is closed: then its file is free."""
 
     def interrupt(self) -> None:
         """Let nobody wait for room any more: the end is near."""
@@ -320,7 +387,7 @@ class InPlace:
         # What it had taken before and not written; what it is taking now is in `lost`.
         lost += min(self._unwritten, _unwritten(self.sink))
         exception = None if isinstance(error, str) else error
-        words = error if isinstance(error, str) else _one_line(f"{type(error).__name__}: {error}")
+        words = error if isinstance(error, str) else _in_words(error)
         self._lost += lost
         self.failure = SinkFailure(self.name, self.sink, time.time(), words, exception, lost)
 
@@ -352,15 +419,17 @@ class Feed(InPlace):
 
     Raises:
         RuntimeError: no thread can be started.
+        ValueError: the sink's interval is no number of seconds.
     """
 
     def __init__(self, sink: Sink, terms: Terms, changed: Callable[[InPlace], object]) -> None:
         super().__init__(sink, terms, changed)
+        self._every: float | None = checked_interval(getattr(sink, "interval", None))
         self._news = threading.Condition()  # guards what follows, and the counts
         self._queue: deque[_Item] = deque()
         self._progress = time.monotonic()
         self._dirty = False
-        self._unmarked: list[threading.Event] = []  # to be set once the failure has been told of
+        self._unmarked: list[Mark] = []  # to be set once the failure has been told of
         self._told = False
         self._ends = False  # no more is coming
         self._closes = False  # the sink is to be closed then
@@ -416,12 +485,20 @@ class Feed(InPlace):
         """Whether it has twice what it should have: who cannot wait must not bring more."""
         return self.terms.when_full != "drop" and self._queued >= 2 * self.terms.high
 
-    def room(self) -> None:
+    def room(self, unless: Callable[[], bool] = bool) -> None:
         if self.terms.when_full == "block":
-            self._wait_until(lambda: not self.behind)
+            self._wait_until(lambda: not self.behind or unless())
 
-    def mark(self) -> threading.Event:
-        done = threading.Event()
+    def stir(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    def pass_by(self, done: Mark) -> None:
+        while not done.wait(_LOOK):
+            self._wait_until(done.is_set, time.monotonic())
+
+    def mark(self, *, flushes: bool = True) -> Mark:
+        done = Mark(flushes=flushes)
         with self._news:
             if self.failure and not self._told:
                 self._unmarked.append(done)
@@ -434,7 +511,7 @@ class Feed(InPlace):
                 self._news.notify_all()
         return done
 
-    def wait(self, done: threading.Event, deadline: float | None = None) -> bool:
+    def wait(self, done: Mark, deadline: float | None = None) -> bool:
         return self._wait_until(done.is_set, deadline)
 
     def close(self) -> None:
@@ -461,8 +538,12 @@ class Feed(InPlace):
                 self._unmark()
         if not in_sink():
             self._wait_until(lambda: self._closed)
-            if self.failure and self.failure.exception:  # it ends by itself
-                self._thread.join(self.terms.patience)
+            self.settle()
+
+    def settle(self) -> None:
+        mine = in_sink() or threading.current_thread() is self._thread
+        if not mine and self.failure and self.failure.exception:  # it ends by itself
+            self._thread.join(self.terms.patience)
 
     def interrupt(self) -> None:
         with self._news:
@@ -505,7 +586,7 @@ class Feed(InPlace):
 
     def _clear(self) -> int:
         """Empty the queue of what the sink will not get; return how many records that was."""
-        self._unmarked += [item for item in self._queue if isinstance(item, threading.Event)]
+        self._unmarked += [item for item in self._queue if isinstance(item, Mark)]
         self._queue.clear()
         lost, self._queued = self._queued, 0
         self.behind, self._ends = False, True
@@ -537,13 +618,12 @@ class Feed(InPlace):
                 if self._ends:
                     return None
                 if not self._news.wait(self._interval()):
-                    return threading.Event()
+                    return Mark()
             return self._queue.popleft()
 
     def _interval(self) -> float | None:
         """Seconds after which a sink that was given something wants to be flushed."""
-        interval: float | None = getattr(self.sink, "interval", None)
-        return interval if self._dirty else None
+        return self._every if self._dirty else None
 
     def _do(self, item: _Item) -> None:
         """Give the sink a batch, tell it of strata, or have it write out what it has."""
@@ -552,7 +632,7 @@ class Feed(InPlace):
                 self._call(self.sink, item)
             elif isinstance(item, _Told):
                 self._call(getattr(self.sink, "strata", None), item.strata)
-            else:
+            elif item.flushes:
                 self._call(getattr(self.sink, "flush", None))
         except BaseException as error:
             with self._news:
@@ -564,8 +644,8 @@ class Feed(InPlace):
     def _done(self, item: _Item) -> None:
         with self._news:
             before = self.behind
-            if isinstance(item, threading.Event):
-                self._dirty = False
+            if isinstance(item, Mark):
+                self._dirty = self._dirty and not item.flushes
                 if self.failure and not self._told:
                     self._unmarked.append(item)
                 else:
@@ -594,7 +674,7 @@ class Feed(InPlace):
             self._tell()
 
 
-_Item = Batch | threading.Event | _Told
+_Item = Batch | Mark | _Told
 """What is in a queue."""
 
 
@@ -602,6 +682,14 @@ def _one_line(text: str) -> str:
     """Return text that does not begin a line of its own in a log; exceptions may have any."""
     shown = text if text.isprintable() else text.encode("unicode_escape").decode()
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "..."
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what an exception says; some raise another when they are asked."""
+    said = ""
+    with suppress(Exception):
+        said = str(error)
+    return _one_line(f"{type(error).__name__}: {said}")
 
 
 def _unwritten(sink: Sink) -> int:
@@ -614,9 +702,10 @@ def _unwritten(sink: Sink) -> int:
 
 def _call(function: Callable[..., object] | None, *arguments: Any) -> None:
     """Call what is a sink's: this thread waits for no sink meanwhile."""
-    _here.depth = getattr(_here, "depth", 0) + 1
+    before = getattr(_here, "depth", 0)  # to be found again wherever Ctrl-C comes
     try:
+        _here.depth = before + 1
         if function is not None:
             function(*arguments)
     finally:
-        _here.depth -= 1
+        _here.depth = before

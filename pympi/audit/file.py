@@ -36,6 +36,7 @@ __all__ = ["File"]
 
 _BUFFER = 1 << 20  # bytes from which on a block is full
 _AT_ONCE = 1 << 16  # records that are added to a block at once
+_IDENTITY = 16  # bytes
 _LARGEST = LARGEST_BLOCK // 2  # bytes of frames; what goes with them has no more than these
 
 
@@ -70,7 +71,8 @@ class File(Closing):
     Raises:
         AuditError: a file that is to be continued is damaged, of form 1, or of another key.
         BlockingIOError: somebody else is writing the file.
-        ValueError: a durability that there is not, a key that is too short, or too much `about`.
+        ValueError: a durability that there is not, an interval or a key that is none, or too much
+            `about`.
         OSError: the file cannot be opened or written.
 
     Example:
@@ -97,7 +99,12 @@ class File(Closing):
         self.synchronous = durability == "record"
         self._about, self._now = dict(about or {}), now
         self._mutex, self._pid = threading.RLock(), os.getpid()
-        self._last = -1  # sequence number of the last record of this kernel
+        self._last = -1  # sequence number of the last record of this run
+        self._kernel, self._empty, self._over = (
+            0,
+            True,
+            False,
+        )  # whose run, nothing of it, it is over
         self._drafts: deque[Draft] = deque([Draft()])
         self._tried: tuple[Draft, Block, int] | None = None  # what is being written, and from where
         self._lock = _Lock(self.path)
@@ -115,33 +122,49 @@ class File(Closing):
         self, interval: float, old: Resumed | None, identity: bytes | None,
         key: bytes | bytearray | None,
     ) -> None:  # fmt: skip
-        mode = "w" if old is None else "a"
+        # Before the old file is replaced: what is wrong with the arguments must not cost it.
+        header, chain = (b"", old.chain) if old else self._new(identity, key, self._about)
+        mode = "a" if old else "w"
         self._writer = Writer(self.path, mode, self.durability, interval=interval)
-        if old is None:
-            self._chain = self._new(self._writer, identity, key, self._about)
-            self._begin()
-        else:
-            self._chain = old.chain
-            self._begin(**old.said)
+        if header:
+            self._writer.write(header)
+        self._chain = chain
+        self._begin(**old.said if old else {})
         self._write(everything=True)
 
     def _new(
-        self, writer: Writer, identity: bytes | None, key: bytes | bytearray | None,
-        about: Mapping[str, str],
-    ) -> Chain:  # fmt: skip
-        """Write the header of a new file; return its chain."""
+        self, identity: bytes | None, key: bytes | bytearray | None, about: Mapping[str, str]
+    ) -> tuple[bytes, Chain]:
+        """Return the header of a new file, and its chain."""
         identity = secrets.token_bytes(16) if identity is None else identity
+        if not isinstance(identity, bytes) or len(identity) != _IDENTITY:
+            raise ValueError(f"an identity is {_IDENTITY} bytes, not {identity!r}")
         header = new_header(identity.hex(), self._time(), key is not None, about).packed()
         hashed = digest(header)
         secret = None if key is None else ForwardKey(key, hashed[:16])
-        writer.write(header)
-        return Chain(hashed[:16], hashed, 0, secret)
+        return header, Chain(hashed[:16], hashed, 0, secret)
 
     def _begin(self, **more: Any) -> None:
         """Begin a block for the records of a kernel that is new to the file."""
         said = {"opened": self._time(), "durability": self.durability, **more}
         self._drafts[-1].put(OPEN, json.dumps(said).encode())
-        self._last = -1
+        self._last, self._empty, self._over = -1, True, False
+
+    def attached(self, kernel: int) -> None:
+        """Take what comes from now on for a run of its own, unless it is of the kernel that was.
+
+        `Audit.attach` calls this.
+
+        Args:
+            kernel: a number that no other kernel of this process has.
+
+        Raises:
+            ValueError: the file is closed.
+            OSError: what could not be written before still cannot be.
+        """
+        with self._held():
+            self._over = self._over or (kernel != self._kernel and not self._empty)
+            self._kernel = kernel
 
     def _time(self) -> str:
         return datetime.fromtimestamp(self._now(), timezone.utc).isoformat()
@@ -173,7 +196,7 @@ class File(Closing):
             self._take(batch, records[:half])
             self._take(batch, records[half:])
             return
-        another = int(records["sequence"][0]) <= self._last
+        another = self._over or int(records["sequence"][0]) <= self._last
         too_much = self._drafts[-1].size + size > _LARGEST
         if another or too_much or self._drafts[-1].contradicts(definitions):
             self._next()
@@ -182,7 +205,7 @@ class File(Closing):
         draft = self._drafts[-1]
         full = draft.size + size >= _BUFFER
         draft.add(records if full else records.copy(), definitions)
-        self._last = int(records["sequence"][-1])
+        self._last, self._empty = int(records["sequence"][-1]), False
         if full:
             _ = draft.sealed  # now: the records are the caller's
             self._next()
@@ -201,12 +224,17 @@ class File(Closing):
         Raises:
             ValueError, OSError: as of a call.
         """
+        if not isinstance(strata, Mapping):  # no reader would take it
+            raise ValueError(f"strata are an object, not {strata!r}")
         with self._held():
             raw = json.dumps(strata).encode()
-            if self._drafts[-1].size + len(raw) > _LARGEST:
+            if self._over or self._drafts[-1].size + len(raw) > _LARGEST:
                 self._next()
             if len(raw) > _LARGEST:
                 raise ValueError(f"at most {_LARGEST} bytes of strata, not {len(raw)}")
+            if self._over:
+                self._begin()
+            self._empty = False
             self._drafts[-1].put(STRATA, raw)
 
     # ---- the disk ----
@@ -284,7 +312,9 @@ class File(Closing):
             writer.reopen()
             if writer.position or not writer.regular:  # a file of somebody else is there now
                 raise change
-            self._chain = self._new(writer, None, None, about)
+            header, chain = self._new(None, None, about)
+            writer.write(header)
+            self._chain = chain
         except BaseException:  # there is no file any more that could be gone on with
             self.abandon()
             raise

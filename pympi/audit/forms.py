@@ -13,7 +13,18 @@ from .imports.dbus import MAGICS
 from .reader import AuditError, Reader
 from .record import Batch
 
-__all__ = ["FORMS", "Damaged", "Form", "arrow", "batches", "duckdb", "form_by", "form_of", "parts"]
+__all__ = [
+    "FORMS",
+    "Damaged",
+    "Form",
+    "arrow",
+    "batches",
+    "duckdb",
+    "form_by",
+    "form_of",
+    "known",
+    "parts",
+]
 
 PARTS = "part-*.parquet"
 _EXTRA = "pip install 'pympi-mach[analysis]'"
@@ -126,8 +137,14 @@ def form_of(path: Path) -> Form:
         found = file.read(_LONGEST)
     if form := form_by(found):
         return form
-    known = " or ".join(form.name for form in FORMS)
-    raise AuditError(f"{path}: expected {known}; it begins with {found[:16]!r}")
+    begins = f"it begins with {found[:16]!r}" if found else "it is empty"
+    raise AuditError(f"{path}: expected {known()}; {begins}")
+
+
+def known() -> str:
+    """Return what there is, in words."""
+    *others, last = (form.name for form in FORMS)
+    return f"{', '.join(others)} or {last}"
 
 
 def form_by(begin: bytes) -> Form | None:

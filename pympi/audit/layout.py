@@ -134,6 +134,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         if not line.endswith(b"\n"):
             raise ValueError(f"expected a header, a line of at most {LARGEST_HEADER} bytes")
         try:
+            line.decode()  # what is not known here is read, too, where a proof has it
             header = msgspec.json.decode(line, type=cls)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise ValueError(f"expected a header, an object in JSON: {error}") from None

@@ -44,7 +44,11 @@ _USES = [int(op) for op in (Operation.SEND, Operation.RECEIVE, Operation.METHOD,
 
 
 class LineageError(PympiError, ValueError):
-    """A right, or a port, of which the files know nothing."""
+    """A right, or a port, that cannot be asked for so."""
+
+
+class NoRight(LineageError):
+    """The files know nothing of the right, or of the port."""
 
 
 # ---- both halves of a message ----
@@ -223,7 +227,8 @@ def find(batches: Iterable[Batch], right: str) -> Right:
         right: TASK:NAME, where the task is a number or a name, and the name is a number.
 
     Raises:
-        LineageError: it is not of that form, is not there, or several tasks are meant.
+        LineageError: it is not of that form, or several tasks are meant.
+        NoRight: it is not there.
     """
     task, _, text = right.rpartition(":")
     try:
@@ -248,7 +253,7 @@ def find(batches: Iterable[Batch], right: str) -> Right:
         raise LineageError(f"several tasks are called {task!r}: {_listed(found)}; say its number")
     if not found:
         there = f"; there are {', '.join(map(hex, sorted(names)[:_HINTED]))}" if names else ""
-        raise LineageError(f"no record has a name {name:#x} of a task {task!r}{there}")
+        raise NoRight(f"no record has a name {name:#x} of a task {task!r}{there}")
     return next(iter(found.values()))
 
 
@@ -263,7 +268,8 @@ def _numbers(batch: Batch, task: str) -> list[int]:
     """Return the numbers of tasks of a name; of a number, that."""
     if task.isascii() and task.isdecimal():
         return [int(task)] if len(task) < 10 else []
-    return [number for number, name in batch.tasks.items() if name == task]
+    numbers = np.unique(batch.records["task"]).tolist()
+    return [number for number in numbers if batch.tasks.get(number) == task]
 
 
 def _of_a_right(records: Array) -> Array:
@@ -302,7 +308,7 @@ def history(batches: Iterable[Batch], port: int) -> History:
         port: its number.
 
     Raises:
-        LineageError: no record is about it.
+        NoRight: no record is about it.
     """
     collected = _Collected()
     gaps = Gaps()
@@ -312,7 +318,7 @@ def history(batches: Iterable[Batch], port: int) -> History:
         if len(about):
             collected.add(Batch(about, batch.labels, batch.tasks, batch.classes))
     if not collected.uses and not collected.gives and not collected.takes:
-        raise LineageError(f"no record is about a right to port {port}")
+        raise NoRight(f"no record is about a right to port {port}")
     return History(port, _Tied(collected).holdings, gaps.missing)
 
 

@@ -20,8 +20,19 @@ import msgspec
 
 from ..enums import Operation
 from ..errors import PympiError
-from .chain import BLOCK, DIGEST, Block, ForwardKey, digest, fold, leaf_ends, path_of
-from .content import FRAME, RECORDS, TEXTS, Frame, FrameError, examine, frames_in, wrong_with
+from .chain import BLOCK, DIGEST, LEAF, Block, ForwardKey, digest, fold, leaf_ends, path_of
+from .content import (
+    FRAME,
+    OPEN,
+    RECORDS,
+    STRATA,
+    TEXTS,
+    Frame,
+    FrameError,
+    examine,
+    frames_in,
+    wrong_with,
+)  # fmt: skip
 from .layout import FORM_2, AuditError, Header, Layout
 from .reader import Position, Reader
 from .record import AuditRecord
@@ -62,7 +73,9 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: list[bytes]
 
 
-class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Proof(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """A proof, which is a file of JSON; bytes are in base 64.
 
     Attributes:
@@ -71,6 +84,8 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         sequence: number of the record.
         record: the leaf that it is in.
         words: leaves that say what its numbers stand for.
+        begin: the first leaf of the frame that the record is in, where the record's own leaf begins
+            with a sequence number that spells the tag of another frame: so it is shown what it is.
         blocks: the header of its block, and those of all that follow, up to the one it is to be
             compared with.
     """
@@ -81,6 +96,7 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     record: Leaf
     words: list[Leaf]
     blocks: list[bytes]
+    begin: Leaf | None = None
 
     def packed(self) -> bytes:
         """Return it as JSON."""
@@ -152,9 +168,10 @@ def prove(
                 raise ProofError(f"{name}: no block from record {sequence} on has the hash {head}")
         if not start:
             raise ProofError(f"{name}: there is no record {sequence}")
+        record, begin, *words = start
         return Proof(
-            form=FORM, header=_lines(file), sequence=sequence, record=start[0], words=start[1:],
-            blocks=headers,
+            form=FORM, header=_lines(file), sequence=sequence, record=record, words=words,
+            blocks=headers, begin=begin if _spells_another(record.content) else None,
         )  # fmt: skip
 
 
@@ -164,7 +181,8 @@ def _lines(file: Any) -> str:
 
 
 def _leaves(name: str, position: Position, layout: Layout, sequence: int) -> list[Leaf]:
-    """Return a record's leaf, and those that say what its numbers stand for; nothing without it."""
+    """Return a record's leaf, the first one of its frame, and those that say what its numbers
+    stand for; nothing without it."""
     at, block, content = position
     frames, changes = examine(block, content, layout.size)
     if changes:
@@ -177,10 +195,11 @@ def _leaves(name: str, position: Position, layout: Layout, sequence: int) -> lis
     index, record = found
     table = content[block.frames :]
     hashes = [bytes(table[start : start + DIGEST]) for start in range(0, len(table), DIGEST)]
+    begin = next(n for n, (frame, _, _) in enumerate(places) if frame == places[index][0])
     words = _words(places[:index], content, record)
     return [
         Leaf(n, bytes(content[places[n][1] : places[n][2]]), path_of(hashes, n))
-        for n in [index, *words]
+        for n in [index, begin, *words]
     ]
 
 
@@ -310,7 +329,8 @@ def _check_key(key: ForwardKey, header: Header, blocks: Iterable[Block]) -> None
 
 def _record(proof: Proof, block: Block, layout: Layout) -> AuditRecord:
     """Return the record that is proven, with the words that are."""
-    for leaf in [proof.record, *proof.words]:
+    begins = [proof.begin] if proof.begin else []
+    for leaf in [proof.record, *begins, *proof.words]:
         root = fold(sha256(leaf.content).digest(), leaf.index, block.leaves, leaf.path)
         if leaf.index not in range(block.leaves) or root != block.root:
             raise NotProven(f"leaf {leaf.index} is not in block {block.number}")
@@ -319,23 +339,46 @@ def _record(proof: Proof, block: Block, layout: Layout) -> AuditRecord:
         if leaf.index >= proof.record.index:
             raise NotProven(f"leaf {leaf.index} is behind the record")
         _define(tables, leaf.content)
-    records = _records(proof.record.content, layout)
+    records = _records(proof, layout)
     found = records[records["sequence"] == proof.sequence]
     if len(found) != 1 or not block.first <= proof.sequence <= block.last:
         raise NotProven(f"record {proof.sequence} is not in its leaf")
     return next(iter(tables.batch(found)))
 
 
-def _records(leaf: bytes, layout: Layout) -> Any:
-    """Return the records of a leaf.
+def _records(proof: Proof, layout: Layout) -> Any:
+    """Return the records of the record's leaf.
 
     Frames of other kinds are leaves too, and what is in them may have been chosen by anybody: they
-    begin with their tag, records with their sequence number.
+    begin with their tag, records with their sequence number. Where that could be either, the first
+    leaf of the frame tells: its tag is no other's, and its length that the leaf belongs to it.
     """
-    first = len(leaf) % layout.size == FRAME.size and leaf.startswith(RECORDS)
-    if (len(leaf) % layout.size and not first) or leaf[:4] in (*TEXTS, b"OPEN", b"SAMP"):
+    leaf = proof.record.content
+    if _begins(leaf, layout):
+        return layout.records(leaf[FRAME.size :])
+    if len(leaf) % layout.size or (_spells_another(leaf) and not _is_inside(proof, layout)):
         raise NotProven("expected a leaf of records")
-    return layout.records(leaf[FRAME.size :] if first else leaf)
+    return layout.records(leaf)
+
+
+def _begins(leaf: bytes, layout: Layout) -> bool:
+    """Whether it is the first leaf of a frame of records."""
+    return len(leaf) % layout.size == FRAME.size and leaf.startswith(RECORDS)
+
+
+def _spells_another(leaf: bytes) -> bool:
+    """Whether a leaf begins as a frame does that has no records."""
+    return leaf.startswith((*TEXTS, OPEN, STRATA))
+
+
+def _is_inside(proof: Proof, layout: Layout) -> bool:
+    """Whether the record's leaf is shown to be one of a frame of records, behind the first."""
+    begin = proof.begin
+    if begin is None or not _begins(begin.content, layout):
+        return False
+    _, length = FRAME.unpack_from(begin.content)
+    leaves = -(-length // (LEAF * layout.size))
+    return not length % layout.size and 0 < proof.record.index - begin.index < leaves
 
 
 def _define(tables: Tables, leaf: bytes) -> None:

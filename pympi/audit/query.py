@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..enums import Operation
+from ..enums import AuditFlag, Operation
 from ..errors import PympiError
 from .forms import Damaged, arrow, batches, duckdb, form_of, parts
 from .record import Batch
@@ -58,6 +58,11 @@ _COLUMNS = {
     "result": ("result",),
     "flag": ("flags",),
 }
+#: Words of which all are known.
+_CLOSED = {
+    "operation": [each.name.lower() for each in Operation],
+    "flag": [each.name or "" for each in AuditFlag],
+}
 _RANGES = ("port", "name", "msgh_id", "size", "transfer", "sequence", "time")
 _LAST = 1 << 64
 
@@ -82,6 +87,10 @@ class Question(Filter):
         super().__init__(words)
         self._ranges = {key: _range(key, self.values[key]) for key in _RANGES if key in self.values}
         self._ports: Array | None = None
+        for key, there in _CLOSED.items():
+            if key in self.values and not any(self.matches(key, name) for name in there):
+                text, known = self.values[key], ", ".join(there)
+                raise ValueError(f"no {key} {text!r}; there are: {known}")
 
     def prepare(self, recorded: Iterable[Batch]) -> None:
         """Find out who receives from which port, if `to=` is asked for; else do nothing.
@@ -160,8 +169,10 @@ def _range(key: str, text: str) -> tuple[int, int]:
     number = _nanoseconds if key == "time" else _number
     low = number(key, first) if first else -(1 << 31)
     high = (number(key, last) if last else _LAST - 1) if dots else low
-    if key == "time" and not dots:
-        raise ValueError(f"time= is FIRST..LAST, of which one may be left out, not {text!r}")
+    if (key == "time" and not dots) or text == "..":
+        raise ValueError(f"{key}= is FIRST..LAST, of which one may be left out, not {text!r}")
+    if low > high:
+        raise ValueError(f"{key}= is FIRST..LAST, and {first} is after {last}")
     if key != "msgh_id":
         low = max(low, 0)
     return min(low, _LAST - 1), min(high, _LAST - 1)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -139,7 +140,8 @@ class Reader:
             with self._saying(at + BLOCK.size + frame.start):
                 self._note(frame.tag, frame.payload(content), tables)
             if frame.tag == RECORDS:
-                yield tables.batch(header.record.records(frame.payload(content)))
+                batch = tables.batch(header.record.records(frame.payload(content)))
+                yield replace(batch, run=self._runs)
                 tables.end_of_records()
 
     def _frames(self, position: Position, record: int) -> list[Frame]:

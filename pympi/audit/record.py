@@ -121,6 +121,7 @@ class Batch:
         tasks: task name by number.
         classes: class by number.
         services: what a server was asked about, by `name` of records of the operation `service`.
+        run: of which run of its file, from 1, if it was read from one that tells; else 0.
     """
 
     records: npt.NDArray[Any]
@@ -128,9 +129,16 @@ class Batch:
     tasks: Mapping[int, str]
     classes: Mapping[int, ObjectClass]
     services: Mapping[int, str] = field(default_factory=dict)
+    run: int = field(default=0, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def used_classes(self) -> dict[str, ObjectClass]:
+        """Return the classes that the records are of, by name."""
+        numbers = np.unique(self.records["tclass"]).tolist()
+        found = (self.classes.get(number) for number in numbers)
+        return {tclass.name: tclass for tclass in found if tclass}
 
     def part(self, wanted: npt.NDArray[Any]) -> Batch:
         """Return some of the records, with the same words."""
@@ -173,14 +181,17 @@ class Batch:
 
 
 class _Labels(dict[int, str]):
-    """Labels by SID, also of those that are not known."""
+    """Labels by SID, also of those that are not known.
+
+    Those that nobody asks for are not looked at: a hostile file has many batches, and many labels.
+    """
 
     def __init__(self, labels: Mapping[int, str]) -> None:
-        super().__init__(labels)
-        self[0] = "-"
+        super().__init__({0: "-"})
+        self._known = labels
 
     def __missing__(self, sid: int) -> str:
-        return self.setdefault(sid, f"sid:{sid}")
+        return self.setdefault(sid, self._known.get(sid, f"sid:{sid}"))
 
 
 class _Names(dict[tuple[int, int], tuple[str, ...]]):

@@ -28,6 +28,10 @@ STRATUM: np.dtype[Any] = dtype_of("pm_audit_stratum")
 
 _KEY = ("ssid", "tsid", "peer_sid", "tclass", "asked", "operation", "msgh_id")
 _KEY_OF_RECORD = ("effective_sid", "object_sid", *_KEY[2:])
+_CERTAIN = (
+    Operation.GIVE, Operation.TAKE, Operation.INSERT_RIGHT, Operation.EXTRACT_RIGHT, Operation.TASK,
+    Operation.RELABEL, Operation.GUARD, Operation.LOSS, Operation.SERVICE,
+)  # fmt: skip
 _OVERFLOW = "(overflow)"
 
 
@@ -213,7 +217,9 @@ def estimate(
     known = _Known(records, strata)
     sums = _Sums(records, np.broadcast_to(values, records.shape), group, len(groups), known)
     told = np.ndim(values) == 0 and set(fields) <= {*_KEY_OF_RECORD[: known.told]}
-    return sums.estimates(groups, NormalDist().inv_cdf((1 + confidence) / 2), told=told)
+    most = float(values) if np.ndim(values) == 0 and values >= 0 else math.inf
+    spread = NormalDist().inv_cdf((1 + confidence) / 2)
+    return sums.estimates(groups, spread, told=told, most=most)
 
 
 def _column(records: npt.NDArray[Any], value: str | npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -251,41 +257,55 @@ class _Known:
         stratum: of each record that was kept by chance: its number, or 0.
         seen: how many were subject to chance in each; not a number where that is not known.
         alone: records that stand alone for their stratum, and for how many more.
+        unplaced: how many were left out of what found no row: of any group there may be some.
+
+    Strata of one key are one here: a SID that was given out anew, after 4 thousand million others,
+    is in records what it was before, and their total is that of both.
     """
 
     def __init__(self, records: npt.NDArray[Any], strata: Strata | None) -> None:
         self.told = len(_KEY) if strata is not None and strata.by_message else len(_KEY) - 1
         self.stratum, self.seen = np.zeros(len(records), np.intp), np.full(1, np.nan)
         self.alone: list[tuple[int, int]] = []
+        self.unplaced = 0
         if strata is not None and len(records):
             self._match(records, strata.rows[strata.rows["flags"] == 0])
+            full = strata.rows[strata.rows["flags"] == lib.PM_STRATUM_OVERFLOW]
+            self.unplaced = int(full["seen"].sum()) - int(full["kept"].sum())
 
     def _match(self, records: npt.NDArray[Any], rows: npt.NDArray[Any]) -> None:
-        place = self._places(records, rows)
+        keys, number = _numbered(rows, list(_KEY[: self.told]))
+        seen, kept, firsts = (
+            np.bincount(number, terms, len(keys))
+            for terms in (rows["seen"].astype(float), rows["kept"].astype(float), None)
+        )
+        place = self._places(records, keys)
         by_chance = records["flags"] >> lib.PM_AUDIT_WEIGHT_SHIFT != 0
         self.stratum = np.where(by_chance, place, 0)
-        here = np.bincount(self.stratum, minlength=len(rows) + 1)[1:]
-        more = rows["seen"].astype(np.float64) - 1
-        whole = here == rows["kept"] - 1
+        here = np.bincount(self.stratum, minlength=len(keys) + 1)[1:]
+        more = seen - firsts
+        whole = here == kept - firsts
         self.seen = np.concatenate([[np.nan], np.where(whole & (here > 0), more, np.nan)])
         lonely = np.flatnonzero(whole & (here == 0) & (more > 0)) + 1
-        first = np.where(by_chance | _is_certain(records), 0, place)
+        first = np.where(by_chance | is_certain(records), 0, place)
         for number in lonely.tolist():
             found = np.flatnonzero(first == number)[:1].tolist()
             self.alone += [(record, int(more[number - 1])) for record in found]
 
-    def _places(self, records: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        keys = {tuple(row): n for n, row in enumerate(rows[list(_KEY[: self.told])].tolist(), 1)}
+    def _places(
+        self, records: npt.NDArray[Any], keys: list[tuple[int, ...]]
+    ) -> npt.NDArray[np.intp]:
+        known = {key: number for number, key in enumerate(keys, 1)}
         different, places = _numbered(records, list(_KEY_OF_RECORD[: self.told]))
-        found = np.array([keys.get(key, 0) for key in different], np.intp)
+        found = np.array([known.get(key, 0) for key in different], np.intp)
         return found[places]
 
 
-def _is_certain(records: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def is_certain(records: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return which records were kept whatever their stratum (is_certain in csrc/sec/sample.c)."""
     special = records["flags"] & np.uint32(~lib.PM_AUDIT_RECEIVE & 0xFFFF)
     wrong = (records["denied"] | records["report"] | special) != 0
-    return np.asarray(wrong | (records["result"] != 0))
+    return np.asarray(wrong | (records["result"] != 0) | np.isin(records["operation"], _CERTAIN))
 
 
 class _Sums:
@@ -304,6 +324,7 @@ class _Sums:
         chance = np.where(by_chance, weight, 0.0)
         excess = chance * (chance - 1).clip(0)
         self.records = self._sum(np.ones_like(weight)).sum(axis=0)
+        self.chanced = self._sum((~is_certain(records)).astype(np.float64)).sum(axis=0)
         self.chosen = self._sum((weight > 1).astype(np.float64)).sum(axis=0)
         self.certain = self._sum(np.where(by_chance, 0.0, value)).sum(axis=0)
         self.weighted = self._sum(chance * value)
@@ -329,9 +350,16 @@ class _Sums:
         return total, variance.sum(axis=0).clip(0)
 
     def estimates(
-        self, groups: list[tuple[int, ...]], spread: float, *, told: bool
+        self, groups: list[tuple[int, ...]], spread: float, *, told: bool, most: float
     ) -> list[Estimate]:
-        """Return one estimate for each group; `told`: value and group follow from the stratum."""
+        """Return one estimate for each group.
+
+        Args:
+            groups: by their numbers.
+            spread: of the interval, in standard deviations.
+            told: value and group follow from the stratum.
+            most: the largest value of a record.
+        """
         total, variance = self._total_and_variance()
         half = spread * np.sqrt(variance)
         half[half < 1e-6 * np.abs(total)] = 0  # what is left of sums that cancel out
@@ -343,6 +371,8 @@ class _Sums:
             low[place] += more * self._value[record] * told
             open_ended[place] |= not told
         high = np.where(open_ended, np.inf, total + half)
+        if self._known.unplaced:  # what chance left out there is in no stratum that is known
+            high[(high == total) & (self.chanced > 0)] += most * self._known.unplaced
         columns = zip(total, low, high, self.records, self.chosen, strict=True)
         return [
             Estimate(group, float(t), float(lo), float(hi), int(n), int(chosen))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._ffi import ffi, lib
 from ..enums import ALL, CLASSES, MachPort, MachTask, ObjectClass, Operation
@@ -19,7 +19,7 @@ from ..errors import check, exception
 if TYPE_CHECKING:
     from ..kernel import Kernel
 
-__all__ = ["Rule", "Selection", "Selector"]
+__all__ = ["ALL_CLASSES", "Rule", "Selection", "Selector", "listed"]
 
 # Which masks an outcome means: of operations that were granted, of those that were denied.
 _OUTCOMES = {"denied": (0, ALL), "granted": (ALL, 0), "all": (ALL, ALL), "none": (0, 0)}
@@ -44,6 +44,9 @@ _MOVES = {
 }  # fmt: skip
 
 Masks = dict[int, tuple[int, int]]
+Chosen = tuple[tuple[int, int], Masks]
+"""(granted, denied) permissions of all classes, and of those that have others."""
+ALL_CLASSES: Chosen = (_OUTCOMES["all"], {})
 
 
 class Numbered(Protocol):
@@ -178,6 +181,15 @@ class Selector:
         granted, denied = _OUTCOMES[_known(outcome)]
         for tclass, mask in self._chosen(classes, permissions).items():
             self._set(tclass.number, (granted & mask, denied & mask))
+
+    def replace(self, chosen: Chosen) -> Chosen:
+        """Choose for all classes, and keep the rules; return what was chosen before."""
+        before = self._default, self._masks
+        check(lib.pm_audit_select(self._kernel.pointer, 0, *chosen[0]))
+        self._default, self._masks = chosen[0], {}
+        for number, masks in chosen[1].items():
+            self._set(number, masks)
+        return before
 
     def _set(self, number: int, masks: tuple[int, int]) -> None:
         check(lib.pm_audit_select(self._kernel.pointer, number, *masks))
@@ -317,6 +329,25 @@ def _known(outcome: str) -> str:
     if outcome not in _OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(_OUTCOMES)}, not {outcome!r}")
     return outcome
+
+
+def listed(name: str, given: Any) -> Any:
+    """Return what an argument of `select` lists, so that it can be read more than once.
+
+    Args:
+        name: of the argument.
+        given: one, or an iterable of some; None, which is returned: all.
+
+    Raises:
+        ValueError: it lists nothing; who computed that does not mean all.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, int)) or hasattr(given, "id"):
+        return given
+    if not (found := list(given)):
+        raise ValueError(f"{name}={found!r} is about nothing: name some, or leave it away for all")
+    return found
 
 
 def _words(words: str | Iterable[str]) -> list[str]:

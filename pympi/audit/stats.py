@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..enums import Operation
 from .record import Batch
+from .sampling import is_certain
 from .table import WEIGHT_SHIFT, Words, columns_of, encoded
 
-__all__ = ["Gaps", "Stats", "Tally", "Total", "stats"]
+__all__ = ["Gaps", "Stats", "Tally", "Total", "sizes_of", "stats"]
 
 Array = npt.NDArray[Any]
 
@@ -23,16 +25,19 @@ MOST = 1 << 20
 
 
 class Gaps:
-    """Counts the numbers that are missing between records."""
+    """Counts the numbers that are missing between records of a run."""
 
     def __init__(self) -> None:
-        self.missing = self.backwards = 0
+        self.missing = self.backwards = self.runs = 0
         self._next: int | None = None
+        self._run = -1
 
-    def add(self, records: Array) -> None:
-        """Look at the records that follow."""
+    def add(self, records: Array, run: int = 0) -> None:
+        """Look at the records that follow; `run` as of a `Batch`."""
         if not len(records):
             return
+        if run != self._run:
+            self.runs, self._run, self._next = self.runs + 1, run, None
         numbers = records["sequence"].astype(np.int64)
         first = int(numbers[0]) if self._next is None else self._next
         steps = np.diff(numbers, prepend=first - 1) - 1
@@ -101,6 +106,7 @@ class Tally:
 
 
 _NONE = Total()
+_KEYS = 1 << 62  # that a number has room for
 _SPREAD = 1.96
 
 
@@ -130,8 +136,10 @@ class Stats:
             records.
         lost: how many were lost, as loss records tell.
         missing: numbers that are not there between the first record and the last; in a file of all
-            that was recorded, as many as were lost.
-        backwards: how often a number was not above the one before.
+            that was recorded, as many as were lost since, but for those that loss records of a
+            sink's queue have themselves.
+        backwards: how often a number was not above the one before, in a run.
+        runs: as far as files tell: of kernels one after the other in a file.
         messages: how many were sent, and `size`: the bytes of their bodies.
         tallies: by what is counted, as in `COUNTED`; keys are tuples of the columns.
         sampled: how many were kept by chance and stand for others.
@@ -144,6 +152,7 @@ class Stats:
     lost: int = 0
     missing: int = 0
     backwards: int = 0
+    runs: int = 0
     messages: Total = _NONE
     size: Total = _NONE
     tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in COUNTED})
@@ -191,11 +200,11 @@ def stats(batches: Iterable[Batch]) -> Stats:
     for batch in batches:
         if not len(batch):
             continue
-        gaps.add(batch.records)
+        gaps.add(batch.records, batch.run)
         columns = columns_of(batch, [*names, "time", "lost", "size", "weight"])
         _count(result, columns)
         _count_by_chance(result, batch)
-    result.missing, result.backwards = gaps.missing, gaps.backwards
+    result.missing, result.backwards, result.runs = gaps.missing, gaps.backwards, gaps.runs
     return result
 
 
@@ -239,30 +248,52 @@ def _count_by_chance(result: Stats, batch: Batch) -> None:
         _add(result.by_chance, [*columns.values()], slice(None), weight)
 
 
+def sizes_of(batches: Iterable[Batch]) -> Tally:
+    """Count, by stratum, the bytes that were sent in what chance decides on, firsts included.
+
+    Returns:
+        A tally whose totals have, beside how many records there are, bytes and their variance.
+    """
+    tally = Tally()
+    for batch in batches:
+        chosen = (batch.records["operation"] == Operation.SEND) & ~is_certain(batch.records)
+        if chosen.any():
+            columns = columns_of(batch.part(chosen), [*_STRATUM, "weight", "size"])
+            size, weight = (columns.pop(name).astype(np.float64) for name in ("size", "weight"))
+            _add(tally, [*columns.values()], slice(None), weight, size)
+    return tally
+
+
 def _is(column: Words, word: str) -> Array:
     return np.array([each == word for each in column.words])[column.codes]
 
 
-def _add(tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None) -> None:
-    """Count the combinations of columns in the records that are chosen."""
-    words: list[list[Any]] = []
-    key: Array = np.zeros(1, np.int64)
+def _add(
+    tally: Tally, columns: list[Array | Words], chosen: Any, weight: Array | None,
+    value: Array | int = 1,
+) -> None:  # fmt: skip
+    """Count the combinations of columns in the records that are chosen, or sum up a value."""
+    words: list[tuple[list[Any], Array]] = []
+    key, keys = np.zeros(1, np.int64), 1
     for column in columns:
         different, codes = (
             (list(column.words), column.codes[chosen]) if isinstance(column, Words)
             else encoded(column[chosen])
         )  # fmt: skip
+        if keys * len(different) > _KEYS:
+            combinations, key = encoded(key)
+            key, keys = key.astype(np.int64), len(combinations)
+        keys *= max(len(different), 1)
         key = key * max(len(different), 1) + codes
-        words.append(different)
+        words.append((different, codes))
     combinations, places = encoded(key)
+    examples = np.zeros(len(combinations), np.int64)
+    examples[places] = np.arange(len(places))
     counts = np.bincount(places).tolist()
     sums = (counts, counts, [0] * len(counts))
     if weight is not None:
-        terms = (weight, weight * (weight - 1))
-        sums = (counts, *(np.bincount(places, t).astype(np.int64).tolist() for t in terms))
-    for combination, more in zip(combinations, zip(*sums, strict=True), strict=True):
-        thing: list[Any] = []
-        for different in reversed(words):
-            combination, place = divmod(combination, len(different))
-            thing.append(different[place])
-        tally.add(tuple(reversed(thing)), more)
+        terms = (weight * value, weight * (weight - 1) * value * value)
+        sums = (counts, *([*map(int, np.bincount(places, t).tolist())] for t in terms))
+    things = [[different[place] for place in codes[examples]] for different, codes in words]
+    for *thing, more in zip(*things, zip(*sums, strict=True), strict=True):
+        tally.add(tuple(thing), more)

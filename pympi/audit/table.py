@@ -298,7 +298,7 @@ def _tables(batch: Batch) -> tuple[Mapping[int, Any], ...]:
 
 def _agree(before: Batch, after: Batch) -> bool:
     """Whether no number of one batch stands for something else in the next."""
-    return all(
+    return before.run == after.run and all(
         old is new or old.items() <= new.items() or _compatible(old, new)
         for old, new in zip(_tables(before), _tables(after), strict=True)
     )
@@ -315,7 +315,8 @@ def _together(batches: Sequence[Batch]) -> Batch:
     for batch in batches:
         for table, more in zip(merged, _tables(batch), strict=True):
             table.update(more)
-    return Batch(np.concatenate([batch.records for batch in batches]), *merged)
+    records = np.concatenate([batch.records for batch in batches])
+    return Batch(records, *merged, run=batches[0].run)
 
 
 # ---- time ----

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from .chain import BLOCK, LARGEST_BLOCK, MAGIC, NOTHING, Block, BlockFlag, ForwardKey
 from .content import RECORDS, WHOLE, Change, Frame, Order, examine, wrong_with
@@ -29,6 +30,7 @@ _MOST = 1000  # findings that are told one by one
 _FARTHEST = 1 << 20  # blocks over which a key is moved on
 _PIECE = 1 << 20
 _HASHED = 4  # times that the bytes of a file are hashed at most
+_PIECES = 16 * _MOST  # of what is missing that are told apart
 
 
 class Finding(NamedTuple):
@@ -142,9 +144,11 @@ class _Missing:
 
     def take(self, number: int) -> bool:
         """Return whether a block is missing; it is not any more then."""
-        index = bisect_right([each.first for each in self.ranges], number) - 1
+        index = bisect_right(self.ranges, number, key=lambda each: each.first) - 1
         if index < 0 or number > self.ranges[index].last:
             return False
+        if len(self.ranges) >= _PIECES:  # so many that a list of them would make it slow
+            return True
         each = self.ranges[index]
         parts = each._replace(last=number - 1), each._replace(first=number + 1)
         self.ranges[index : index + 1] = [part for part in parts if part.first <= part.last]
@@ -299,8 +303,9 @@ class _Verifier:
             content, frames, changes = self.examine(block._replace(length=end - start), start)
         else:
             added = 0
+        known = self.sequences(content, frames) if changes else None
         for change in changes:
-            records = self.sequences(block, content, frames, change)
+            records = _extent_of(block, known, change)
             how = f"; {abs(added)} bytes {'too many' if added > 0 else 'missing'}" if added else ""
             what = f"block {block.number}: {change.message}{how}"
             self.find("changed", block.number, start + change.at, what, *records)
@@ -320,23 +325,14 @@ class _Verifier:
             return content, [], [Change(0, 0, block.records - 1, WHOLE)]
         return content, *examine(block, content, self.header.record.size)
 
-    def sequences(
-        self, block: Block, content: memoryview, frames: list[Frame], change: Change
-    ) -> tuple[int, int]:
-        """Return which records a change is about; what is changed itself is not asked."""
-        if change.first < 0:
-            return -1, -1
+    def sequences(self, content: memoryview, frames: list[Frame]) -> npt.NDArray[np.uint64]:
+        """Return the sequence numbers that a block's records say they have."""
         read = [
             self.header.record.records(each.payload(content))["sequence"]
             for each in frames
             if each.tag == RECORDS
         ]
-        known = np.concatenate([*read, np.zeros(0, np.uint64)])
-        first, last = change.first - 1, change.last + 1
-        return (
-            int(known[first]) + 1 if 0 <= first < len(known) else block.first,
-            int(known[last]) - 1 if last < len(known) else block.last,
-        )
+        return np.concatenate([*read, np.zeros(0, np.uint64)])
 
     def count(self, block: Block, sound: bool) -> None:
         """Go on behind a block that is in its place."""
@@ -399,6 +395,19 @@ class _Verifier:
         self.find("cut", block.number, self.at, what, *_extent(block))
         self.at = self.source.size if found is None else found
         return True
+
+
+def _extent_of(
+    block: Block, known: npt.NDArray[np.uint64] | None, change: Change
+) -> tuple[int, int]:
+    """Return which records a change is about; what is changed itself is not asked."""
+    if known is None or change.first < 0:
+        return -1, -1
+    first, last = change.first - 1, change.last + 1
+    return (
+        int(known[first]) + 1 if 0 <= first < len(known) else block.first,
+        int(known[last]) - 1 if last < len(known) else block.last,
+    )
 
 
 def _extent(block: Block) -> tuple[int, int]:

@@ -22,10 +22,19 @@ _T = TypeVar("_T")
 class Words(Mapping[int, _T]):
     """What numbers stood for at one time: later definitions do not change it, and copy nothing."""
 
-    __slots__ = ("_history", "_version")
+    __slots__ = ("_changed", "_history", "_size", "_version")
 
-    def __init__(self, history: dict[int, tuple[list[int], list[_T]]], version: int) -> None:
-        self._history, self._version = history, version
+    def __init__(
+        self, history: dict[int, tuple[list[int], list[_T]]], version: int, changed: int
+    ) -> None:
+        self._history, self._version, self._changed = history, version, changed
+        self._size = len(history)
+
+    def rebinds(self, before: Mapping[int, _T]) -> bool:
+        """Whether a number stands for something else than it did, or for nothing any more."""
+        if isinstance(before, Words) and before._history is self._history:
+            return self._changed > before._version
+        return before != self and any(self.get(n) != known for n, known in before.items())
 
     def __getitem__(self, number: int) -> _T:
         versions, words = self._history[number]
@@ -39,7 +48,7 @@ class Words(Mapping[int, _T]):
         return (number for number, (versions, _) in known if versions[0] <= self._version)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return self._size
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -50,7 +59,7 @@ class _Definitions(Generic[_T]):
 
     def __init__(self) -> None:
         self._history: dict[int, tuple[list[int], list[_T]]] = {}
-        self._version = 0
+        self._version = self._changed = 0
         self._now: Words[_T] | None = None
 
     def define(self, number: int, word: _T) -> bool:
@@ -62,12 +71,15 @@ class _Definitions(Generic[_T]):
         versions.append(self._version)
         words.append(word)
         self._now = None
-        return len(words) > 1
+        again = len(words) > 1
+        if again:
+            self._changed = self._version
+        return again
 
     def now(self) -> Words[_T]:
         """Return what is defined: the same object as long as nothing is added."""
         if self._now is None:
-            self._now = Words(self._history, self._version)
+            self._now = Words(self._history, self._version, self._changed)
         return self._now
 
 

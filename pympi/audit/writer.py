@@ -8,18 +8,31 @@ import os
 import select
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DURABILITIES", "FileChanged", "Writer"]
+__all__ = ["DURABILITIES", "FileChanged", "Writer", "checked_interval"]
 
 DURABILITIES = ("none", "interval", "record")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 _MODES = {"w": os.O_TRUNC, "a": 0, "x": os.O_EXCL}
 _PRIVATE = 0o600
+
+
+def checked_interval(interval: Any) -> Any:
+    """Return seconds that a thread can wait for, or None as it is.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    number = isinstance(interval, int | float) and 0 < interval <= threading.TIMEOUT_MAX
+    if interval is not None and not number:
+        raise ValueError(f"interval must be a number of seconds above 0, not {interval!r}")
+    return interval
 
 
 class FileChanged(OSError):
@@ -68,7 +81,7 @@ class Writer:
         regular (bool): it is a file on a disk, which can be synced and cut.
 
     Raises:
-        ValueError: a mode or a durability that there is not.
+        ValueError: a mode or a durability that there is not, an interval that is none.
         OSError: the file cannot be opened.
 
     Example:
@@ -100,7 +113,8 @@ class Writer:
             known = ", ".join(DURABILITIES)
             raise ValueError(f"durability must be one of {known}, not {durability!r}")
         self.path = os.fspath(path)
-        self.durability, self.interval, self._patience = durability, interval, patience
+        self.durability, self._patience = durability, patience
+        self.interval: float = checked_interval(interval)
         self._fd = -1
         self._open(_MODES[mode])
 

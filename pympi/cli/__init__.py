@@ -40,6 +40,7 @@ VERBS = {
     "top": "Show a live system's busiest ports, full screen.",
     "bench": "Measure what a check costs on this machine.",
     "trace": "Show, draw and compare recordings.",
+    "config": "Print what embedding the core in C or C++ takes.",
     "completion": "Print what has a shell complete pympi.",
 }
 

@@ -11,12 +11,14 @@ import click
 from ..audit import File
 from ..policy import PolicyModule, Rules
 from ..policy.te import TypeEnforcement
-from ..trace import Labels, Plan, make_plan, read_labels, read_trace
+from ..trace import Labels, Plan, make_plan, read_labels
+from ..trace.recordings import read_recording
 from ..trace.replay import record
 from ..trace.replay import replay as run
 from ..trace.report import Report
 from ._artefacts import Contents, publish
 from ._output import FILE, asking, print_report, print_report_json, progress
+from .trace._trace import RECORDING
 
 #: Pairs of rounds that tell what checks cost: a busy machine spoils a few.
 PAIRS = 21
@@ -29,7 +31,7 @@ def read_policy(path: Path) -> PolicyModule:
 
 
 @click.command()
-@click.argument("trace", type=FILE)
+@click.argument("trace", type=RECORDING)
 @click.option("--policy", type=FILE, help="What the run is checked against: .cil or rules.")
 @click.option("--labels", type=FILE, help="Labels for some names, instead of the mangled ones.")
 @click.option(
@@ -50,7 +52,7 @@ def read_policy(path: Path) -> PolicyModule:
 @click.option("--audit", is_flag=True, help="With --out: record a further run whole, in run.audit.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def replay(
-    trace: Path,
+    trace: str,
     policy: Path | None,
     labels: Path | None,
     repeat: int,
@@ -61,14 +63,15 @@ def replay(
 ) -> int:
     """Rebuild the system recorded in TRACE and drive every counted event through the core.
 
-    TRACE is what SEDarwin's dumptrace prints, or a full trace of pympi.
+    TRACE is what SEDarwin's dumptrace prints, or any other recording of which it is known whose
+    ports there are, as for "pympi trace".
     """
     if cost and not policy:
         raise click.UsageError("--cost needs --policy: without one nothing is checked")
     if audit and not out:
         raise click.UsageError("--audit needs --out, the directory that run.audit goes to")
     with asking():
-        plan = make_plan(read_trace(trace))
+        plan = make_plan(read_recording(trace).records)
         policies = [read_policy(policy)] if policy else []
         module = policies[0].name if policies else "rules"
         table = read_labels(labels, module) if labels else Labels(module)

@@ -52,7 +52,7 @@ def report(directory: Path, out: Path | None, other: Path | None, as_json: bool)
         publish_files([(target, contents)], [directory / each.name for each in found.sources])
     told = {
         "file": str(target), "bytes": len(contents), "nodes": len(found.graph.nodes),
-        "edges": len(found.graph.edges), "denied": sum(row.times for row in found.denied),
+        "edges": len(found.graph.edges), "denied": found.refused,
         "sources": [each.name for each in found.sources],
     }  # fmt: skip
     if as_json:

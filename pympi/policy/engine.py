@@ -54,8 +54,9 @@ class Policies:
         ['partition']
     """
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, pointer: Any, borrowed: bool = False) -> None:
         self._pointer = pointer
+        self._deciding = False
         self._lock = threading.RLock()
         self._generations: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
@@ -64,9 +65,14 @@ class Policies:
         self._kept: OrderedDict[str, int] = OrderedDict()
         self._classes = {tclass.number: tclass for tclass in CLASSES.values()}
         self._number = _upcall.register(self._decide)
-        context = _upcall.context(self._number)
-        check(lib.pm_kernel_set_decider(pointer, _upcall.DECIDER, context))
+        if not borrowed:  # somebody else may decide there, until modules are loaded here
+            self._begin_deciding()
         enroll(self)
+
+    def _begin_deciding(self) -> None:
+        context = _upcall.context(self._number)
+        check(lib.pm_kernel_set_decider(self._pointer, _upcall.DECIDER, context), "policy")
+        self._deciding = True
 
     # ---- modules ----
 
@@ -354,6 +360,8 @@ class Policies:
         flags = after.flags
         if after.shadows:
             self._counts.switch(pointer, on=True)
+        if not self._deciding:
+            self._begin_deciding()
         self._composition = after  # before the call, since Ctrl-C may arrive right after it
         code = lib.pm_kernel_set_policy(pointer, flags)
         if code:
@@ -369,7 +377,8 @@ class Policies:
     def close(self) -> None:
         """Let the kernel go; further questions of it are refused."""
         with self._lock:
-            lib.pm_kernel_set_decider(self._pointer, ffi.NULL, ffi.NULL)
+            if self._deciding:
+                lib.pm_kernel_set_decider(self._pointer, ffi.NULL, ffi.NULL)
             self._end_shadows()
             for sid in self._kept.values():
                 lib.pm_sid_release(self._pointer, sid)

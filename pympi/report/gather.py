@@ -15,6 +15,7 @@ from ..audit import forms
 from ..enums import CLASSES, ObjectClass
 from ..errors import LabelError, PympiError
 from ..label import EMPTY, format_label, parse_label
+from ..policy.reasons import together
 from ..trace import Labels
 from ..trace.graph import Ask, Graph, from_audit, overlay
 from ..trace.recordings import graph_of, read_recording
@@ -120,6 +121,13 @@ class Findings:
     other: str = ""
     snapshot: Snapshot | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def refused(self) -> int | None:
+        """How many operations were refused, and not done; None: a trace alone does not tell."""
+        if self.tally is not None:
+            return self.tally.refused
+        return sum(each.times for each in self.figures.denied) if self.figures else None
 
 
 #: What is looked for: the name that is preferred, and patterns of others, as preferred.
@@ -280,7 +288,9 @@ def _judge(result: Findings, modules: Sequence[PolicyModule], other: Path | None
             result.notes.append(f"What {result.policy} allows beyond what was used: {error}.")
             return
         unused = [edge for edge in laid.edges if edge.outcome == "unused"]
-        result.graph = replace(result.graph, edges=result.graph.edges + unused)
+        idle = {(edge.source, edge.target): edge.idle for edge in laid.edges}
+        edges = [replace(e, idle=idle.get((e.source, e.target), [])) for e in result.graph.edges]
+        result.graph = replace(result.graph, edges=edges + unused)
 
 
 def _would_be_refused(laid: Graph) -> Iterator[Denied]:
@@ -289,7 +299,7 @@ def _would_be_refused(laid: Graph) -> Iterator[Denied]:
     for edge in laid.edges:
         refused = {(each.permission, each.reason) for each in edge.denied if not each.enforced}
         for ask in edge.asks:
-            if edge.outcome == "would_deny" and (ask.permission, _pair(ask)) in refused:
+            if edge.outcome == "would_deny" and (ask.name, _pair(ask)) in refused:
                 about = ask.subject, ask.object, ask.tclass, ask.permission
                 yield Denied(ask.count, tasks.get(edge.source, ""), *about, "", "refused", True)
 
@@ -306,16 +316,16 @@ def _readable(graph: Graph, modules: Sequence[PolicyModule]) -> Graph:
         ReportError: then nothing is left of any label.
     """
     names = {module.name for module in modules}
-    nodes = [replace(n, label=_part(n.label, names) if n.label else "") for n in graph.nodes]
-    edges = [
-        replace(
-            edge, asks=[
-                replace(a, subject=_part(a.subject, names), object=_part(a.object, names))
-                for a in edge.asks
-            ],
-        )
-        for edge in graph.edges
-    ]  # fmt: skip
+
+    def readable(asks: list[Ask]) -> list[Ask]:
+        parts = ((ask, _part(ask.subject, names), _part(ask.object, names)) for ask in asks)
+        return [replace(ask, subject=one, object=other) for ask, one, other in parts]
+
+    nodes = [
+        replace(n, label=_part(n.label, names) if n.label else "", asks=readable(n.asks))
+        for n in graph.nodes
+    ]
+    edges = [replace(edge, asks=readable(edge.asks)) for edge in graph.edges]
     if all(ask.subject == EMPTY for edge in edges for ask in edge.asks):
         raise ReportError(f"no label in the run has a value of {', '.join(sorted(names))}")
     return replace(graph, nodes=nodes, edges=edges)
@@ -370,18 +380,21 @@ class _Explainer:
 
     def why(self, row: Denied) -> str:
         """Return what the policy says; "" if there is none, or it knows nothing of this."""
-        key = row.subject, row.object, row.tclass, row.permission.partition(" ")[0]
+        key = row.subject, row.object, row.tclass, row.permission
         if self._composition is not None and key not in self._said:
             self._said[key] = self._explained(*key)
         return self._said.get(key, "")
 
-    def _explained(self, subject: str, target: str, tclass: str, permission: str) -> str:
+    def _explained(self, subject: str, target: str, tclass: str, permissions: str) -> str:
         assert self._composition is not None
         kind = CLASSES.get(tclass) or ObjectClass(0, tclass, self._classes.get(tclass, ()))
         try:
             names = self._composition.modules
             labels = [self._composition.values(_part(each, names)) for each in (subject, target)]
-            lines = self._composition.explain(labels[0], labels[1], kind, permission)
+            lines = together(
+                (name, self._composition.explain(labels[0], labels[1], kind, name))
+                for name in permissions.split()
+            )
         except (ValueError, LookupError):
             return ""
         return "; ".join(line.strip().partition(": ")[2] for line in lines)

@@ -105,13 +105,14 @@ def _tile(value: str, what: str, kind: str = "") -> Markup:
 
 def _tiles(found: Findings) -> Iterable[tuple[str, ...]]:
     graph, tally, figures = found.graph, found.tally, found.figures
-    tasks = sum(len(node.members) or 1 for node in graph.nodes if node.kind in ("task", "group"))
+    ids = [one for node in graph.nodes for one in node.members or [node.id]]
+    tasks = sum(one.startswith("task ") for one in ids)
     yield f"{tasks:,}", "tasks"
     messages = sum(edge.messages + edge.replies for edge in graph.edges)
     estimated = ", estimated" if tally and tally.sampled else ""
     yield f"{tally.messages if tally else messages:,}", f"messages{estimated}"
-    refused = sum(row.times for row in found.denied if row.enforced)
-    yield f"{refused:,}", "refused", "denied" if refused else ""
+    if found.refused is not None:
+        yield f"{found.refused:,}", "refused", "denied" if found.refused else ""
     if found.other:
         judged = sum(edge.outcome == "would_deny" for edge in graph.edges)
         yield f"{judged:,}", f"arrows {found.other} would refuse", "would_deny" if judged else ""
@@ -230,11 +231,14 @@ def _rates(found: Findings) -> Markup | None:
 
 def _denials(found: Findings) -> Markup:
     if not found.denied:
-        return _section("Refused", element("p", "Nothing was refused.", class_="calm"))
+        words = "Nothing was refused."
+        words = "A trace does not tell what was refused." if found.refused is None else words
+        return _section("Refused", element("p", words, class_="calm"))
     source = f"as {found.policy} has it" if found.policy else "as the record says: no policy here"
-    more = found.more_denied + (found.tally.more_refusals if found.tally else 0)
     words = f"Most frequent first; why, {source}."
-    words += f" {more:,} more are not listed." if more else ""
+    words += f" {found.more_denied:,} more kinds are not listed." if found.more_denied else ""
+    if found.tally and found.tally.more_refusals:
+        words += f" Of still other kinds there were {found.tally.more_refusals:,} refusals."
     table = _table("denials", _REFUSED, [_denied(row) for row in found.denied])
     return _section("Refused", table, element("p", words, class_="note"))
 
@@ -418,6 +422,7 @@ def _stored_edge(edge: Edge, place: dict[str, int], texts: dict[str, str]) -> di
         "words": described(edge, texts), "messages": edge.messages, "replies": edge.replies,
         "bytes": edge.bytes + edge.reply_bytes, "ports": edge.ports, "rights": edge.transfers,
         "events": _counts(edge.events), "methods": _counts(edge.methods), "denied": denied,
+        "idle": [printable(name) for name in edge.idle[:MAX_METHODS]],
     }  # fmt: skip
 
 

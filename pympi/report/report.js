@@ -41,7 +41,8 @@ function showEdge(edge) {
     table([
       ...counted([["messages", edge.messages], ["replies", edge.replies], ["bytes", edge.bytes],
         ["ports", edge.ports], ["rights given away", edge.rights]]),
-      ...some("refused", denied), ...some("methods", edge.methods), ...some("rights used", edge.events),
+      ...some("refused", denied), ...some("methods", edge.methods),
+      ...some("allowed, not called", edge.idle.map((name) => [name, ""])), ...some("rights used", edge.events),
     ]),
   );
 }

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..audit.sampling import stands_for
-from ..enums import AuditFlag, MachPort, Operation
+from ..audit.stats import Gaps
+from ..enums import AuditFlag, Operation
 
 if TYPE_CHECKING:
     from ..audit import AuditRecord, Batch
@@ -26,7 +27,8 @@ BINS = 240
 MAX_LOSSES = 100
 MAX_REFUSALS = 100_000
 
-_RECV = int(MachPort.recv)
+_OF_SINK = 1
+"""The `name` of a loss record of a sink's queue, whose own number is the last that was lost."""
 #: What makes refusals the same.
 _SAME = [
     "task", "effective_sid", "object_sid", "peer_sid", "tclass", "denied", "asked", "msgh_id",
@@ -110,6 +112,7 @@ class Tally:
         records, messages: how many.
         sampled: records that were kept by chance and stand for others: if there are any, `messages`
             and the rates of what was sent are estimates.
+        refused: operations that were refused, and not done.
         lost: records that are missing, as the trail itself says; `losses` the first places.
         refusals: how often, by what was refused.
         classes: permissions of the classes that were met, by name.
@@ -119,17 +122,17 @@ class Tally:
     def __init__(self) -> None:
         self.rates = Rates()
         self.records = self.messages = self.lost = self.more_refusals = self.sampled = 0
+        self.refused = 0
         self.losses: list[Loss] = []
         self.refusals: Counter[Refusal] = Counter()
         self.classes: dict[str, tuple[str, ...]] = {}
-        self._ends: tuple[int, int] | None = None
+        self._gaps = Gaps()
+        self._told = 0  # numbers that are missing, as loss records say
 
     @property
     def missing(self) -> int:
         """Records that are not here and that no loss record tells of: cut out, or not kept."""
-        if self._ends is None:
-            return 0
-        return max(self._ends[1] - self._ends[0] + 1 - self.records - self.lost, 0)
+        return max(self._gaps.missing - self._told, 0)
 
     def add(self, batch: Batch) -> None:
         """Count a batch."""
@@ -143,15 +146,22 @@ class Tally:
         sent = (records["operation"] == int(Operation.SEND)) & done
         stand = stands_for(records)
         self.rates.add(records["time"], sent, refused & ~open_, stand)
-        self.records += len(records)
+        self.refused += int((refused & ~open_).sum())
         self.sampled += 0 if stand is None else int((stand > 1).sum())
         self.messages += int(sent.sum() if stand is None else stand[sent].sum())
         self._count_losses(records[loss])
         self._count_refusals(batch, records[refused])
         self.classes |= {each.name: each.permissions for each in batch.classes.values()}
-        low, high = int(records["sequence"].min()), int(records["sequence"].max())
-        before = self._ends or (low, high)
-        self._ends = min(low, before[0]), max(high, before[1])
+        self._told += self._told_missing(records, loss)
+        self._gaps.add(records)
+        self.records += len(records)
+
+    def _told_missing(self, records: npt.NDArray[Any], loss: npt.NDArray[np.bool_]) -> int:
+        """Return how many numbers before their own the loss records among these tell of."""
+        told = np.where(loss, records["result"].astype(np.int64) - (records["name"] == _OF_SINK), 0)
+        if not self.records:  # what was lost before the first record leaves no gap
+            told[0] = 0
+        return int(told.sum())
 
     def _count_losses(self, records: npt.NDArray[Any]) -> None:
         for time, lost in zip(records["time"].tolist(), records["result"].tolist(), strict=True):
@@ -189,5 +199,8 @@ def _refusals(record: AuditRecord) -> list[Refusal]:
     enforced = AuditFlag.PERMISSIVE not in record.flags
     return [
         Refusal(task, record.subject, label, record.tclass, names, what, record.result, enforced)
-        for label, names in ((record.object, of_object), (record.peer, of_sender)) if names
+        for label, names, there in (
+            (record.object, of_object, of_object or not of_sender),  # or in no words, but refused
+            (record.peer, of_sender, of_sender),
+        ) if there
     ]  # fmt: skip

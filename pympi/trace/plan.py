@@ -105,8 +105,8 @@ def make_plan(records: Iterable[TraceRecord]) -> Plan:
     """The plan that reproduces `records`; events that SEDarwin does not record are left out.
 
     Raises:
-        ValueError: more than MAX_EVENTS events, a port that is a task's own (number -1), or a name
-            that no task can have.
+        ValueError: more than MAX_EVENTS events, a port that is a task's own (number -1) or of
+            which nobody knows whose it is, or a name that no task can have.
     """
     records = sedarwin_records(records)
     for record in records:
@@ -126,6 +126,9 @@ def make_plan(records: Iterable[TraceRecord]) -> Plan:
 def _refuse_unbuildable(record: TraceRecord) -> None:
     if record.number < 0:
         raise ValueError(f"expected port numbers from 0, found {record}")
+    if not record.owner:
+        where = f"port {record.number}, to which {record.task!r} did {record.event}"
+        raise ValueError(f"expected to know whose every port is; nothing tells it of {where}")
     for name in (record.task, record.owner):
         try:
             raw = name.encode(errors="surrogateescape")

@@ -13,15 +13,12 @@ The form is seen from the beginning of the file.
 from __future__ import annotations
 
 import io
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import BinaryIO
 
+from .._pipes import STDIN, kept_file
 from ..audit import AuditError, Batch, forms
 from .graph import Graph, from_paths
 from .graph.paths import Path, of_audit, of_trace
@@ -35,15 +32,14 @@ from .text import (
     TraceError,
     TraceReader,
     TraceRecord,
+    check_begin,
     sedarwin_records,
     write_sedarwin,
 )
 
 __all__ = [
-    "Recording", "graph_of", "kept_file", "merged", "read_recording", "sedarwin_lines",
+    "Recording", "graph_of", "merged", "name_of", "named", "read_recording", "sedarwin_lines",
 ]  # fmt: skip
-
-STDIN = "-"
 
 
 @dataclass
@@ -71,23 +67,10 @@ class Recording:
         any, counts are estimates."""
         return sum(path.sampled for path in self.paths)
 
-
-def _opened(path: str) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdin.buffer) if path == STDIN else FilePath(path).open("rb")
-
-
-@contextmanager
-def kept_file(path: str) -> Iterator[FilePath]:
-    """Yield a file that can be read twice: of stdin ("-"), and of a pipe, a copy."""
-    there = FilePath(path)
-    if path != STDIN and (there.is_file() or there.is_dir() or not there.exists()):
-        yield there
-        return
-    with tempfile.TemporaryDirectory(prefix="pympi-") as directory:
-        copy = FilePath(directory, "stdin" if path == STDIN else there.name)
-        with copy.open("wb") as kept, _opened(path) as source:
-            shutil.copyfileobj(source, kept)
-        yield copy
+    def strangers(self) -> dict[int, str]:
+        """Return the labels of ports whose owner is not known, by number."""
+        paths = (path for path in self.paths if not path.port.owner and path.port_label)
+        return {path.port.number: path.port_label for path in paths}
 
 
 def sedarwin_lines(path: str) -> list[bytes]:
@@ -99,7 +82,7 @@ def sedarwin_lines(path: str) -> list[bytes]:
         TraceError: it has a form of ours, and is damaged or cannot be said in SEDarwin's; or it has
             too many or too long lines.
     """
-    name = _name(path)
+    name = name_of(path)
     with kept_file(path) as file:
         head = _begin(file)
         if not head.startswith(b"pympi ") and not _json(head) and not forms.form_by(head):
@@ -129,10 +112,11 @@ def read_recording(path: str) -> Recording:
         OSError: it cannot be read.
     """
     with kept_file(path) as file:
-        return _read(file, _name(path))
+        return _read(file, name_of(path))
 
 
-def _name(path: str) -> str:
+def name_of(path: str) -> str:
+    """Return what a recording is called."""
     return "stdin" if path == STDIN else path
 
 
@@ -152,19 +136,20 @@ def _read(path: FilePath, name: str) -> Recording:
     head = _begin(path)
     form = forms.form_by(head)
     if form and not (form.columns and path.is_file() and is_trace(path)):
-        paths, lost = of_audit(_named(forms.batches(path), path, name))
+        paths, lost = of_audit(named(forms.batches(path), path, name))
         return Recording(name, form.word, _added([(name, _records(paths))]), lost, paths)
     with path.open("rb") as file:
         if form:
             return Recording(name, "parquet", *read_parquet(file, name))
         if _json(head):
             return Recording(name, "json", *read_json(file, name))
+        check_begin(head, name, f"JSON, or {forms.known()}")
         reader = TraceReader(file, name)
         return Recording(name, reader.form, list(reader), reader.lost)
 
 
-def _named(batches: Iterable[Batch], path: FilePath, name: str) -> Iterator[Batch]:
-    """What is wrong in a copy is said of what it is of."""
+def named(batches: Iterable[Batch], path: FilePath, name: str) -> Iterator[Batch]:
+    """Yield batches; what is wrong in a copy is said of what it is of."""
     try:
         yield from batches
     except AuditError as error:

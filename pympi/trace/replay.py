@@ -29,6 +29,7 @@ from ..errors import AccessDenied, MachError, TimedOut
 from ..kernel import Kernel
 from ..message import Carried
 from ..policy import PolicyModule
+from ..policy.reasons import together
 from ..port import ReceiveRight, SendOnceRight, SendRight
 from ..task import Task
 from .labels import Labels
@@ -294,7 +295,8 @@ class System:
         kind = self.kernel.object_class(tclass)
         names = kind.names(denied)
         labels = self.kernel.label(subject), self.kernel.label(target)
-        _, *reasons = self.kernel.explain(*labels, kind.name, names[0]).splitlines()
+        said = ((name, self.kernel.explain(*labels, kind.name, name)) for name in names)
+        reasons = together((name, text.splitlines()[1:]) for name, text in said)
         reason = "; ".join(line.strip() for line in reasons)
         return Denial(times, labels[0], " ".join(names), labels[1], reason, kind.name)
 

@@ -398,6 +398,26 @@ class TraceReader:
         return TraceError(self._name, self._line, column + 1, expected, found)
 
 
+_BEGINS = (b"pympi trace ", *(b"%d" % digit for digit in range(10)))
+
+
+def check_begin(begin: bytes, name: str, others: str) -> None:
+    """Check that a file that begins so may be a trace; `name` and `others` are for the error.
+
+    Args:
+        begin: 16 bytes are enough.
+        name: of the file.
+        others: what else would be read in its place, in words.
+
+    Raises:
+        TraceError: it is none.
+    """
+    if not begin.startswith(_BEGINS):
+        expected = f"'<N> trace records:' or 'pympi trace 1: ...', or {others}"
+        found = repr(begin)[1:] if begin else "the end of the file"
+        raise TraceError(name, 1, 1, expected, found)
+
+
 def read_trace(path: str | os.PathLike[str]) -> list[TraceRecord]:
     """All records of the trace at `path`, of either form.
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Builds and runs the C test programs beside this file; pytest collects one test per program.
+"""Builds and runs the C test programs beside this file, and the tour of the C++ header.
+
+pytest collects one test per program.
 
 A program `test_<module>.c` asserts and ends with 0; 77 means skipped, its output says why. It is
 linked with the core, unless it includes `.c` files of the core itself. Programs run under ASan and
@@ -19,12 +21,16 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent.parent / "csrc"
-PROGRAMS = sorted(HERE.rglob("test_*.c"))
+TOUR = HERE.parent / "embedding" / "programs" / "tour.cpp"
+PROGRAMS = [*sorted(HERE.rglob("test_*.c")), TOUR]
 MEMORY, THREADS = "address,undefined", "thread"
 
 COMPILER = os.environ.get("CC", "cc")
+COMPILERS = {
+    ".c": (COMPILER, ["-std=gnu11", "-Wstrict-prototypes", "-Wmissing-prototypes"]),
+    ".cpp": (os.environ.get("CXX", "c++"), ["-std=c++17"]),
+}
 FLAGS = [
-    "-std=gnu11",
     "-O1",
     "-g",
     "-pthread",
@@ -32,8 +38,6 @@ FLAGS = [
     "-Wall",
     "-Wextra",
     "-Wshadow",
-    "-Wstrict-prototypes",
-    "-Wmissing-prototypes",
     "-Werror",
     "-DPM_DEBUG",
     f"-I{CSRC}",
@@ -45,7 +49,7 @@ TIMEOUT = 240  # seconds
 
 def sanitizer_of(program: Path) -> str:
     """Return the sanitizers a program runs under: those of its place."""
-    return THREADS if "threads" in program.relative_to(HERE).parts[:-1] else MEMORY
+    return THREADS if program.parent == HERE / "threads" else MEMORY
 
 
 def flags(sanitizer: str) -> list[str]:
@@ -54,10 +58,15 @@ def flags(sanitizer: str) -> list[str]:
     return [*FLAGS, *form, f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
 
 
-def compile_c(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the compiler; the caller judges the result."""
+def compile_c(arguments: list[str], language: str = ".c") -> subprocess.CompletedProcess[str]:
+    """Run the compiler of a language; the caller judges the result."""
+    compiler, standard = COMPILERS[language]
     return subprocess.run(
-        [COMPILER, *arguments], capture_output=True, text=True, check=False, timeout=TIMEOUT
+        [compiler, *standard, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
     )
 
 
@@ -108,7 +117,7 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: tmp_path_factory.mktemp("c") for name in (MEMORY, THREADS)}
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: str(path.relative_to(HERE)))
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: os.path.relpath(path, HERE))
 def test_program(program: Path, directories: dict[str, Path]) -> None:
     """The program compiles without a warning, and ends with 0 and without a sanitizer's report."""
     sanitizer = sanitizer_of(program)
@@ -120,7 +129,9 @@ def test_program(program: Path, directories: dict[str, Path]) -> None:
     if not INCLUDES_CORE.search(program.read_text(encoding="utf-8")):
         inputs.append(str(core(sanitizer, directory)))
     binary = directory / program.stem
-    built = compile_c([*flags(sanitizer), *inputs, "-o", str(binary)])
+    if shutil.which(COMPILERS[program.suffix][0]) is None:
+        pytest.skip(f"no compiler for {program.name} ({COMPILERS[program.suffix][0]})")
+    built = compile_c([*flags(sanitizer), *inputs, "-o", str(binary)], program.suffix)
     assert built.returncode == 0, f"{program.name} does not compile:\n{built.stderr}"
     ran = execute(binary, sanitizer)
     if ran.returncode == SKIPPED:

@@ -34,7 +34,7 @@ static void see_bytes(uint64_t *sum, const void *data, size_t size) {
 }
 
 static void see_right(uint64_t *sum, const struct port *port, uint32_t type) {
-    see(sum, port_valid(port) ? port->id : (uintptr_t)port);
+    see(sum, port_valid(port) ? port->rest->id : (uintptr_t)port);
     see(sum, type);
 }
 
@@ -51,12 +51,12 @@ static void see_port(uint64_t *sum, const struct port *port) {
     const uint32_t shown = PORT_ACTIVE | PORT_IN_TRANSIT | PORT_IN_SETS | PORT_EVENT | PORT_HANDLER | PORT_INTERFACE |
                            PORT_GUARDED | PORT_STRICT | PORT_IMMOVABLE | PORT_TEMPOWNER | PORT_IMPORTANCE | PORT_DENAP |
                            PORT_TELLS;
-    const uint64_t words[] = {port->id, port->flags & shown, port->sid, port->qlimit, port->srights, port->sorights, port->seqno,
-                              port->msgcount, port->interface, port->mscount, port->context, port->receiver_name,
-                              port->trace_owner, port->trace_kind, (uint32_t)port->trace_number};
+    const uint64_t words[] = {port->rest->id, port->flags & shown, port->sid, port->qlimit, port->srights, port->sorights, port->seqno,
+                              port->msgcount, port->rest->interface, port->rest->mscount, port->rest->context, port->rest->receiver_name,
+                              port->rest->trace_owner, port->rest->trace_kind, (uint32_t)port->rest->trace_number};
     for (size_t i = 0; i < array_count(words); i++) see(sum, words[i]);
-    for (const struct request *request = port->requests; request; request = request->next) see(sum, request->name);
-    for (const struct set_link *link = port->sets; link; link = link->next) see(sum, link->set->name);
+    for (const struct request *request = port_requests(port); request; request = request->next) see(sum, request->name);
+    for (const struct set_link *link = port_sets(port); link; link = link->next) see(sum, link->set->name);
     for (const struct kmsg *kmsg = port->first; kmsg; kmsg = kmsg->next) see_message(sum, kmsg);
     see_right(sum, port->extra ? port->extra->no_senders : NULL, 1);
     see_right(sum, port->extra ? port->extra->port_destroyed : NULL, 2);
@@ -565,7 +565,7 @@ static void must(bool good, const char *what, const char *step, uint64_t at, int
 /* For one step all free pieces are as if they were kept for somebody: whoever wants one asks for memory. */
 static int64_t run_stinted(struct world *world, const struct step *step) {
     struct ipc *ipc = &world->kernel->ipc;
-    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     size_t hidden[array_count(pools)];
     for (size_t i = 0; i < array_count(pools); i++) {
         hidden[i] = pools[i]->free_count - pools[i]->reserved;
@@ -597,13 +597,13 @@ static void live_through(struct world *world, const struct step *step, uint64_t 
 
 /* Pools that grow by one piece at a time ask for memory wherever they could. */
 static void stint(struct ipc *ipc) {
-    struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pools[i]->per_chunk = 1;
 }
 
 static void expect_empty(const struct world *world) {
     const struct ipc *ipc = &world->kernel->ipc;
-    const struct pool *pools[] = {&ipc->ports, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
+    const struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) assert(pool_live(pools[i]) == 0);
     assert(ipc->kmsgs.reserved == 0 && ipc->names == 0 && ipc->messages == 0 && ipc->bytes == 0);
     assert(world->released == world->passed);

@@ -40,7 +40,7 @@ static void test_counts_of_a_port(void) {
     FALSIFIED(port->sorights);
     FALSIFIED(port->msgcount);
     FALSIFIED(port->sid);
-    FALSIFIED(port->receiver_name);
+    FALSIFIED(port->rest->receiver_name);
 }
 
 static void test_counts_of_a_task(void) {
@@ -73,7 +73,7 @@ static void test_counts_of_the_kernel(void) {
 }
 
 static void test_lists(void) {
-    struct set_link *link = port->sets;
+    struct set_link *link = port_sets(port);
     list_remove(&link->in_ready);
     assert(faults() > 0);
     list_append(&link->set->ready, &link->in_ready);

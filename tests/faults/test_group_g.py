@@ -533,3 +533,143 @@ def test_g15_two_sinks_one_failing(scene: Scene, order: int) -> None:
     assert scene.failed() == "RuntimeError: the third time"
     assert seen == list(range(50))
     scene.goes_on()
+
+
+class SpeechlessError(Exception):
+    """Says nothing, not even what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_sink_that_raises_what_cannot_be_said(threaded: bool) -> None:
+    """It has failed all the same: nothing is done without it, and others get what there is."""
+
+    def bad(_: Batch) -> None:
+        raise SpeechlessError
+
+    with Kernel() as kernel:
+        kernel.audit.threaded = threaded
+        kernel.audit.attach(bad, when_full="fail")
+        scene = Scene(kernel)
+        with suppress(AuditFull):
+            scene.send()
+        scene.flush()
+        assert scene.failed() == "SpeechlessError: "
+        assert len(scene.good) <= 1
+        with pytest.raises(AuditFull):
+            scene.send()
+
+
+def test_a_sink_that_writes_into_its_batch(scene: Scene) -> None:
+    """All sinks are given the same records."""
+
+    def bad(batch: Batch) -> None:
+        batch.records["sequence"] = 0
+
+    scene.kernel.audit.detach(scene.batches.append)
+    for sink in (bad, scene.batches.append):
+        scene.kernel.audit.attach(sink)
+    scene.send(3)
+    scene.flush()
+    assert scene.failed().startswith("ValueError: ")
+    assert len(set(scene.good)) == 3
+
+
+@pytest.mark.parametrize("end", ["detach", "close"])
+def test_the_file_of_a_sink_that_failed_is_free(tmp_path: Path, end: str) -> None:
+    """Once it is detached, or the kernel closed, another sink may go on with it."""
+    path = tmp_path / "run.audit"
+
+    class Slow(audit.File):
+        def close(self) -> None:
+            time.sleep(0.2)
+            super().close()
+
+    file = Slow(path)
+    with Kernel() as kernel:
+        scene = Scene(kernel)
+        kernel.audit.attach(file)
+        scene.flush()
+        path.write_bytes(b"")
+        scene.send()
+        scene.flush()
+        assert "truncated" in scene.failed()
+        if end == "detach":
+            kernel.audit.detach(file)
+            audit.File(path, append=True).close()
+    audit.File(path, append=True).close()
+
+
+@pytest.mark.parametrize("interval", ["1", -1.0, 0, float("nan"), float("inf")])
+def test_intervals_that_are_none(tmp_path: Path, interval: Any) -> None:
+    """A thread that waited for these would end, or never wait."""
+    for sink in (audit.File, audit.JSONLines):
+        with pytest.raises(ValueError, match="interval must be a number of seconds above 0, not"):
+            sink(tmp_path / "file", durability="interval", interval=interval)
+    with Kernel() as kernel:
+        memory = audit.Memory()
+        memory.interval = interval  # type: ignore[attr-defined]
+        with pytest.raises(ValueError, match="interval must be a number of seconds above 0, not"):
+            kernel.audit.attach(memory)
+
+
+@pytest.mark.parametrize("how", ["killed", "truncated"])
+def test_a_torn_line_takes_no_other_with_it(scene: Scene, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "run.jsonl"
+    if how == "killed":
+        path.write_bytes(b'{"v":1,"sequ')
+    sink = audit.JSONLines(path, mode="a")
+    scene.kernel.audit.attach(sink)
+    if how == "truncated":
+        scene.send()
+        scene.flush()
+        os.truncate(path, 12)
+    scene.send(2)
+    scene.flush()
+    torn, *lines = path.read_bytes().splitlines()
+    assert torn == b'{"v":1,"sequ'
+    assert [json.loads(line)["operation"] for line in lines] == ["send", "send"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_two_threads_close_a_kernel(inside: bool) -> None:
+    """The second waits for the first, unless that is in a sink that the first waits for."""
+    kernel = Kernel()
+    scene = Scene(kernel)
+    closes, closing = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            kernel.close()
+        except BaseException as error:
+            errors.append(error)
+
+    class Slow:
+        def __call__(self, batch: Batch) -> None:
+            if len(batch):
+                closes.wait(LONG)
+
+        def close(self) -> None:
+            closing.set()
+            time.sleep(0.2)
+            if inside:
+                close()
+
+    kernel.audit.attach(Slow())
+    scene.send()
+    threads = [threading.Thread(target=close) for _ in range(3)]
+    threads[0].start()
+    time.sleep(0.05)
+    closes.set()
+    assert closing.wait(LONG)
+    start = time.monotonic()
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    assert kernel.closed
+    assert not errors
+    assert time.monotonic() - start < 10

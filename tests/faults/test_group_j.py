@@ -11,8 +11,9 @@ import contextlib
 import io
 import os
 import re
+import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ import pytest
 
 from pympi import audit
 from pympi.audit import AuditError, Batch, Reader, verify
+from pympi.audit.avc import avc_lines
 from pympi.audit.chain import BLOCK, LARGEST_BLOCK, Block
 from pympi.audit.content import FRAME
+from pympi.audit.lineage import find
 from pympi.cli import main
 from pympi.policy.author.recording import read_recording
+from pympi.trace.graph.paths import of_audit
 
 GOOD = [
     make.text("LABL", 1, "te/system_u:system_r:client_t"),
@@ -297,6 +301,16 @@ class TestAuditFiles:
     def test_j13_a_thousand_million_records(self, form: int) -> None:
         assert streamed(form, 1_000_000_000, trace=False) < 64 << 20
 
+    def test_a_header_that_is_no_text(self, path: Path) -> None:
+        """Also in what is not known here: a proof has all of it."""
+        at = make.HEADER.index(b"{") + 1
+        header = make.HEADER[:at] + b'"new": "\xff", ' + make.HEADER[at:]
+        path.write_bytes(make.forged(recs(make.records(3)), header=header))
+        refused(path.read_bytes(), "expected a header, an object in JSON")
+        for ask in (verify, lambda path: audit.prove(path, 2)):
+            with pytest.raises(AuditError, match="expected a header, an object in JSON"):
+                ask(path)
+
     # ---- what goes for all ----
 
     def test_no_harm_to_a_terminal(
@@ -358,6 +372,71 @@ class TestAuditFiles:
         verdict = verify(path)
         assert (len(verdict.findings), verdict.unlisted) == (1000, 2499 + 5000 - 1000)
 
+    @pytest.mark.parametrize("kind", ["LABL", "RECS"])
+    def test_wrong_leaves_take_linear_time(self, path: Path, kind: str) -> None:
+        """Every other leaf of a block has not the hash that is told of it."""
+
+        def work(count: int) -> None:
+            one = [make.text("LABL", 1, "a")] if kind == "LABL" else recs(make.records(1))
+            raw = make.forged(one * count)
+            step = len(make.padded(one)[0])
+            start = len(make.HEADER) + BLOCK.size
+            changed = bytearray(raw)
+            for at in range(start + step - 5, start + step * count, 2 * step):
+                changed[at] ^= 1
+            path.write_bytes(changed)
+            verdict = verify(path)
+            assert len(verdict.findings) + verdict.unlisted == count // 2
+
+        assert times_as_long(work, 1000, 8) < 24
+
+    def test_blocks_that_moved_take_linear_time(self, path: Path) -> None:
+        """Every other block of those that are missing is found behind."""
+        previous = make.digest(make.HEADER)
+
+        def work(count: int) -> None:
+            numbers = [1, 10**9, *range(4, 2 * count, 2)]
+            blocks = [make.forged_block([], n, previous, previous[:16])[0] for n in numbers]
+            path.write_bytes(make.HEADER + b"".join(block.packed() for block in blocks))
+            verdict = verify(path)
+            assert {each.kind for each in verdict.findings} == {"moved"}
+
+        assert times_as_long(work, 2000, 8) < 24
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda batches: [record for batch in batches for record in batch],
+            lambda batches: [line for batch in batches for line in avc_lines(batch)],
+            of_audit,
+            lambda batches: find(batches, "t1:0x203"),
+            lambda batches: [len(batch.tasks) for batch in batches],
+        ],
+        ids=["records", "avc", "graph", "lineage", "size"],
+    )
+    def test_words_before_each_record_take_linear_time(
+        self, use: Callable[[Iterator[Batch]], object]
+    ) -> None:
+        def work(count: int) -> None:
+            frames: list[tuple[bytes, bytes]] = []
+            for n in range(1, 1 + count):
+                frames += [make.text("TASK", n, f"t{n}"), make.text("CLAS", n + 1000, f"mi_{n} a")]
+                numbers = {"task": n, "tclass": n + 1000, "object_sid": n, "name": 0x203, "port": n}
+                frames += [make.text("LABL", n, f"l{n}"), *recs(make.records(1, n, **numbers))]
+            use(iter(Reader(io.BytesIO(make.forged(frames)), "hostile")))
+
+        assert times_as_long(work, 500, 8) < 20
+
+    def test_j4_a_length_that_was_changed_is_where_it_is(self, path: Path) -> None:
+        """It moves the end of its frame: what is found there was changed before."""
+        raw = bytearray(make.forged([*GOOD, *recs(make.records(3))]))
+        at = len(make.HEADER) + BLOCK.size + 4
+        for length in range(4, 200):
+            raw[at] = length
+            path.write_bytes(raw)
+            for finding in verify(path).findings:
+                assert at - 4 <= finding.at <= at, (length, finding)
+
     def bytes_read(self, path: Path) -> int:
         done = 0
         real = os.pread
@@ -372,6 +451,19 @@ class TestAuditFiles:
             patch.setattr(os, "pread", pread)
             assert verify(path).state in ("damaged", "open")
         return done
+
+
+def times_as_long(work: Callable[[int], object], size: int, times: int) -> float:
+    """Return how much longer something takes that is so many times as large."""
+    taken = []
+    for count in (size, size * times):
+        starts = []
+        for _ in range(2):
+            start = time.process_time()
+            work(count)
+            starts.append(time.process_time() - start)
+        taken.append(min(starts))
+    return taken[1] / taken[0]
 
 
 def mangle(raw: bytes, rng: np.random.Generator) -> bytes:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pympi import get_library
+
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
 FUNCTION = re.compile(r"^(?!typedef\b)\w[\w ]*[ *](pm_\w+)\([^;{}]*\);", re.M)
@@ -31,34 +33,19 @@ def exported(binary: Path) -> set[str]:
     return {name.removeprefix("_") for name in names} if sys.platform == "darwin" else names
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The core as a shared library that hides by default, as the extension does."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc)")
-    binary = tmp_path_factory.mktemp("library") / "libpympi.so"
-    flags = ["-O1", "-std=gnu11", "-fvisibility=hidden", "-fPIC", "-shared", "-pthread"]
-    source = ["-I", str(CSRC), str(CSRC / "pympi.c"), "-o", str(binary)]
-    built = subprocess.run([compiler, *flags, *source], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return binary
-
-
 def test_header_declares_the_calls_we_know() -> None:
     assert {"pm_kernel_create", "pm_send", "pm_mach_msg", "pm_hook"} <= declared()
 
 
-def test_library_exports_the_header(library: Path) -> None:
-    assert exported(library) == declared()
+def test_library_exports_the_header() -> None:
+    pytest.importorskip("pympi._core")
+    assert exported(Path(get_library())) == declared()
 
 
 def test_extension_exports_its_entry() -> None:
+    """The core is in the library alone: a second copy would have locks and counts of its own."""
     _core = pytest.importorskip("pympi._core")
-    names = exported(Path(_core.__file__))
-    assert MODULE_ENTRY in names
-    others = {name for name in names if not name.startswith("pm_")} - {MODULE_ENTRY}
-    assert not others
+    assert exported(Path(_core.__file__)) == {MODULE_ENTRY}
 
 
 def test_libsepol_stays_inside_its_module() -> None:
@@ -69,3 +56,14 @@ def test_libsepol_stays_inside_its_module() -> None:
 def test_module_has_the_calls_of_the_header() -> None:
     lib = pytest.importorskip("pympi._core").lib
     assert declared() <= set(dir(lib))
+
+
+def test_the_module_looks_for_the_library_beside_itself_and_nowhere_else() -> None:
+    _core = pytest.importorskip("pympi._core")
+    if shutil.which("readelf") is None:
+        pytest.skip("no readelf to read where the loader looks")
+    for binary, places in ((_core.__file__, ["$ORIGIN/embed/lib"]), (get_library(), [])):
+        listing = subprocess.run(
+            ["readelf", "-d", binary], capture_output=True, text=True, check=True
+        ).stdout
+        assert re.findall(r"R(?:UN)?PATH\)\s+Library r(?:un)?path: \[(.*)\]", listing) == places

@@ -263,14 +263,16 @@ def of_recent_tasks(steps: list[Step]) -> list[Step]:
     return [step for step in steps if step.task in tasks]
 
 
-def shrink(settings: Settings, steps: list[Step]) -> tuple[list[Step], Finding]:
-    """Takes steps away, in ever smaller runs, as long as the rest still fails."""
+def shrink(
+    settings: Settings, steps: list[Step], seconds: float = SHRINK_SECONDS
+) -> tuple[list[Step], Finding]:
+    """Takes steps away, in ever smaller runs, as long as the rest still fails and there is time."""
 
     def trial(chosen: list[Step]) -> Finding:
         every = 1 if len(chosen) < 400 else settings.compare_every
         return in_child(lambda mark: run(make_scene(settings), settings, chosen, every, mark))
 
-    end = time.monotonic() + SHRINK_SECONDS
+    end = time.monotonic() + seconds
     finding, recent = trial(steps), of_recent_tasks(steps)
     if (found := trial(recent)).text:
         steps, finding = recent, found

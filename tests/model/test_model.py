@@ -236,7 +236,7 @@ def test_driver_finds_and_shrinks_a_planted_fault() -> None:
     settings = Settings(seed=4, steps=5_000)
     finding = explore(settings)
     assert "extract_member" in finding.text
-    steps, again = shrink(settings, steps_of(settings, finding.place + 1))
+    steps, again = shrink(settings, steps_of(settings, finding.place + 1), seconds=600)
     assert "extract_member" in again.text
     assert len(steps) <= 20 < finding.place
 

@@ -20,10 +20,11 @@ import pytest
 from background import LONG
 
 from pympi import Kernel, audit
-from pympi.audit import RECORD, AuditError, Batch, File, Reader, verify
+from pympi.audit import RECORD, AuditError, Batch, File, JSONLines, Reader, batches, verify
 from pympi.audit import file as module
 from pympi.audit.chain import BLOCK, LARGEST_BLOCK, Block, fold, leaf_ends, path_of, root_of
 from pympi.audit.feed import Feed
+from pympi.audit.stats import stats
 from pympi.audit.writer import FileChanged, Writer
 
 KEY = bytes(range(32))
@@ -145,6 +146,85 @@ def test_two_kernels_one_after_the_other(path: Path) -> None:
         file(make.batch(5))
     assert numbers(path) == [1, 2, 3, 4, 5] * 2
     assert verify(path).state == "closed"
+
+
+class Chatter:
+    """A kernel whose sends are recorded, and that has sent so many already."""
+
+    def __init__(self, kernel: Kernel, before: int = 0) -> None:
+        self.audit = kernel.audit
+        self.audit.select("granted", "mach_port", "send")
+        task = kernel.create_task("task")
+        self._inbox = task.allocate_port(qlimit=1024)
+        self._right = self._inbox.make_send(task)
+        self.send(before)
+        self.audit.drain()
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self._right.send(b"")
+
+
+def runs(path: Path) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    with path.open("rb") as file:
+        for each in Reader(file):
+            found.setdefault(each.run, []).extend(each.records["sequence"].tolist())
+    return found
+
+
+def test_kernels_one_after_the_other_are_runs_though_numbers_rise(path: Path) -> None:
+    file = File(path)
+    with Kernel() as kernel:
+        first = Chatter(kernel)
+        first.audit.attach(file)
+        first.send(3)
+        first.audit.detach(file)
+        first.send(2)
+        first.audit.drain()
+        first.audit.attach(file)  # the same kernel: what is missing was done without the file
+        first.send(1)
+        first.audit.detach(file)
+    with Kernel() as kernel:
+        second = Chatter(kernel, before=100)
+        second.audit.attach(file)
+        second.send(2)
+    assert runs(path) == {1: [0, 1, 2, 5], 2: [100, 101]}
+    assert (verify(path).state, verify(path).missing) == ("closed", 2)
+    found = stats(batches(path))
+    assert (found.runs, found.missing, found.backwards) == (2, 2, 0)
+
+
+def test_strata_of_kernels_one_after_the_other(path: Path) -> None:
+    """The second has records of none; its counts are no later word on those of the first."""
+    file = File(path)
+    for count in (3, 0):
+        with Kernel() as kernel:
+            chatter = Chatter(kernel)
+            chatter.audit.sample(one_in=2, seed=1)
+            chatter.audit.attach(file)
+            chatter.send(count)
+            chatter.audit.detach(file)
+    file.close()
+    with Kernel() as kernel, pytest.raises(ValueError, match="is closed"):
+        kernel.audit.attach(file)
+    with path.open("rb") as opened:
+        reader = Reader(opened)
+        assert [len(each) for each in reader]
+    assert [told["seen"] for told in reader.samplings] == [3, 0]
+
+
+@pytest.mark.parametrize("kind", [File, JSONLines])
+def test_a_sink_that_is_closed_with_its_kernel_is_of_one(path: Path, kind: type[Any]) -> None:
+    sink, seen = kind(path), list[Batch]()
+    with Kernel() as kernel, Kernel() as other:
+        kernel.audit.attach(sink)
+        kernel.audit.attach(seen.append)
+        other.audit.attach(seen.append)  # nobody closes it
+        with pytest.raises(ValueError, match="attached to another kernel: detach it there first"):
+            other.audit.attach(sink)
+        kernel.audit.detach(sink)
+        other.audit.attach(sink)
 
 
 def test_a_header_says_what_is_in_the_file(path: Path) -> None:
@@ -748,3 +828,37 @@ def test_a_kernel_and_its_file(path: Path) -> None:
 
 def test_a_block_is_not_larger_than_it_may_be() -> None:
     assert module._LARGEST * 2 + BLOCK.size <= LARGEST_BLOCK + BLOCK.size
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": b"short"},
+        {"about": {"a": "x" * (1 << 17)}},
+        {"identity": b"x"},
+        {"identity": 1.5},
+        {"durability": "best"},
+        {"now": lambda: float("nan")},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_arguments_that_are_wrong_cost_no_file(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "run.audit"
+    path.write_bytes(b"what was there")
+    with pytest.raises(ValueError, match=r"key|header|identity|durability|NaN"):
+        File(path, **wrong)
+    assert path.read_bytes() == b"what was there"
+
+
+def test_strata_that_are_none_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.audit"
+    with File(path) as file, pytest.raises(ValueError, match="strata are an object, not"):
+        file.strata([1])  # type: ignore[arg-type]
+    assert list(audit.read(path)) == []
+
+
+def test_a_sink_can_be_called() -> None:
+    with Kernel() as kernel:
+        with pytest.raises(TypeError, match="a sink is called with batches, which None cannot be"):
+            kernel.audit.attach(None)  # type: ignore[arg-type]
+        assert not kernel.audit.sinks

@@ -6,6 +6,7 @@ import random
 import shutil
 import struct
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -132,6 +133,25 @@ def test_a_hostile_log_is_read_in_a_pass(tmp_path: Path) -> None:
     lines += [f"avc: {'{ ' * 50_000}", f"avc:  denied  {{ {'x ' * 2000}}} for {'a=b ' * 9000}"]
     found = _log(tmp_path, *lines)
     assert 0 < sum(record.lost for record in found) < len(lines)
+
+
+def test_a_class_has_as_many_permissions_as_a_vector(tmp_path: Path) -> None:
+    """SELinux's `capability` has 32."""
+    asked = " ".join(f"cap_{number}" for number in range(32))
+    line = f"avc:  denied  {{ {asked} }} for  pid=1 scontext=a:b:c tcontext=a:b:c tclass=capability"
+    [record] = _log(tmp_path, line)
+    assert record.tclass == "capability"
+    assert " ".join(record.denied) == asked
+
+
+def test_very_many_permissions_are_read_in_linear_time(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        line = "avc:  denied  {{ p{} }} for  pid=1 scontext=a:b:c tcontext=a:b:c tclass=file"
+        began = time.process_time()
+        assert len(_log(tmp_path, *(line.format(number) for number in range(count)))) == count
+        return time.process_time() - began
+
+    assert min(seconds(40_000) / seconds(5_000) for _ in range(3)) < 20
 
 
 # ---- D-Bus ----

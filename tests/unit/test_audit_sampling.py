@@ -220,6 +220,42 @@ def test_what_finds_no_row(kernel: Kernel) -> None:
     assert sent.total == 20
 
 
+def test_what_found_no_row_and_was_left_out_may_be_of_any_group(kernel: Kernel) -> None:
+    kernel.audit.select("granted", "mach_port", "send")
+    ways = [Way(kernel, f"c{i}", "s") for i in range(20)]
+    kernel.audit.sample(one_in=60_000, strata=6, seed=1)
+    for way in ways:
+        way.send()
+    records, strata = kernel.audit.drain(), kernel.audit.strata()
+    (sent,) = estimate(records, strata=strata)
+    assert (sent.total, sent.exact, sent.high) == (7, False, 20)
+    (size,) = estimate(records, "size", strata=strata)
+    assert (size.total, size.high) == (7, math.inf)
+    certain = records[:3].copy()  # no part of what chance decides on
+    certain["denied"] = 1
+    (denied,) = estimate(certain, strata=strata)
+    assert (denied.total, denied.exact) == (3, True)
+
+
+def test_a_sid_that_was_given_out_anew_is_in_two_strata(kernel: Kernel) -> None:
+    """Records have its number alone: how many there were of both is known, and no less."""
+    kernel.audit.select("granted", "mach_port", "send")
+    way = Way(kernel, "c", "s")
+    parts = []
+    for one_in, count in ((5, 400), (5, 300), (60_000, 50)):
+        kernel.audit.sample(one_in=one_in, seed=1)
+        for _ in range(count):
+            way.send()
+        parts.append((kernel.audit.drain(), kernel.audit.strata()))
+    for chosen, total in ((parts[:2], 700), (parts, 750), ([parts[2]] * 2, 100)):
+        records = np.concatenate([records for records, _ in chosen])
+        every = [strata for _, strata in chosen]
+        rows = np.concatenate([strata.rows for strata in every])
+        labels = [label for strata in every for label in strata.labels]
+        (sent,) = estimate(records, strata=Strata(rows, labels, every[0].classes))
+        assert (sent.total, sent.exact) == (total, True)
+
+
 def test_labels_of_strata_outlive_those_who_had_them(kernel: Kernel) -> None:
     kernel.audit.select("granted", "mach_port", "send")
     kernel.audit.sample(one_in=10)

@@ -50,6 +50,33 @@ def silent() -> Iterator[Kernel]:
         kernel.verify()
 
 
+# ---- what lists nothing ----
+
+
+LISTS = "classes", "permissions", "labels", "tasks", "routines", "operations"
+
+
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [*((name, empty) for name in LISTS for empty in ([], (), iter(()))), ("permissions", " ")],
+)
+def test_an_empty_list_is_not_everything(silent: Kernel, name: str, empty: object) -> None:
+    """A program that computed a list of nobody must not get the records of everybody."""
+    classes = {"classes": "mach_port"} if name == "permissions" else {}
+    before = str(silent.audit.selection)
+    with pytest.raises(
+        ValueError, match=f"^{name}=.* is about nothing: name some, or leave it away"
+    ):
+        silent.audit.select("granted", **{**classes, name: empty})  # type: ignore[arg-type]
+    assert str(silent.audit.selection) == before
+
+
+def test_a_list_is_read_once_for_all_classes(silent: Kernel) -> None:
+    silent.audit.select("granted", ["mach_port", "mach_task"], iter(["relabelfrom"]))
+    said = silent.audit.selection.outcomes
+    assert said["mach_port"] == said["mach_task"] == (("relabelfrom",), ())
+
+
 # ---- labels ----
 
 

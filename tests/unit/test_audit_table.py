@@ -283,5 +283,5 @@ def test_a_directory_without_parts(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="no part was complete"):
         list(batches(tmp_path))
     (tmp_path / "x").write_bytes(b"hello")
-    with pytest.raises(AuditError, match=r"expected an audit file or .*begins with b'hello'"):
+    with pytest.raises(AuditError, match=r"expected an audit file, a file .*begins with b'hello'"):
         list(batches(tmp_path / "x"))

@@ -366,6 +366,25 @@ def test_a_name_that_looks_like_a_record_proves_nothing(path: Path) -> None:
         check(forged)
 
 
+@pytest.mark.parametrize("tag", [b"LABL", b"TASK", b"CLAS", b"SERV", b"OPEN", b"SAMP", b"RECS"])
+def test_a_number_that_spells_a_tag_is_proven(path: Path, tag: bytes) -> None:
+    """The second leaf of a frame begins with it. What it is is shown by the first one."""
+    spelt = int.from_bytes(tag, "little")
+    with File(path) as file:
+        file(make.batch(40, spelt - 16))
+    proof = prove(path, spelt)
+    Path("proof.json").write_bytes(proof.packed())
+    assert check(load("proof.json")).record.sequence == spelt
+    assert (proof.begin is None) == (tag == b"RECS")
+    if proof.begin is not None:
+        for begin in (None, proof.record, *proof.words):
+            with pytest.raises(NotProven, match="expected a leaf of records"):
+                check(msgspec.structs.replace(proof, begin=begin))
+        wrong = msgspec.structs.replace(proof.begin, index=proof.begin.index + 1)
+        with pytest.raises(NotProven, match="is not in block"):
+            check(msgspec.structs.replace(proof, begin=wrong))
+
+
 def test_what_is_no_proof(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make.write(path)
     good = msgspec.json.decode(prove(path, 3).packed())

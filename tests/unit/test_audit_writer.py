@@ -165,7 +165,7 @@ def test_when_the_disk_is_waited_for(path: Path, calls: Calls, durability: str, 
 
 def test_an_interval_that_is_over(path: Path, calls: Calls) -> None:
     calls.answer("fdatasync" if hasattr(os, "fdatasync") else "fsync", lambda *_: None)
-    writer = Writer(path, "w", "interval", interval=0)
+    writer = Writer(path, "w", "interval", interval=1e-9)
     writer.write(b"1")
     writer.write(b"1")
     assert sum(calls.count.values()) == 2

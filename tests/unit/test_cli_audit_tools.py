@@ -6,7 +6,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -54,6 +57,56 @@ def test_print(pympi: Pympi, run: Path) -> None:
     assert said in lines
     assert any('register "com.example.print" (who/names): granted' in line for line in lines)
     assert r"=cmd\u{a}\u{1b}[31m\u{202e} (6)" in lines[-1]
+
+
+@pytest.mark.parametrize("verb", ["print", "tail"])
+def test_one_form_at_a_time(pympi: Pympi, run: Path, verb: str) -> None:
+    done = pympi("audit", verb, run, "--raw", "--json")
+    assert (done.code, done.json["error"]) == (2, "--json or --raw, not both")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["print"], ["print", "to=printd"], ["stats"], ["query", "outcome=denied"], ["verify"],
+        ["export", "--format", "csv"], ["lineage", "helper:0x203"],
+        ["query", "--sql", "SELECT count(*) FROM records"],
+    ],
+)  # fmt: skip
+def test_records_may_come_by_a_pipe(
+    pympi: Pympi, run: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--sql" in words:
+        pytest.importorskip("duckdb")
+    verb, *rest = words
+    expected = pympi("audit", verb, run, *rest).out.split("run.audit")[-1].partition(" MB/s")[0]
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(run.read_bytes(),))
+    writer.start()
+    piped = pympi("audit", verb, tmp_path / "pipe", *rest)
+    writer.join()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(run.read_bytes())))
+    for done, name in (piped, "pipe"), (pympi("audit", verb, "-", *rest), "stdin"):
+        assert done.code == 0
+        said = done.out.split(f"/{name}")[-1].partition(" MB/s")[0]
+        assert said.splitlines()[:5] == expected.splitlines()[:5]
+    assert [*Path(tempfile.gettempdir()).glob("pympi-*/stdin")] == []
+
+
+def test_a_pipe_is_not_followed(pympi: Pympi) -> None:
+    done = pympi("audit", "tail", "-")
+    assert (done.code, "- is a pipe, which print reads" in done.err) == (2, True)
+
+
+def test_a_file_is_exported_in_the_form_that_it_is_called_after(
+    pympi: Pympi, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.csv"
+    assert pympi("audit", "export", run, "--out", out).code == 0
+    assert out.read_text() == pympi("audit", "export", run, "--format", "csv").out
+    for words in ([], ["--out", tmp_path / "run.txt"]):
+        done = pympi("audit", "export", run, *words)
+        assert (done.code, "--format one of jsonl, csv, avc, parquet" in done.err) == (2, True)
 
 
 def test_print_what_is_asked_for(pympi: Pympi, run: Path) -> None:
@@ -238,7 +291,24 @@ def test_lineage(pympi: Pympi, run: Path) -> None:
     ]  # fmt: skip
     assert pympi("audit", "lineage", run, "--of-port", "4", "--json").json["port"] == 4
     assert pympi("audit", "lineage", run).code == 2
-    assert pympi("audit", "lineage", run, "helper:0x999").code == 2
+    assert pympi("audit", "lineage", run, "helper:0x203", "--of-port", "4").code == 2
+    assert pympi("audit", "lineage", run, "helper").code == 2
+    for words in (["helper:0x999"], ["nobody:0x203"], ["--of-port", "99"]):  # no, and that is said
+        none = pympi("audit", "lineage", run, *words)
+        assert (none.code, none.out) == (1, "")
+        assert none.err.startswith("pympi: no record ")
+        asked = pympi("audit", "lineage", run, *words, "--json")
+        assert (asked.code, asked.json["error"]) == (1, none.err[7:].strip())
+
+
+def test_lineage_over_files_that_were_rotated(pympi: Pympi, run: Path, tmp_path: Path) -> None:
+    with File(tmp_path / "old") as old, File(tmp_path / "new") as new:
+        for batch in batches(run):
+            old(batch.part(batch.records["sequence"] < 60))
+            new(batch.part(batch.records["sequence"] >= 60))
+    told = pympi("audit", "lineage", tmp_path / "old", tmp_path / "new", "helper:0x203")
+    assert told.out == pympi("audit", "lineage", run, "helper:0x203").out
+    assert told.out != pympi("audit", "lineage", tmp_path / "new", "helper:0x203").out
 
 
 # ---- tail ----

@@ -16,10 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pympi import Kernel, audit
 from pympi.cli.trace import graph as graph_verb
+from pympi.enums import CLASSES, MachPort, Operation
 from pympi.policy import Partition
 from pympi.trace import TraceRecord, read_trace, sedarwin_records, write_full, write_sedarwin
 from pympi.trace.graph import BY
@@ -246,6 +248,45 @@ def test_a_summary_tells_what_is_in_no_trace(log: Path, pympi: Run) -> None:
     assert [row["of"] for row in found["beside"]] == ["te/u:r:s", "te/u:r:e"]
 
 
+def test_what_is_refused_differs_too(log: Path, pympi: Run) -> None:
+    other = log.with_name("other.log")
+    other.write_text(LOG.replace("denied  { read }", "denied  { write }"))
+    done = pympi("trace", "diff", log, other)
+    assert (done.code, done.lines[2:]) == (1, [
+        ["-", "file:read", "cat", "te/u:r:s", "1", "-1", "refused:", "KERN_NO_ACCESS"],
+        ["+", "file:write", "cat", "te/u:r:s", "1", "+1", "refused:", "KERN_NO_ACCESS"],
+    ])  # fmt: skip
+    went, came = pympi("trace", "diff", log, other, "--json").json["changes"]
+    assert (went["event"], came["event"]) == ("file:read", "file:write")
+    assert went["outcome"] == came["outcome"] == "refused: KERN_NO_ACCESS"
+    assert pympi("trace", "diff", log, log).code == 0
+    done = pympi("trace", "diff", log, "t.trace")
+    assert "what was refused, or done to other things than ports, is not compared" in done.err
+
+
+def test_ports_of_nobody_are_told_apart_by_their_labels(pympi: Run) -> None:
+    """Two names that nobody answers for are not the same."""
+    for file, label in (("old.audit", "rules/x"), ("new.audit", "rules/y")):
+        records = np.zeros(1, audit.RECORD)
+        records[["operation", "tclass", "port", "task", "object_sid"]] = (
+            Operation.SEND,
+            1,
+            3,
+            1,
+            1,
+        )
+        records["asked"] = MachPort.send | MachPort.copy_send
+        with audit.File(file) as out:
+            out(audit.Batch(records, {1: label}, {1: "a"}, {1: CLASSES["mach_port"]}))
+    done = pympi("trace", "diff", "old.audit", "new.audit")
+    assert done.code == 1
+    assert ["-", "send", "a", "rules/x", "1", "-1"] in done.lines
+    assert ["+", "send", "a", "rules/y", "1", "+1"] in done.lines
+    (edge, *_) = pympi("trace", "diff", "old.audit", "new.audit", "--json").json["changes"]
+    assert (edge["owner"], edge["label"]) == ("", "rules/x")
+    assert ["1", "send", "a", "rules/x", "3"] in pympi("trace", "summary", "old.audit").lines
+
+
 def test_things_that_are_no_ports_are_nodes_of_their_own(log: Path, pympi: Run) -> None:
     dot = pympi("trace", "graph", log).out
     assert re.findall(r'n\d+ \[id="n\d+", label="([^"]*)"', dot) == ["e", "s", "cat"]
@@ -278,6 +319,19 @@ def test_a_name_that_a_form_cannot_say_has_another_form(pympi: Run) -> None:
     assert (done.code, done.out) == (2, "")
     assert "which the full form can say" in done.err
     assert pympi("trace", "convert", "evil.audit", "--to", "full").code == 0
+
+
+def test_recordings_of_other_forms_are_replayed(pympi: Run) -> None:
+    assert pympi("trace", "convert", DEMO, "--to", "json", "--out", "d.json").code == 0
+    assert pympi("replay", "d.json", "--out", "d", "--audit").code == 0
+    assert pympi("trace", "diff", DEMO, "d/replayed.trace").code == 0
+    assert pympi("replay", "d/run.audit", "--out", "e").code == 0
+    assert pympi("trace", "diff", "d/run.audit", "e/replayed.trace").code == 0
+    with Path("strange.trace").open("wb") as file:
+        write_full(file, [TraceRecord("send", "a", "", 0, 7, 1)])
+    done = pympi("replay", "strange.trace")
+    assert done.code == 2
+    assert "whose every port is; nothing tells it of port 7, to which 'a' did send" in done.err
 
 
 def test_the_audit_of_a_replay_says_what_its_traces_say(pympi: Run) -> None:
@@ -370,6 +424,10 @@ def test_large_graphs_are_made_small_unless_all_is_wanted(pympi: Run) -> None:
     assert len(re.findall(r"^  n\d+ \[", small, re.MULTILINE)) < 120
     whole = pympi("trace", "graph", "big.trace", "--all").out
     assert len(re.findall(r"^  n\d+ \[", whole, re.MULTILINE)) == 301
+    for words, nodes in [([], range(120)), (["--all"], [301])]:
+        assert pympi("trace", "graph", "big.trace", "--split", "d", *words).code == 0
+        drawn = Path("d/srv_hub.dot").read_text()
+        assert len(re.findall(r"^  n\d+ \[", drawn, re.MULTILINE)) in nodes
 
 
 def test_several_recordings_are_added_up(pympi: Run) -> None:
@@ -389,6 +447,14 @@ def test_split(pympi: Run) -> None:
     server = Path("d/bin_server.svg").read_text()
     assert "mach_kernel" not in server
     assert "client" in server
+
+
+def test_a_port_does_not_push_its_owner_aside(pympi: Run) -> None:
+    """Else the demo by service is twice as wide."""
+    dot = pympi("trace", "graph", DEMO, "--by", "service").out
+    ties = [line for line in dot.splitlines() if "arrowhead=none" in line]
+    assert len(ties) > 5
+    assert all("constraint=false" in line for line in ties)
 
 
 def test_as_tr2dot(pympi: Run) -> None:
@@ -430,6 +496,7 @@ def test_wrong_words(pympi: Run) -> None:
         (["graph", "t.trace", "--split", "d", "--out", "x"], "exclude each other"),
         (["graph", "t.trace", "--time-limit", "nan"], "nan is no number"),
         (["graph", "t.trace", "--time-limit", "0"], "not in the range"),
+        (["graph", "t.trace", "--out", "x.gif"], "no format is called .gif: --format dot, svg"),
         (["summary"], "Missing argument 'TRACE...'"),
         (["summary", "t.trace", "--top", "-1"], "not in the range"),
         (["diff", "t.trace"], "Missing argument"),
@@ -437,6 +504,27 @@ def test_wrong_words(pympi: Run) -> None:
         done = pympi("trace", *words)
         assert done.code == 2
         assert complaint in done.err
+
+
+def test_merge_goes_by_what_the_file_is_called(pympi: Run) -> None:
+    for name, form in (("x.json", "json"), ("x.trace", "full"), ("x", "full")):
+        assert pympi("trace", "merge", "t.trace", "--out", name).code == 0
+        assert read_recording(name).form == form
+    assert pympi("trace", "merge", "t.trace", "--out", "x.graphml").code == 2
+
+
+@pytest.mark.parametrize("contents", [b"", b"nothing of the kind"])
+def test_what_is_no_recording_is_told_what_would_be_one(pympi: Run, contents: bytes) -> None:
+    Path("none").write_bytes(contents)
+    found = "'nothing of the k'" if contents else "the end of the file"
+    for verb in ("summary", "graph", "dump", "merge"):
+        done = pympi("trace", verb, "none")
+        assert done.code == 2
+        assert done.err == (
+            "pympi: none:1:1: expected '<N> trace records:' or 'pympi trace 1: ...', or JSON, or "
+            "an audit file, a file of Parquet, a D-Bus capture or a log of AVC messages, "
+            f"found {found}\n"
+        )
 
 
 def test_sedarwin_form_of_the_demo_is_what_it_was() -> None:

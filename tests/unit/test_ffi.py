@@ -107,18 +107,24 @@ def load_with(core: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch) ->
     return module
 
 
-def fake_core(build: str, holds_gil: int) -> types.ModuleType:
+def fake_core(build: str, holds_gil: int, abi: int = 1) -> types.ModuleType:
     core = types.ModuleType("pympi._core")
     core.ffi = types.SimpleNamespace(string=lambda text: text)
     core.lib = types.SimpleNamespace(
-        pm_binding_build=lambda: build.encode(), pm_binding_holds_gil=lambda _check: holds_gil
-    )
+        pm_binding_build=lambda: build.encode(), pm_binding_holds_gil=lambda _check: holds_gil,
+        pm_abi_version=lambda: abi, PM_ABI_VERSION=1,
+    )  # fmt: skip
     return core
 
 
 def test_import_fails_where_the_gil_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError, match="PYMPI_STOCK=1"):
         load_with(fake_core("release", 0), monkeypatch)
+
+
+def test_import_fails_with_a_library_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImportError, match=r"compiled for version 1 .* found has version 2"):
+        load_with(fake_core("release", 1, abi=2), monkeypatch)
 
 
 def test_import_of_stock_form(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,3 +289,20 @@ def test_a_child_writes_no_audit_of_its_parent(tmp_path: Path) -> None:
         assert in_child(child) == 0
         assert len(list(audit.read(path))) == recorded
     assert len(list(audit.read(path))) > recorded
+
+
+def test_memory_is_told_by_what_it_is_for() -> None:
+    with Kernel() as kernel:
+        before = kernel.stats()
+        tasks = [kernel.create_task(f"task{number}") for number in range(500)]
+        ports = [tasks[0].allocate_port() for _ in range(5000)]
+        for port in ports[:600]:
+            port.make_send(tasks[1]).send(bytes(1000))
+        after = kernel.stats()
+        grown = {part: after[part] - before[part] for part in after if part.startswith("memory")}
+        assert grown["memory_tasks"] >= 500 * 300
+        assert grown["memory_ports"] >= 5000 * 120
+        assert grown["memory_names"] >= 5000 * 64
+        assert grown["memory_messages"] >= 600 * 1000
+        assert grown["memory_trace"] >= 0
+        assert sum(grown.values()) == 2 * grown["memory"]  # the parts are all that grew

@@ -158,7 +158,7 @@ def test_a_task_port_cannot_be_rebuilt() -> None:
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800"])
 def test_a_name_that_no_task_can_have(name: str) -> None:
-    with pytest.raises(ValueError, match="a name that a task can have"):
+    with pytest.raises(ValueError, match=r"a name that a task can have|whose every port is"):
         make_plan([record("send", "/a", name, 1, 1)])
 
 
@@ -345,6 +345,10 @@ def test_denials_are_counted_and_explained() -> None:
     )
     assert report.faithful
     assert not report.exact
+    both = replay(make_plan(EVERYTHING), policies=[all_but("send", "copy_send")]).denied
+    at_once = [each for each in both if each.permission == "send copy_send"]
+    assert at_once
+    assert all("{ send copy_send }; would allow it" in each.reason for each in at_once)
 
 
 def test_labels_from_a_table_are_used() -> None:

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,23 @@ import numpy as np
 import pytest
 from reported import HOSTILE, HOSTILE_LABEL, STRICT, write_run
 
+from pympi import AccessDenied, Kernel
 from pympi.audit import RECORD, Batch, File, Reader
 from pympi.cli import main
+from pympi.enums import CLASSES, AuditFlag, MachPort
+from pympi.mig import Interface
+from pympi.policy import Rules
 from pympi.report import Findings, ReportError, gather, page
 from pympi.report import picture as picture_module
 from pympi.report.chart import duration
+from pympi.report.gather import MAX_DENIED, _would_be_refused
 from pympi.report.markup import data, element
 from pympi.report.tally import BINS, Rates, Tally
+from pympi.testing import allow_all
+from pympi.trace import TraceRecord
+from pympi.trace.graph import Ask, from_trace, overlay
 from pympi.trace.graph.layout import LayoutError
+from pympi.trace.graph.shrink import MOST_NODES
 
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "input"}
@@ -215,6 +226,9 @@ def test_a_trace_will_do(tmp_path: Path) -> None:
     )
     found = gather(tmp_path)
     assert found.graph.lost == 3
+    made = Page(page(found))  # and it does not say what it cannot know
+    assert "A trace does not tell what was refused." in made.text("p")
+    assert "refused" not in made.text("span")
     parsed = Page(page(found))
     assert any("lacks 3 events" in text for text in parsed.text("p"))
     assert tag_count(parsed, "svg") >= 1
@@ -281,10 +295,87 @@ def test_gaps_that_no_loss_explains_are_seen() -> None:
     assert [loss.lost for loss in tally.losses] == [2]
 
 
+def test_a_loss_of_a_sink_has_the_number_of_what_was_lost_last() -> None:
+    loss = {"flags": 4, "operation": 14}
+    for records, missing in [
+        (batch_of(sequence=[0, 5, 9], name=1, result=[0, 5, 4], **loss), 0),
+        (batch_of(sequence=[0, 5, 9], name=1, result=[0, 5, 3], **loss), 1),
+        (batch_of(sequence=[7, 8, 12], name=[1, 0, 0], result=[7, 0, 3], **loss), 0),
+        (batch_of(sequence=[7, 8, 12], name=[0, 0, 0], result=[7, 0, 2], **loss), 1),
+    ]:
+        tally = Tally()
+        tally.add(records)
+        assert tally.missing == missing
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_refusals_are_counted_once_and_all_of_them(tmp_path: Path, known: bool) -> None:
+    """Also of kinds that are not listed, and without what was done all the same."""
+    kinds, both = MAX_DENIED + 7, int(MachPort.recv | MachPort.use_recv)
+    numbers = np.arange(kinds + 1)
+    made = batch_of(
+        sequence=numbers, msgh_id=numbers + 1, tclass=1, asked=both, denied=both,
+        flags=np.where(numbers == kinds, AuditFlag.PERMISSIVE, 0),
+    )  # fmt: skip
+    with File(tmp_path / "run.audit") as file:
+        file(replace(made, classes={1: CLASSES["mach_port"]} if known else {}))
+    found = gather(tmp_path)
+    listed = 2 * (kinds + 1) if known else kinds + 1  # recv is asked of the sender's label
+    assert (len(found.denied), found.refused) == (MAX_DENIED, kinds)
+    parsed = Page(page(found))
+    assert dict(zip(parsed.text("span"), parsed.text("b"), strict=False))["refused"] == str(kinds)
+    assert any(f"{listed - MAX_DENIED} more kinds" in text for text in parsed.text("p"))
+
+
+def test_ports_that_are_drawn_as_one_are_no_tasks(tmp_path: Path) -> None:
+    ports = 3 * MOST_NODES
+    records = {"tclass": 1, "asked": int(MachPort.send), "operation": 1, "task": 1}
+    with File(tmp_path / "run.audit") as file:
+        made = batch_of(sequence=np.arange(ports), port=np.arange(1, ports + 1), **records)
+        file(replace(made, classes={1: CLASSES["mach_port"]}))
+    shown = Page(page(gather(tmp_path)))
+    assert dict(zip(shown.text("span"), shown.text("b"), strict=False))["tasks"] == "1"
+
+
 def test_times_are_for_people() -> None:
     assert [duration(n) for n in (0, 999, 1e4, 2.5e6, 1e12)] == [
         "0", "999 ns", "10 µs", "2.5 ms", "1,000 s",
     ]  # fmt: skip
+
+
+def test_what_would_allow_all_that_was_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "policy.rules").write_text(rules := "allow * * mach_port { make_send hold_send };")
+    with Kernel(policies=[Rules.from_text(rules)]) as kernel:
+        kernel.audit.attach(File(tmp_path / "run.audit"))
+        right = kernel.create_task("b", "rules/b").allocate_port().make_send(
+            kernel.create_task("a", "rules/a")
+        )  # fmt: skip
+        with suppress(AccessDenied):
+            right.send(b"")
+    (row,) = gather(tmp_path).denied
+    assert row.why == (
+        "refuses: no rule; allow a b mach_port { send copy_send }; would allow it"
+    )  # fmt: skip
+
+
+def test_routines_that_nobody_called_are_told(tmp_path: Path) -> None:
+    (tmp_path / "policy.rules").write_text("allow * * * { * };")
+    with Kernel(policies=[allow_all()]) as kernel:
+        kernel.audit.everything()
+        kernel.audit.attach(File(tmp_path / "run.audit"))
+        inbox = kernel.create_task("b", "rules/b").allocate_port()
+        inbox.serve(Interface("printing", 1200, ["print", "cancel"]))
+        inbox.make_send(kernel.create_task("a", "rules/a")).send(b"", msgh_id=1200)
+    (edge,) = stored(Page(page(gather(tmp_path))))["edges"]
+    assert (edge["methods"], edge["idle"]) == ([["print", 1]], ["mi_printing:cancel"])
+
+
+def test_a_permission_that_would_be_refused_is_that_of_its_class() -> None:
+    asks = [Ask("rules/a", "rules/b", tclass, "stop", 1) for tclass in ("mi_x", "mi_y")]
+    graph = from_trace([TraceRecord("send", "a", "b", 0, 1, 1)])
+    graph.edges[0].asks = asks
+    laid = overlay(graph, [Rules.from_text("allow a b mi_x { stop };")])
+    assert [row.tclass for row in _would_be_refused(laid)] == ["mi_y"]
 
 
 # --- markup ---------------------------------------------------------------------------------------

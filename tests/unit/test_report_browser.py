@@ -81,7 +81,7 @@ def seen(chromium: Any, report: str) -> Iterator[Seen]:
 def test_it_renders_and_asks_for_nothing(seen: Seen) -> None:
     assert seen.count(".node") == 3
     assert seen.count(EDITOR_TO_PRINTD) == 1
-    assert seen.text("#shown") == "3 of 4 arrows"
+    assert seen.text("#shown") == "4 of 5 arrows"
     (ROOT / "build").mkdir(exist_ok=True)
     for scheme in ("light", "dark"):
         seen.page.emulate_media(color_scheme=scheme)
@@ -93,25 +93,25 @@ def test_a_click_filters(seen: Seen) -> None:
     assert seen.count(EDITOR_TO_PRINTD) == 1
     seen.page.click(".chip.denied")
     assert seen.count(EDITOR_TO_PRINTD) == 0
-    assert seen.text("#shown") == "2 of 4 arrows"
-    assert seen.count("#edges tbody tr") == 2
+    assert seen.text("#shown") == "3 of 5 arrows"
+    assert seen.count("#edges tbody tr") == 3
     seen.page.click(".chip.denied")
     assert seen.count(EDITOR_TO_PRINTD) == 1
     seen.page.click(".chip.unused")
-    assert seen.text("#shown") == "4 of 4 arrows"
+    assert seen.text("#shown") == "5 of 5 arrows"
 
 
 def test_labels_methods_and_names_filter(seen: Seen) -> None:
     seen.page.select_option("#label", f"{HOSTILE_LABEL}, stranger")
-    assert seen.text("#shown") == "1 of 4 arrows"
+    assert seen.text("#shown") == "1 of 5 arrows"
     seen.page.select_option("#label", "")
     seen.page.select_option("#method", "print_page")
-    assert seen.text("#shown") == "1 of 4 arrows"
+    assert seen.text("#shown") == "1 of 5 arrows"
     assert seen.count("#edges tbody tr") == 1
     seen.page.select_option("#method", "")
     seen.page.fill("#search", "EDIT")
     assert seen.count(".node.found") == 1
-    assert seen.text("#shown") == "2 of 4 arrows"
+    assert seen.text("#shown") == "3 of 5 arrows"
 
 
 def test_hostile_names_show_as_text(seen: Seen) -> None:
@@ -156,8 +156,8 @@ def test_tables_sort(seen: Seen) -> None:
         seen.page.get_by_role("button", name="Messages").click()
         head = seen.page.locator("#edges th[aria-sort]")
         assert head.get_attribute("aria-sort") == order
-        shown = [int(text) for text in seen.page.locator(column).all_text_contents()]
-        assert shown == sorted([10, 1, 1], reverse=order == "descending")
+        shown = [int(text or 0) for text in seen.page.locator(column).all_text_contents()]
+        assert shown == sorted([10, 1, 1, 0], reverse=order == "descending")
 
 
 def test_rates_tell_what_was_when(seen: Seen) -> None:
@@ -168,11 +168,11 @@ def test_rates_tell_what_was_when(seen: Seen) -> None:
 
 def test_without_its_script_it_is_read_all_the_same(chromium: Any, report: str) -> None:
     seen = Seen(chromium, report, java_script_enabled=False)
-    assert seen.count(".edge") == 3
+    assert seen.count(".edge") == 4
     assert seen.count(".controls") == 0
     assert seen.count("#denials tbody tr") == 1
     seen.page.click(".chip.denied")  # by style alone
-    assert seen.count(".edge") == 2
+    assert seen.count(".edge") == 3
     seen.context.close()
 
 

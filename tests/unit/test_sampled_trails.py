@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import audit_files as make
 import numpy as np
 import pytest
 
 from pympi import Kernel, SimulatedClock, audit
-from pympi.audit import Batch, batches, sampling
+from pympi.audit import RECORD, Batch, batches, sampling
 from pympi.audit.calibrate import calibrate, samplings_of
 from pympi.audit.sampling import TOLD, told
 from pympi.audit.stats import stats
@@ -173,9 +174,9 @@ class Log:
 
 def counted(path: Path) -> dict[str, Any]:
     found = stats(batches([path]))
-    calibrate(found, samplings_of([path]))
+    calibrate(found, samplings_of([path]), batches([path]))
     return {
-        "all": found.total, "messages": found.messages,
+        "all": found.total, "messages": found.messages, "bytes": found.size,
         **{name: tally.totals for name, tally in found.tallies.items()},
     }  # fmt: skip
 
@@ -188,10 +189,31 @@ def test_with_strata_what_follows_from_them_is_exact(sampled: Path, tmp_path: Pa
             k: t.weight for k, t in whole[name].items()
         }
         assert all(total.exact for total in few[name].values())
-    for name in ("all", "messages"):
+    for name in ("all", "messages", "bytes"):
         assert (few[name].weight, few[name].exact) == (whole[name].weight, True)
         assert few[name].records < whole[name].records / 5
     assert not all(total.exact for total in few["tasks"].values())
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_bytes_are_those_of_the_strata(tmp_path: Path, before: int) -> None:
+    """Sizes differ, so that no weights give their sum; what was sent before leaves an estimate."""
+    path, clock = tmp_path / "run.audit", SimulatedClock()
+    with Kernel(clock=clock) as kernel:
+        kernel.audit.select("granted", "mach_port", "send")
+        kernel.audit.attach(audit.File(path), when_full="block")
+        inbox = kernel.create_task("server").allocate_port()
+        right = inbox.make_send(kernel.create_task("client"))
+        for number in range(before + 1000):
+            if number == before:
+                kernel.audit.sample(one_in=10, seed=1)
+            right.send(b"x" * (number % 97))
+            inbox.receive()
+            clock.advance(0.001)
+    size = counted(path)["bytes"]
+    truth = sum(number % 97 for number in range(before + 1000))
+    assert size.exact is (before == 0)
+    assert abs(size.weight - truth) <= (3 * size.half if before else 0)
 
 
 def test_a_reader_has_the_last_word_on_each_sampling(sampled: Path) -> None:
@@ -203,6 +225,72 @@ def test_a_reader_has_the_last_word_on_each_sampling(sampled: Path) -> None:
     [send, receive] = ([*zip(TOLD, row, strict=True)] for row in reader.strata["rows"])
     assert {("operation", "send"), ("seen", MESSAGES), ("asked", "send copy_send")} <= {*send}
     assert {("operation", "receive"), ("peer", "te/u:r:app")} <= {*receive}
+
+
+def figures(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert main(["audit", "stats", str(path), "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_parquet_tells_of_strata_as_an_audit_file_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    binary, parquet = tmp_path / "run.audit", tmp_path / "run.parquet"
+    with Kernel(clock=SimulatedClock()) as kernel:
+        for sink in (audit.File(binary), audit.Parquet(parquet)):
+            kernel.audit.attach(sink, when_full="block")
+        kernel.audit.everything()
+        inbox = kernel.create_task("server").allocate_port(qlimit=1024)
+        right = inbox.make_send(kernel.create_task("client"))
+        for one_in in (10, 7):
+            kernel.audit.sample(one_in=one_in, seed=7)
+            for _ in range(2):
+                for _ in range(200):
+                    right.send(b"page")
+                kernel.audit.flush()
+        kernel.audit.sample(one_in=60_000, seed=7)
+        right.send(b"page")
+        kernel.audit.flush()
+        right.send(b"page")  # of this one there is no record, only that it was
+    assert [len(batch) for batch in batches(sorted(parquet.iterdir())[-1])] == []
+    exported = tmp_path / "exported.parquet"
+    assert (
+        main(["audit", "export", str(binary), "--format", "parquet", "--out", str(exported)]) == 0
+    )
+    found = figures(binary, capsys)
+    assert (found["messages"], "messages_low" in found) == (802, False)
+    for other in (parquet, exported):
+        assert {**figures(other, capsys), "runs": 1} == {**found, "runs": 1}
+    some = tmp_path / "some.parquet"
+    command = [
+        "audit",
+        "export",
+        str(binary),
+        "size=4..",
+        "--format",
+        "parquet",
+        "--out",
+        str(some),
+    ]
+    assert main(command) == 0
+    assert "with filters, what was counted of it is left out" in capsys.readouterr().err
+    assert "messages_low" in figures(some, capsys)
+
+
+@pytest.mark.parametrize("said", [b"[", b"{}", b"[7]", b'[{"rows": 7}]', b"[" * 99_999, b"\xff"])
+def test_parquet_may_say_anything_of_strata(tmp_path: Path, said: bytes) -> None:
+    pytest.importorskip("pyarrow")
+    from pympi.audit import arrow
+
+    path = tmp_path / "run.parquet"
+    with path.open("wb") as file:
+        writer = arrow.ParquetWriter(file)
+        for batch in thinned(run(tmp_path / "all", 20)):
+            writer(batch)
+        writer._writer.add_key_value_metadata({"pympi.strata": said})
+        writer.close()
+    assert not counted(path)["all"].exact
 
 
 @pytest.mark.parametrize("spoil", ["late", "lost", "twice"])
@@ -307,3 +395,33 @@ def test_stats_say_what_is_exact(sampled: Path, capsys: pytest.CaptureFixture[st
     assert main(["audit", "stats", str(sampled), "operation=send", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["messages_low"] < MESSAGES < found["messages_high"]
+
+
+def test_very_many_different_strata() -> None:
+    """As many as there are records, in each of five columns: the product is more than 64 bits."""
+    count = 20_000
+    records = make.records(count, flags=2 << 16)
+    rng = np.random.default_rng(1)
+    for field in ("effective_sid", "object_sid", "peer_sid", "asked", "msgh_id"):
+        records[field] = rng.permutation(count) + 1
+    found = stats([Batch(records, {}, {}, {})]).by_chance.totals
+    pairs = {(subject, target, msgh_id) for subject, target, *_, msgh_id in found}
+    sids = records[["effective_sid", "object_sid", "msgh_id"]].tolist()
+    assert pairs == {(f"sid:{a}", f"sid:{b}", c) for a, b, c in sids}
+
+
+def test_more_combinations_than_a_number_tells_apart() -> None:
+    """Seven columns of 4096 different things each."""
+    count = 4096
+    records, each = np.zeros(count, RECORD), np.arange(1, count + 1)
+    for name in ("effective_sid", "object_sid", "peer_sid", "asked", "msgh_id"):
+        records[name] = each
+    records["tclass"] = each + 100
+    records["operation"] = 1 + each % 2
+    records["flags"] = 7 << 16
+    tally = stats([Batch(records, {}, {}, {})]).by_chance
+    assert len(tally.totals) == count
+    for label, other, peer, tclass, _, operation, message in tally.totals:
+        assert label == other == peer == f"sid:{message}"
+        assert (tclass, operation) == (f"class:{message + 100}", ("send", "receive")[message % 2])
+    assert {total.weight for total in tally.totals.values()} == {7}

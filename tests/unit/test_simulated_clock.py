@@ -152,3 +152,19 @@ def test_asyncio_turns_waits_into_events(inbox: ReceiveRight, right: SendRight) 
         return [first.body, second.body, inbox.receive().body]
 
     assert asyncio.run(main()) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("start", [-1.0, -1e-9, 2.0**63 / 1e9, 1e300, float("inf"), float("nan")])
+def test_times_that_there_are_not(start: float) -> None:
+    with pytest.raises(ValueError, match=r"time is from 0 to 9223372036 seconds, not"):
+        SimulatedClock(start)
+
+
+@pytest.mark.parametrize("seconds", [1e300, 9.3e9])
+def test_more_time_than_there_is_changes_nothing(seconds: float) -> None:
+    clock = SimulatedClock(5.0)
+    with Kernel(clock=clock) as kernel:
+        with pytest.raises(ValueError, match="time is from 0 to 9223372036 seconds"):
+            clock.advance(seconds)
+        clock.advance(1.0)
+        assert (clock.now(), kernel.time) == (6.0, 6.0)

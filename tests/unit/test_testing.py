@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""pympi.testing: PolicyCoverage."""
+"""pympi.testing: PolicyCoverage, capture_audit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
 import pytest
 
 from pympi import AccessDenied, Kernel, SendRight
 from pympi.mig import Interface
 from pympi.policy import MLS, TypeEnforcement
-from pympi.testing import PolicyCoverage
+from pympi.testing import PolicyCoverage, capture_audit
 
 POLICY = """
 (type a) (type b) (roletype system_r a) (roletype system_r b) (userrole system_u system_r)
@@ -21,6 +23,9 @@ POLICY = """
 (allow a b (mach_port (send)))
 """
 WHOLE = {4: "make_send hold_send set_attributes", 5: "send copy_send", 6: "open close", 7: "send"}
+
+
+Recorded = Callable[[Kernel], AbstractContextManager[Any]]
 
 
 def te() -> TypeEnforcement:
@@ -93,3 +98,39 @@ def test_a_block_that_fails_was_recorded() -> None:
         loop(kernel).send(b"")
         assert len(kernel.audit.drain()) == 0, "grants are not recorded any more"
     assert 5 not in idle(exercised)
+
+
+@pytest.mark.parametrize("recorded", [capture_audit, PolicyCoverage(te()).record])
+def test_what_was_selected_is_selected_again(recorded: Recorded) -> None:
+    with Kernel(policies=[te()]) as kernel:
+        kernel.audit.everything(errors=False)
+        kernel.audit.select("none", "mach_port")
+        gone = kernel.audit.select("all", labels="te/*")
+        kept = kernel.audit.select("granted", "mach_port", "send", tasks="a")
+        assert gone is not None
+        assert kept is not None
+        kernel.audit.deselect(gone)  # the other keeps its number all the same
+        before = kernel.audit.selection
+        with suppress(ZeroDivisionError), recorded(kernel):
+            assert kernel.audit.selection.everything
+            assert kernel.audit.selection.errors
+            right = loop(kernel)
+            raise ZeroDivisionError
+        assert kernel.audit.selection == before
+        kernel.audit.drain()
+        right.send(b"")
+        assert [r.asked for r in kernel.audit.batch(kernel.audit.drain())] == [
+            ("send", "copy_send")
+        ]
+        kernel.audit.deselect(kept)
+
+
+def test_captures_within_each_other() -> None:
+    with Kernel(policies=[te()]) as kernel:
+        before = str(kernel.audit.selection)
+        with capture_audit(kernel) as outer:
+            with capture_audit(kernel) as inner:
+                loop(kernel)
+            loop(kernel)
+        assert (len(inner), len(outer)) == (2, 4)
+        assert str(kernel.audit.selection) == before

@@ -18,10 +18,12 @@ import pytest
 from pympi import AccessDenied, Kernel, SimulatedClock, audit
 from pympi.audit import RECORD, Batch
 from pympi.cli import main
+from pympi.enums import AuditFlag, Operation
 from pympi.mig import Interface
 from pympi.policy import Rules
 from pympi.trace.timeline import Chosen, acts, sequence, write_timeline
 from pympi.trace.timeline import perfetto as perfetto_module
+from pympi.trace.timeline.sequence import _Finder
 
 PRINTING = Interface("printing", 1200, ["print_page", "cancel"])
 POLICY = """
@@ -260,6 +262,23 @@ def test_many_messages_leave_the_first(batches: list[Batch]) -> None:
     assert lines(diagram.text)[4:7] == lines(sequence(batches, Chosen(("editor",))).text)[4:7]
 
 
+def test_messages_that_are_not_asked_for_are_not_remembered() -> None:
+    """Of a long trail, memory holds what is shown and what waits for its receiver."""
+    finder = _Finder(Chosen(limit=1))
+    with Kernel() as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("server").allocate_port()
+        right = inbox.make_send(kernel.create_task("client"))
+        for _ in range(100):
+            right.send(b"")
+            inbox.receive()
+        for act in acts([kernel.audit.batch(kernel.audit.drain())]):
+            finder.add(act)
+    assert len(finder._linked) == 1
+    _, left_out = finder.finish()
+    assert left_out == 99
+
+
 # --- the verbs ------------------------------------------------------------------------------------
 
 
@@ -291,6 +310,42 @@ def test_a_damaged_file_leaves_nothing(run: Path, capfd: pytest.CaptureFixture[s
     assert [path.name for path in run.parent.iterdir()] == ["run.audit"]
 
 
+def test_of_what_is_no_recording_nothing_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none").write_bytes(b"nothing of the kind")
+    assert main(["trace", "timeline", str(tmp_path / "none")]) == 2
+    assert main(["audit", "export", "--format", "csv", str(tmp_path / "none")]) == 2
+    assert capfd.readouterr().out == ""
+
+
+def test_a_recording_may_come_by_a_pipe(
+    run: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verb in ("timeline", "sequence"):
+        assert main(["trace", verb, str(run)]) == 0
+        expected = capfd.readouterr().out.replace("run.audit", "stdin")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(run.read_bytes())))
+        assert main(["trace", verb, "-"]) == 0
+        assert capfd.readouterr().out == expected
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(run.read_bytes()[:-5])))
+        assert main(["trace", verb, "-"]) == 2
+        assert capfd.readouterr().err.startswith("pympi: stdin, byte ")
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "made.json"]])
+def test_losses_are_told(
+    out: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    records = np.zeros(1, RECORD)
+    records["operation"], records["flags"], records["result"] = Operation.LOSS, AuditFlag.LOSS, 7
+    with audit.File("run.audit") as file:
+        file(Batch(records, {}, {}, {}))
+    assert main(["trace", "timeline", "run.audit", *out]) == 0
+    assert "run.audit lacks 7 records" in capfd.readouterr().err
+
+
 def test_the_verb_does_not_overwrite_what_it_reads(run: Path) -> None:
     before = run.read_bytes()
     assert main(["trace", "timeline", str(run), "--out", str(run)]) == 2
@@ -301,5 +356,10 @@ def test_the_verb_prints_a_diagram(run: Path, capfd: pytest.CaptureFixture[str])
     assert main(["trace", "sequence", str(run), "--between", "editor,printd"]) == 0
     assert "T1-xT2: cancel refused" in capfd.readouterr().out
     assert main(["trace", "sequence", str(run), "--between", "nobody"]) == 1
+    assert main(["trace", "sequence", str(run), "--between", ","]) == 2
     assert "no such message" in capfd.readouterr().err
+    assert main(["trace", "sequence", str(run), "--transfer", "999"]) == 1
+    assert capfd.readouterr().err == "pympi: no such message is in it\n"
     assert main(["trace", "sequence", str(run), "--from", "nan"]) == 2
+    assert main(["trace", "sequence", str(run), "--from", "5", "--to", "3"]) == 2
+    assert "--from 5 is after --to 3" in capfd.readouterr().err

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from pympi import Kernel
+from pympi import AccessDenied, Kernel, MachError
 from pympi.audit import Batch
 from pympi.mig import Interface
 from pympi.policy import PolicyModule, Rules
+from pympi.testing import allow_all
 from pympi.trace import Labels, TraceRecord, make_plan, read_trace
 from pympi.trace.graph import Ask, Edge, Graph, GraphError, from_audit, from_trace, model, overlay
+from pympi.trace.graph.dot import tooltips
+from pympi.trace.graph.paths import Path as PortPath
+from pympi.trace.graph.paths import PortKey
 from pympi.trace.replay import System
 
 DATA = Path(str(resources.files("pympi"))) / "data"
@@ -28,6 +33,7 @@ def edges(graph: Graph) -> dict[tuple[str, str], Edge]:
     return {(edge.source, edge.target): edge for edge in graph.edges}
 
 
+SENT = {"send": 1, "copy_send": 1}
 CALLS = [
     record("copy_send", "client", "server", 7, 5),
     record("send", "client", "server", 7, 5),
@@ -62,6 +68,39 @@ def test_by_port_label_and_service() -> None:
     shared.append(record("send", "other", "server", 7, 1))
     targets = {edge.target for edge in from_trace(shared, by="service").edges}
     assert targets == {"service server:7"}
+
+
+def test_a_port_is_the_service_that_the_name_server_finds_it_by() -> None:
+    """A name that was asked to be registered may be another's: that is not believed."""
+    with Kernel(policies=[allow_all()]) as kernel:
+        kernel.audit.everything()
+        names = kernel.start_bootstrap()
+        printd, thief, editor = (kernel.create_task(n, f"rules/{n}") for n in ("pr", "th", "ed"))
+        for task in (printd, thief, editor):
+            names.give(task)
+        printd.bootstrap.register("printing", inbox := printd.allocate_port())
+        with suppress(MachError):
+            thief.bootstrap.register("printing", trap := thief.allocate_port())
+        right = editor.bootstrap.look_up("printing")
+        trap.make_send(editor).send(b"page")
+        for _ in range(3):
+            right.send(b"page")
+            inbox.receive()
+        batches = [kernel.audit.batch(kernel.audit.drain())]
+    graph = from_audit(batches, by="service")
+    found = edges(graph)
+    assert found["task ed", "service printing"].messages == 3
+    assert found["task ed", "service printing"].events["look_up"] == 1
+    assert found["task ed", "task th"].messages == 1
+    assert graph.node("service printing").owner == "task pr"
+    assert graph.node("task pr").own["recv"] > 0
+    assert "port pr:" in str([node.id for node in from_audit(batches, by="port").nodes])
+
+
+@pytest.mark.parametrize("by", ["port", "service"])
+def test_ports_of_the_kernel_are_its_own_without_a_kind_too(by: str) -> None:
+    paths = [PortPath(each, PortKey("mach_kernel", 0, 4), events=dict(SENT)) for each in "ab"]
+    assert model.from_paths(paths, by).node("kernel mach_kernel:4").kind == "kernel"
 
 
 def test_limits_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +188,52 @@ def test_refusals_are_edges_of_the_audit() -> None:
     assert sum(edge.refusals for edge in denied) == 49
 
 
+RECEIVES = """
+allow a b mach_port { send copy_send hold_send };
+allow b b mach_port { make_send hold_send use_recv };
+"""
+
+
+def refused_to_receive(senders: int = 1) -> Graph:
+    with Kernel(policies=[Rules.from_text(RECEIVES)]) as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("b", "rules/b").allocate_port(label="rules/b")
+        for number in range(senders):
+            inbox.make_send(kernel.create_task(f"a{number}", "rules/a")).send(b"")
+            with suppress(AccessDenied):
+                inbox.receive()
+        return from_audit([kernel.audit.batch(kernel.audit.drain())])
+
+
+def test_what_is_refused_at_the_receiving_end_is_refused_to_who_sent_it() -> None:
+    (edge,) = refused_to_receive().edges
+    assert (edge.source, edge.target, edge.outcome) == ("task a0", "task b", "denied")
+    assert [(each.permission, each.reason) for each in edge.denied] == [
+        ("recv", "MACH_RCV_INVALID_DATA")
+    ]
+    found = edges(refused_to_receive(2))  # both have the label that was refused
+    assert found["task a0", "task b"].outcome == "allowed"
+    assert found["task b", "task b"].refusals == 2
+
+
 # ---- a policy laid over it ----
+
+
+def test_overlay_of_what_is_done_with_own_ports() -> None:
+    """Receiving is no edge, but a policy may refuse it."""
+    with Kernel(policies=[allow_all()]) as kernel:
+        kernel.audit.everything()
+        inbox = kernel.create_task("b", "rules/b").allocate_port(label="rules/b")
+        inbox.make_send(kernel.create_task("a", "rules/a")).send(b"")
+        inbox.receive()
+        graph = from_audit([kernel.audit.batch(kernel.audit.drain())])
+    laid = edges(overlay(graph, [Rules.from_text(RECEIVES)]))
+    assert laid["task a", "task b"].outcome == "allowed"
+    own = laid["task b", "task b"]
+    assert (own.outcome, [(d.permission, d.reason) for d in own.denied]) == (
+        "would_deny", [("recv", "rules/b to rules/a")]
+    )  # fmt: skip
+    assert len(overlay(graph, [allow_all()]).edges) == len(graph.edges) == 1
 
 
 def test_overlay() -> None:
@@ -171,7 +255,7 @@ def test_overlay_needs_labels_that_the_policy_reads() -> None:
         overlay(from_trace(CALLS, labels=Labels()), [])
 
 
-@pytest.mark.parametrize(("rule", "denied"), [("mi_x { go }", []), ("mi_x { stop }", ["go"])])
+@pytest.mark.parametrize(("rule", "denied"), [("mi_x { go }", []), ("mi_x { stop }", ["mi_x:go"])])
 def test_overlay_of_methods(rule: str, denied: list[str]) -> None:
     graph = from_trace(CALLS, labels=Labels())
     graph.edges[0].asks.append(Ask("rules/a", "rules/b", "mi_x", "go", 1))
@@ -192,5 +276,15 @@ def test_the_policy_of_a_run_refuses_nothing_of_what_it_allowed() -> None:
     assert graph.classes["mi_printing"][:2] == ("cancel", "print")
     (edge,) = overlay(graph, [Rules.from_text(policy)]).edges
     assert (edge.outcome, edge.denied) == ("allowed", [])
+    more = policy.replace("{ print }", "{ * }")
+    (edge,) = overlay(graph, [Rules.from_text(more)], unused=True).edges
+    assert (edge.outcome, edge.idle) == ("allowed", ["mi_printing:cancel"])
+    assert (
+        "allowed, not called: mi_printing:cancel" in tooltips(Graph("", graph.nodes, [edge]))["e0"]
+    )
+    (edge,) = overlay(graph, [Rules.from_text(policy)], unused=True).edges
+    assert edge.idle == []
     (edge,) = overlay(graph, [Rules.from_text(policy.replace("print }", "cancel }"))]).edges
-    assert (edge.outcome, [each.permission for each in edge.denied]) == ("would_deny", ["print"])
+    assert (edge.outcome, [each.permission for each in edge.denied]) == (
+        "would_deny", ["mi_printing:print"]
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from pympi.trace import TraceRecord
 from pympi.trace.graph import Graph, from_trace, layout
 from pympi.trace.graph.dot import EDGE_STYLES, summary, to_dot, tooltips
 from pympi.trace.graph.layout import Attempt, LayoutError, attempts, draw
-from pympi.trace.graph.model import Denial
+from pympi.trace.graph.model import Denial, Node
 from pympi.trace.graph.names import short_names
 from pympi.trace.graph.picture import picture
 from pympi.trace.graph.shrink import connected, filtered, shrink
@@ -112,6 +112,20 @@ def test_large_graphs_are_grouped_by_directory_and_lose_nothing_then() -> None:
         assert sum(getattr(e, graphs) for e in small.edges) == sum(
             getattr(e, graphs) for e in graph.edges
         )
+
+
+@pytest.mark.parametrize(
+    ("label", "groups"),
+    [
+        ("te/system_u:object_r:{}_{}_t", ["httpd (20)", "ssh (19)"]),
+        ("rules/{}-lib-{}", ["httpd (20)", "ssh (19)"]),
+        ("rules/{}{}", ["other labels (39)"]),
+    ],
+)
+def test_labels_are_grouped_by_what_tells_them_apart(label: str, groups: list[str]) -> None:
+    names = [label.format(word, number) for number in range(20) for word in ("httpd", "ssh")]
+    small = shrink(Graph("label", [Node(f"label {name}", "label", name) for name in names], []), 25)
+    assert [node.name for node in small.nodes if node.kind == "group"] == groups
 
 
 def test_faint_edges_are_left_out_but_no_refusals() -> None:

@@ -21,6 +21,9 @@ NO_ACCESS = 8
 _BATCH = 4096
 _LABELS = ("effective_sid", "object_sid", "peer_sid")
 _FIRST_CLASS = 16  # classes of interfaces begin here, as in a kernel
+_BITS = 32  # of a vector
+
+_Classes = dict[tuple[str, str], ObjectClass]
 
 
 class Event(NamedTuple):
@@ -115,27 +118,25 @@ class _Words:
         if event.tclass and event.tclass not in CLASSES:
             self._permissions.setdefault(event.tclass, {}).update(dict.fromkeys(event.asked))
 
-    def classes(self) -> dict[str, list[ObjectClass]]:
-        """Return the classes of each name; of more permissions than fit into one, several."""
+    def classes(self) -> _Classes:
+        """Return the classes by name and permission; of more than fit into one, there are several.
+
+        A class of another system has as many permissions as a vector has bits, one of an interface
+        has one less.
+        """
         self._others = _Numbers(self._most + 1)
-        made = {name: [tclass] for name, tclass in CLASSES.items()}
+        made = {(n, each): tclass for n, tclass in CLASSES.items() for each in tclass.permissions}
         number = _FIRST_CLASS
         for name, permissions in self._permissions.items():
-            names = list(permissions)
-            parts = [
-                names[at : at + ROUTINES_PER_CLASS]
-                for at in range(0, max(1, len(names)), ROUTINES_PER_CLASS)
-            ]
-            made[name] = []
-            for part, some in enumerate(parts, 1):
-                called = name if part == 1 else f"{name}_{part}"
-                made[name].append(ObjectClass(number, called, tuple(some)))
+            room, waiting = ROUTINES_PER_CLASS if name.startswith("mi_") else _BITS, [*permissions]
+            for part in range(1, -(-len(waiting) // room) + 1):
+                some = tuple(waiting[(part - 1) * room : part * room])
+                tclass = ObjectClass(number, name if part == 1 else f"{name}_{part}", some)
+                made.update(((name, each), tclass) for each in some)
                 number += 1
         return made
 
-    def batch(
-        self, events: list[tuple[int, Event]], classes: dict[str, list[ObjectClass]]
-    ) -> Batch:
+    def batch(self, events: list[tuple[int, Event]], classes: _Classes) -> Batch:
         """Return events, numbered, as records, with what their numbers stand for."""
         records = np.zeros(len(events), RECORD)
         used: dict[int, ObjectClass] = {}
@@ -150,9 +151,8 @@ class _Words:
         )  # fmt: skip
 
     def _fields(
-        self, sequence: int, event: Event, classes: dict[str, list[ObjectClass]],
-        used: dict[int, ObjectClass],
-    ) -> dict[str, Any]:  # fmt: skip
+        self, sequence: int, event: Event, classes: _Classes, used: dict[int, ObjectClass]
+    ) -> dict[str, Any]:
         subject, target, peer = (self._label(text) for text in event.labels)
         fields = {
             "sequence": sequence, "time": event.time, "transfer": event.transfer,
@@ -165,17 +165,12 @@ class _Words:
         if event.operation is Operation.SERVICE:
             fields["name"] = self._services.number(event.service, event.service)
         if event.tclass:
-            tclass = self._class(event, classes)
+            tclass = classes[event.tclass, event.asked[0]]
             used[tclass.number] = tclass
             fields["tclass"] = tclass.number
             fields["asked"] = tclass.mask([n for n in event.asked if n in tclass.bits])
             fields["denied"] = tclass.mask([n for n in event.denied if n in tclass.bits])
         return fields
-
-    def _class(self, event: Event, classes: dict[str, list[ObjectClass]]) -> ObjectClass:
-        """Return the class, or the part of it, that has what was asked."""
-        parts = classes[event.tclass]
-        return next((part for part in parts if set(event.asked) & part.bits.keys()), parts[0])
 
     def _label(self, text: str) -> int:
         return self._labels.number(text, text) if text else 0

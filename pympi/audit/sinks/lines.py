@@ -9,9 +9,11 @@ import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import accumulate
 
 from ..record import AuditRecord, Batch
+from ..resume import Bytes
 from ..writer import FileChanged, Writer
 
 __all__ = ["LineFile", "printable", "sentence"]
@@ -74,7 +76,8 @@ class LineFile(ABC):
     Args:
         path: of the file.
         when_full: as for `Audit.attach`.
-        mode: "w" replaces the file, "a" goes on at its end, "x" wants it not to be there.
+        mode: "w" replaces the file, "a" goes on at its end, in a new line, "x" wants it not to be
+            there.
         durability: "none", "interval" or "record", as of a `Writer`. With "record", operations
             return only when their records are on the disk.
         interval: seconds.
@@ -86,6 +89,7 @@ class LineFile(ABC):
     ) -> None:  # fmt: skip
         self.when_full = when_full
         self._writer = Writer(path, mode, durability, interval=interval)
+        self._before = self._line_end()
         self.name = f"{type(self).__name__}({os.fspath(path)})"
         self.synchronous = durability == "record"
         self.interval = interval if durability == "interval" else None
@@ -98,11 +102,20 @@ class LineFile(ABC):
         """Write a batch."""
         data = "".join(self.lines(batch)).encode()
         try:
-            self._writer.write(data)
+            self._writer.write(self._before + data)
         except FileChanged as change:
             _log.warning("audit: %s; going on in what is there now", change)
             self._writer.reopen()
-            self._writer.write(data)
+            self._before = self._line_end()
+            self._writer.write(self._before + data)
+        self._before = b""
+
+    def _line_end(self) -> bytes:
+        """Return what ends the last line of the file, if it is torn: the next one is none of it."""
+        if self._writer.regular and self._writer.position:
+            with suppress(OSError), Bytes(self._writer.path) as source:
+                return b"" if source.at(source.size - 1, 1) == b"\n" else b"\n"
+        return b""
 
     def flush(self) -> None:
         """Have the disk write out what it was given, if the durability asks for that at all."""

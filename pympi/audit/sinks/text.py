@@ -54,7 +54,7 @@ class AuditText(LineFile):
 
     def lines(self, batch: Batch) -> Iterator[str]:
         """Return the lines of a batch."""
-        self._classes.update((tclass.name, tclass) for tclass in batch.classes.values())
+        self._classes |= batch.used_classes()
         for line in self._lines(batch, classes=self._classes, unlabeled=self._unlabeled):
             yield line + "\n"
 

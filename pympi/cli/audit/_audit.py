@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from ..._pipes import is_pipe, kept_file
 from ...audit import AuditError
 from ...audit.forms import Damaged, form_by
 from ...audit.query import QUERY_FILTERS, Question
@@ -26,7 +27,7 @@ from .._output import (
 
 __all__ = [
     "NO", "OWN_FILE", "YES", "Asked", "asked_argument", "asking", "bad_input", "complain",
-    "definitions", "json_option", "plural", "print_json", "say", "sound_option",
+    "definitions", "growing_argument", "json_option", "plural", "print_json", "say", "sound_option",
 ]  # fmt: skip
 
 YES, NO = 0, 1
@@ -62,12 +63,20 @@ class Asked(NamedTuple):
     filters: tuple[str, ...]
 
 
-class _Recorded(click.Path):
-    """A recorded file; or, with `filters`, a word that is one."""
+def _kept(path: str, ctx: click.Context | None) -> str:
+    """Return a file that can be read twice; of stdin and of a pipe, a copy that the verb has."""
+    if not ctx or not is_pipe(path):
+        return path
+    with bad_input():
+        return str(ctx.with_resource(kept_file(path)))
 
-    def __init__(self, *, filters: bool = False) -> None:
+
+class _Recorded(click.Path):
+    """A recorded file, or a pipe; or, with `filters`, a word that is one."""
+
+    def __init__(self, *, filters: bool = False, pipes: bool = True) -> None:
         super().__init__(exists=True, readable=True, path_type=Path)
-        self._filters = filters
+        self._filters, self._pipes = filters, pipes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a path, or a filter as it is."""
@@ -76,7 +85,9 @@ class _Recorded(click.Path):
             return str(value)
         if self._filters and equals and key.isidentifier() and not Path(str(value)).exists():
             self.fail(f"no filter {key!r}; there are: {', '.join(QUERY_FILTERS)}", param, ctx)
-        return super().convert(value, param, ctx)
+        if not self._pipes and is_pipe(str(value)):
+            self.fail(f"{value} is a pipe, which print reads", param, ctx)
+        return super().convert(_kept(str(value), ctx), param, ctx)
 
 
 FILE = _Recorded()
@@ -87,7 +98,7 @@ class _OwnFile(ExistingFile):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
-        path: Path = super().convert(value, param, ctx)
+        path: Path = super().convert(_kept(str(value), ctx), param, ctx)
         with bad_input(), path.open("rb") as file:
             form = form_by(file.read(16))
         if form and form.word != "audit":
@@ -129,9 +140,14 @@ def sound_option(verb: Callable[..., Any]) -> Callable[..., Any]:
     )(verb)  # fmt: skip
 
 
-def asked_argument(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the argument `asked`: files, and filters among them."""
+def _asked(*, pipes: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.argument(
-        "asked", nargs=-1, type=_Recorded(filters=True), callback=_split,
+        "asked", nargs=-1, type=_Recorded(filters=True, pipes=pipes), callback=_split,
         metavar="FILE... [FILTER]...",
-    )(verb)  # fmt: skip
+    )  # fmt: skip
+
+
+asked_argument = _asked(pipes=True)
+"""Gives a verb the argument `asked`: files, and filters among them."""
+growing_argument = _asked(pipes=False)
+"""The same, of files that are still written."""

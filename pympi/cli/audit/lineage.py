@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +11,62 @@ import click
 
 from ...audit import AuditRecord, batches
 from ...audit.forms import Damaged
-from ...audit.lineage import History, Holding, find, history
+from ...audit.lineage import History, Holding, NoRight, find, history
 from ...audit.sentence import when
 from ...escape import escape
 from . import _audit as ui
 
 
 @click.command()
-@click.argument("file", type=ui.FILE)
-@click.argument("right", required=False, metavar="[TASK:NAME]")
+@click.argument("words", nargs=-1, required=True, metavar="FILE... [TASK:NAME]")
 @click.option(
     "--of-port", "port", type=click.IntRange(1), metavar="N", help="All who got one to this port."
 )
 @ui.sound_option
 @ui.json_option
+@click.pass_context
 def lineage(
-    file: Path, right: str | None, port: int | None, damaged: Damaged | None, as_json: bool
-) -> int:
+    ctx: click.Context, words: tuple[str, ...], port: int | None, damaged: Damaged | None,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Print how a task came to hold a right, back to the task that made the port.
 
     TASK is a number or a name, NAME the number of the right in the task's space, as in
-    printd:0x203. With --of-port, print who ever got a right to the port, and from whom. What the
-    file does not tell is said.
+    printd:0x203. With --of-port, print who ever got a right to the port, and from whom. Several
+    FILEs are one trail, the oldest first. What they do not tell is said. Exit code 1: they know
+    nothing of such a right.
     """
-    if (right is None) == (port is None):
-        raise click.UsageError("Say one of TASK:NAME and --of-port N.")
+    names, right = (words, "") if port else (words[:-1], words[-1])
+    if not names or (port and ":" in words[-1] and not Path(words[-1]).exists()):
+        raise click.UsageError("Say one of TASK:NAME and --of-port N, and FILEs before.")
+    files = [ui.FILE.convert(name, None, ctx) for name in names]
     with ui.asking():
-        if right is not None:
-            found = find(batches(file, damaged), right)
-            told = history(batches(file, damaged), found.port)
-            way: list[Holding] = told.of(found).way()
-        else:
-            assert port is not None
-            told, way = history(batches(file, damaged), port), []
+        try:
+            told, way = _found(files, right, port, damaged)
+        except NoRight as none:
+            raise _No(str(none)) from none
     if as_json:
         ui.print_json(_as_dict(told, way))
     else:
         _print(told, way)
     return ui.YES
+
+
+class _No(click.ClickException):
+    """There is no such right."""
+
+    exit_code = ui.NO
+
+
+def _found(
+    files: Sequence[Path], right: str, port: int | None, damaged: Damaged | None
+) -> tuple[History, list[Holding]]:
+    """Return the history of a port, and the way of the right if one was asked for."""
+    if port:
+        return history(batches(files, damaged), port), []
+    found = find(batches(files, damaged), right)
+    told = history(batches(files, damaged), found.port)
+    return told, told.of(found).way()
 
 
 # ---- for people ----

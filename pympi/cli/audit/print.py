@@ -31,6 +31,8 @@ def print_(asked: ui.Asked, as_json: bool, damaged: Damaged | None, raw: bool) -
 
     Time is UTC, or seconds where the clock is a simulation's. With --json a line is an object.
     """
+    if as_json and raw:
+        raise click.UsageError("--json or --raw, not both")
     with ui.bad_input():
         lines = lines_of(select(asked.files, asked.filters, damaged), as_json=as_json, raw=raw)
         for text in lines:

@@ -47,7 +47,8 @@ def stats(asked: ui.Asked, top: int, damaged: Damaged | None, as_json: bool) -> 
     with ui.asking():
         found = count(select(asked.files, asked.filters, damaged))
         if found.sampled and not asked.filters:
-            calibrate(found, samplings_of(asked.files))
+            again = select(asked.files, (), damaged and (lambda _: None), check=False)
+            calibrate(found, samplings_of(asked.files), again)
     if as_json:
         ui.print_json(_as_dict(found, top))
     else:
@@ -67,6 +68,7 @@ def _as_dict(found: Stats, top: int) -> dict[str, Any]:
         "lost": found.lost,
         "missing": found.missing,
         "out_of_order": found.backwards,
+        "runs": found.runs,
     }
     for name, tally in found.tallies.items():
         result[name] = [
@@ -127,6 +129,8 @@ def _summary(found: Stats) -> list[str]:
         messages = f"{_in_all(found.messages)} messages"
     lines.append(f"{messages} sent, {_in_all(found.size)} bytes")
     lines.append(f"{found.lost:,} lost, as the records tell; {found.missing:,} numbers are missing")
+    if found.runs > 1:
+        lines.append(f"{found.runs:,} runs, each with numbers of its own")
     if found.backwards:
         lines.append(f"{ui.plural(found.backwards, 'record')} out of order: several recordings?")
     if found.sampled:

@@ -20,7 +20,7 @@ _PAUSE = 0.1  # seconds between looks
 
 
 @click.command(epilog=ui.EPILOG)
-@ui.asked_argument
+@ui.growing_argument
 @click.option(
     "--lines", "-n", type=click.IntRange(0), default=10, metavar="N",
     help="Begin with the last N.  [default: 10]",
@@ -34,6 +34,8 @@ def tail(asked: ui.Asked, lines: int, as_json: bool, raw: bool) -> int:
     watch --attach SOCKET` shows what a live system does at once. If the file is replaced, the new
     one is followed. Ctrl-C ends it.
     """
+    if as_json and raw:
+        raise click.UsageError("--json or --raw, not both")
     shown = _Shown(lines, as_json=as_json, raw=raw)
     with ui.bad_input():
         path = _path(asked)

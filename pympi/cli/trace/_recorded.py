@@ -5,22 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._output import ExistingFile, bad_input, complain, progress
+from ..._pipes import kept_file
+from .._output import bad_input, complain, progress
 
 if TYPE_CHECKING:
     from ...audit import Batch
-
-RECORDED = ExistingFile(directories=True)
 
 Advance = Callable[[int], None]
 
 
 @contextmanager
-def audit_file(path: Path, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], Advance]]:
-    """Yield the batches of a recorded file, and what to call with the number of records done.
+def audit_file(path: str, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], Advance]]:
+    """Yield the batches of a recorded file, or of stdin ("-"), and what to call with the number of
+    records done.
 
     Of records that were sampled by chance, stderr says so in the end.
 
@@ -28,15 +27,16 @@ def audit_file(path: Path, *, hidden: bool) -> Iterator[tuple[Iterable[Batch], A
         BadInput: it is none, or is damaged; also where that is noticed later.
     """
     from ...audit import RECORD, forms
+    from ...trace.recordings import name_of, named
 
-    with bad_input():
-        parts = forms.parts(path)
-        about = sum(part.stat().st_size for part in parts) // RECORD.itemsize
+    name = name_of(path)
+    with bad_input(), kept_file(path) as file:
+        about = sum(part.stat().st_size for part in forms.parts(file)) // RECORD.itemsize
         with progress("reading", about, hidden=hidden) as advance:
-            seen = _Sampled(forms.batches(path))
+            seen = _Sampled(named(forms.batches(file), file, name))
             yield seen, _by_thousands(advance)
     if seen.sampled:
-        complain(f"{path} was sampled by chance: what there is to see is a part of what was done")
+        complain(f"{name} was sampled by chance: what there is to see is a part of what was done")
 
 
 class _Sampled:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..._pipes import STDIN
 from .._artefacts import publish_files
 from .._output import BadInput, ExistingFile, asking, bad_input, complain, shown, warn_of_loss
 
 if TYPE_CHECKING:
     from ...trace.recordings import Recording
-
-STDIN = "-"
 
 
 class RecordingFile(ExistingFile):
@@ -60,7 +59,14 @@ def read(paths: Sequence[str]) -> list[Recording]:
     return found
 
 
-def write(contents: bytes, out: Path | None, inputs: Sequence[str], *, text: bool = True) -> None:
+def inputs(paths: Sequence[str]) -> list[Path]:
+    """Return the files that are read, and must not be written to."""
+    return [Path(path) for path in paths if path != STDIN]
+
+
+def write(
+    contents: bytes, out: Path | None, recordings: Sequence[str], *, text: bool = True
+) -> None:
     """Write a result to a file, or to stdout.
 
     On a terminal, text does nothing to it, and what is no text is not written.
@@ -70,7 +76,7 @@ def write(contents: bytes, out: Path | None, inputs: Sequence[str], *, text: boo
     """
     if out is not None:
         with bad_input():
-            publish_files([(out, contents)], [Path(path) for path in inputs if path != STDIN])
+            publish_files([(out, contents)], inputs(recordings))
         return
     buffer: Callable[[bytes], object] | None = getattr(sys.stdout, "buffer", None) and (
         sys.stdout.buffer.write

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...trace.recordings import Recording
 
 #: How files of a form are called.
-_SUFFIXES = {
+SUFFIXES = {
     ".json": "json", ".parquet": "parquet", ".graphml": "graphml", ".trace": "full",
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ def convert(recording: str, form: str | None, out: Path | None) -> None:
     full and sedarwin are the text forms, json and parquet have the same fields as full, graphml is
     the graph, by task. All but graphml are read by the other verbs.
     """
-    form = form or (_SUFFIXES.get(out.suffix) if out else None)
+    form = form or (SUFFIXES.get(out.suffix) if out else None)
     if form is None:
         raise click.UsageError(f"--to one of {', '.join(FORMS)}")
     (each,) = ui.read([recording])

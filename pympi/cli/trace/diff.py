@@ -12,9 +12,9 @@ import click
 from .._output import complain, json_option, plural, print_json, say
 from .._table import Column, print_table
 from . import _trace as ui
+from .summary import Beside, beside_of
 
 if TYPE_CHECKING:
-    from ...trace import TraceRecord
     from ...trace.recordings import Recording
 
 SHOWN = 40
@@ -27,17 +27,33 @@ _COLUMNS = (
     Column("BEFORE", right=True),
     Column("AFTER", right=True),
     Column("CHANGE", right=True, spare=1),
+    Column("OUTCOME", least=15),
 )
 _SIGNS = {"came": "+", "went": "-", "changed": "~"}
 
-_Key = tuple[str, str, str, int, int | None]
+
+class Edge(NamedTuple):
+    """What is compared.
+
+    Attributes:
+        label: of a port of which nobody knows whose it is.
+        outcome: of what is no event, but was refused.
+    """
+
+    event: str
+    task: str
+    owner: str
+    label: str = ""
+    kind: int = 0
+    number: int | None = None
+    outcome: str = ""
 
 
 class Change(NamedTuple):
     """An edge whose count is not the same: "came", "went" or "changed"."""
 
     what: str
-    key: _Key
+    edge: Edge
     old: int
     new: int
 
@@ -52,8 +68,9 @@ def diff(old: str, new: str, ports: bool, everything: bool, as_json: bool) -> in
     """Compare recordings OLD and NEW: which edges came, went, or changed their counts.
 
     An edge is an event, the task, and whose port it was. What a form cannot say is not compared:
-    SEDarwin's has three events, records as of an audit file have no kinds of ports. Exit code 1:
-    there are differences.
+    SEDarwin's has three events, records as of an audit file have no kinds of ports. Of two files of
+    records also what was refused is compared, and what was done to other things than ports. Exit
+    code 1: there are differences.
     """
     both = ui.read([old, new])
     kindless = [each.name for each in both if each.paths]
@@ -62,9 +79,12 @@ def diff(old: str, new: str, ports: bool, everything: bool, as_json: bool) -> in
         complain(f"{kindless[0]} does not tell kinds of ports{number}: they are not compared")
         ports = False
     chosen = _common_events(both)
-    before, after = (
-        _edges((r for r in each.records if r.event in chosen), ports, not kindless) for each in both
-    )
+    before, after = (_edges(each, chosen, ports, not kindless) for each in both)
+    beside = [[*beside_of(each.paths)] for each in both]
+    if len(kindless) == 2:
+        before, after = before + _beside(beside[0]), after + _beside(beside[1])
+    elif any(beside):
+        complain("what was refused, or done to other things than ports, is not compared")
     changes = [*_compare(before, after)]
     if as_json:
         print_json({"equal": not changes, "changes": map(_as_dict, changes)})
@@ -87,33 +107,41 @@ def _common_events(both: Sequence[Recording]) -> Collection[str]:
     return chosen
 
 
-def _edges(records: Iterable[TraceRecord], ports: bool, kinds: bool) -> Counter[_Key]:
-    counts = Counter[_Key]()
-    for event, task, owner, kind, number, count in records:
-        counts[event, task, owner, kind if kinds else 0, number if ports else None] += count
+def _edges(
+    recording: Recording, events: Collection[str], ports: bool, kinds: bool
+) -> Counter[Edge]:
+    counts, labels = Counter[Edge](), recording.strangers()
+    for event, task, owner, kind, number, count in recording.records:
+        if event in events:
+            label = "" if owner else labels.get(number, "")
+            key = Edge(event, task, owner, label, kind * kinds, number if ports else None)
+            counts[key] += count
     return counts
 
 
-def _compare(before: Counter[_Key], after: Counter[_Key]) -> Iterator[Change]:
-    for key in sorted({*before, *after}, key=lambda key: (key[1:], key[0])):
-        old, new = before[key], after[key]
+def _beside(rows: Iterable[Beside]) -> Counter[Edge]:
+    counts = Counter[Edge]()
+    for times, what, task, of, outcome in rows:
+        counts[Edge(what, task, of, outcome=outcome)] += times
+    return counts
+
+
+def _compare(before: Counter[Edge], after: Counter[Edge]) -> Iterator[Change]:
+    for edge in sorted({*before, *after}, key=lambda edge: (edge[1:], edge[0])):
+        old, new = before[edge], after[edge]
         if old != new:
-            yield Change("changed" if old and new else "came" if new else "went", key, old, new)
+            yield Change("changed" if old and new else "came" if new else "went", edge, old, new)
 
 
 def _as_dict(change: Change) -> dict[str, Any]:
     from ...trace.text import kobject_name
 
-    event, task, owner, kind, number = change.key
-    edge: dict[str, Any] = {
-        "event": event,
-        "task": task,
-        "owner": owner,
-        "kind": kobject_name(kind),
-    }
-    if number is not None:
-        edge["number"] = number
-    return {"what": change.what, **edge, "old": change.old, "new": change.new}
+    edge = change.edge._asdict() | {"kind": kobject_name(change.edge.kind)}
+    told = {
+        key: value for key, value in edge.items()
+        if value or key not in ("label", "number", "outcome") or (key, value) == ("number", 0)
+    }  # fmt: skip
+    return {"what": change.what, **told, "old": change.old, "new": change.new}
 
 
 def _print(changes: list[Change], limit: int | None) -> None:
@@ -128,9 +156,11 @@ def _print(changes: list[Change], limit: int | None) -> None:
 def _cells(change: Change) -> list[str]:
     from ...trace.text import kobject_name
 
-    event, task, owner, kind, number = change.key
+    event, task, owner, label, kind, number, outcome = change.edge
+    whose = f"{owner}:{kobject_name(kind)}" if kind else owner or label or "?"
     return [
-        _SIGNS[change.what], event, task, f"{owner}:{kobject_name(kind)}" if kind else owner or "?",
+        _SIGNS[change.what], event, task, whose,
         "" if number is None else str(number), f"{change.old:,}" if change.old else "",
         f"{change.new:,}" if change.new else "", f"{change.new - change.old:+,}",
+        outcome,
     ]  # fmt: skip

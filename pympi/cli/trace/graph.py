@@ -65,9 +65,7 @@ def graph(
         raise click.UsageError("--split and --out exclude each other")
     if unused and not policy:
         raise click.UsageError("--unused needs --policy")
-    suffix = out.suffix[1:] if out else ""
-    form = form or (suffix if suffix in FORMATS else FORMATS[0])
-    found = _rules(rules)
+    form, found = form or _form(out), _rules(rules)
     draw = _Drawer(form, engine, time_limit, found)
     if like:
         if by != "task" or labels or policy or replies:
@@ -81,9 +79,19 @@ def graph(
     made = _graph(recordings, by, labels=labels, policy=policy, unused=unused, fold=not replies)
     made = draw.without_ignored(made)
     if split:
-        _write_split(split, form, draw.split(made))
+        _write_split(split, form, draw.split(made, everything))
         return
     ui.write(draw.graph(made, everything), out, recordings, text=form not in _BINARY)
+
+
+def _form(out: Path | None) -> str:
+    """Return the format that a file is called after; what has no suffix, and stdout, gets DOT."""
+    suffix = out.suffix[1:].lower() if out else ""
+    if suffix in ("", "gv"):
+        return FORMATS[0]
+    if suffix not in FORMATS:
+        raise click.UsageError(f"no format is called .{suffix}: --format {', '.join(FORMATS)}")
+    return suffix
 
 
 def _rules(path: Path | None) -> list[Rule]:
@@ -144,12 +152,12 @@ class _Drawer:
             )
         return drawn.picture
 
-    def split(self, graph: Graph) -> Iterable[tuple[str, Callable[[], bytes]]]:
+    def split(self, graph: Graph, everything: bool) -> Iterable[tuple[str, Callable[[], bytes]]]:
         """Yield the name of each node, and how to draw it and its neighbours."""
         from ...trace.graph.picture import neighbourhoods
 
         for name, part in neighbourhoods(graph):
-            yield name, lambda part=part: self.graph(part)  # type: ignore[misc]
+            yield name, lambda part=part: self.graph(part, everything)  # type: ignore[misc]
 
     def pairs(self, pairs: Iterable[Pair], name: str) -> bytes:
         """Draw tr2dot's pairs."""

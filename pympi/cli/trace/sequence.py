@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from .._output import NumberRange, complain, json_option, print_json
-from ._recorded import RECORDED, audit_file
+from . import _trace as ui
+from ._recorded import audit_file
 
 _TIME = NumberRange(0.0)
 
 
 @click.command()
-@click.argument("file", type=RECORDED)
+@click.argument("file", type=ui.RECORDING)
 @click.option(
     "--between", multiple=True, metavar="TASK,...",
     help="Only between these; one name: with anybody. * and ? stand for others.",
@@ -32,7 +32,7 @@ _TIME = NumberRange(0.0)
 )  # fmt: skip
 @json_option
 def sequence(
-    file: Path, between: tuple[str, ...], transfer: int | None, begin: float | None,
+    file: str, between: tuple[str, ...], transfer: int | None, begin: float | None,
     end: float | None, limit: int, as_json: bool,
 ) -> int:  # fmt: skip
     """Print messages of an audit FILE as a Mermaid sequence diagram.
@@ -42,7 +42,11 @@ def sequence(
     """
     from ...trace import timeline
 
-    names = tuple(name for words in between for name in words.split(",") if name)
+    names = tuple(name for words in between for name in words.split(","))
+    if not all(names):
+        raise click.BadParameter("names of tasks, separated by commas", param_hint="--between")
+    if begin is not None and end is not None and begin > end:
+        raise click.UsageError(f"--from {begin:g} is after --to {end:g}")
     chosen = timeline.Chosen(names, transfer or 0, begin, end, limit)
     with audit_file(file, hidden=as_json) as (batches, advance):
         diagram = timeline.sequence(batches, chosen, advance)
@@ -52,5 +56,6 @@ def sequence(
     elif diagram.messages:
         click.echo(diagram.text, nl=False)
     else:
-        complain("no such message is in it; --between takes whole names, or * for others")
+        hint = "; --between takes whole names, or * for others" if names else ""
+        complain(f"no such message is in it{hint}")
     return 0 if diagram.messages else 1

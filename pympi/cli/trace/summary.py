@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -62,7 +62,7 @@ def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
     found = _counts(read, records)
     paths = sorted(records, key=lambda record: (-record.count, record.key))[:top]
     tasks = _tasks(records)[:top]
-    beside = _beside(path for each in read for path in each.paths)
+    beside = beside_of(path for each in read for path in each.paths)
     if as_json:
         print_json({
             **found, "busiest_paths": map(_path, paths),
@@ -78,8 +78,9 @@ def summary(recordings: tuple[str, ...], top: int, as_json: bool) -> None:
     kinds += f"{', ' * bool(kinds)}refused {found['refused']:,}" if found["refused"] else ""
     say(kinds or "no events", "    ")
     if paths:
+        labels = {number: label for each in read for number, label in each.strangers().items()}
         say()
-        print_table(_PATHS, [_cells(record) for record in paths])
+        print_table(_PATHS, [_cells(record, labels) for record in paths])
         say()
         print_table(_TASKS, [[row[0], *(f"{n:,}" for n in row[1:])] for row in tasks])
     if beside[:top]:
@@ -119,15 +120,15 @@ def _path(record: TraceRecord) -> dict[str, Any]:
     return record._asdict() | {"kind": kobject_name(record.kind)}
 
 
-def _cells(record: TraceRecord) -> list[str]:
-    kind = _path(record)["kind"]
+def _cells(record: TraceRecord, labels: Mapping[int, str]) -> list[str]:
+    kind, whose = _path(record)["kind"], record.owner or labels.get(record.number, "?")
     return [
-        f"{record.count:,}", record.event, record.task, record.owner or "?",
+        f"{record.count:,}", record.event, record.task, whose,
         "" if kind == "none" else kind, str(record.number),
     ]  # fmt: skip
 
 
-class _Beside(NamedTuple):
+class Beside(NamedTuple):
     """What was done or refused, and is in no trace."""
 
     times: int
@@ -137,19 +138,19 @@ class _Beside(NamedTuple):
     outcome: str
 
 
-def _beside(paths: Iterable[Path]) -> list[_Beside]:
+def beside_of(paths: Iterable[Path]) -> list[Beside]:
     """Return what of paths is in no trace, what was refused first, most frequent first."""
     from ...trace import EVENTS
 
-    rows: list[_Beside] = []
+    rows: list[Beside] = []
     for path in paths:
         about = path.task, path.port.owner or path.port.service or path.port_label or "?"
         outcomes = Counter[tuple[str, str]]()
         for (what, reason, enforced), count in path.denied.items():
             outcomes[what, f"refused: {reason}" if enforced else "would be refused"] += count
-        rows += [_Beside(n, what, *about, outcome) for (what, outcome), n in outcomes.items()]
+        rows += [Beside(n, what, *about, outcome) for (what, outcome), n in outcomes.items()]
         rows += [
-            _Beside(count, event, *about, "")
+            Beside(count, event, *about, "")
             for event, count in path.events.items()
             if event not in EVENTS
         ]

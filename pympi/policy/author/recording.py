@@ -26,7 +26,7 @@ from ...enums import CLASSES, AuditFlag, MachPort, ObjectClass
 from ...errors import PympiError
 from ...label import EMPTY, parse_label
 from ...trace.mangle import port_label, task_label
-from ...trace.text import TraceReader, TraceRecord
+from ...trace.text import TraceReader, TraceRecord, check_begin
 from .closure import Grant, closure, recorded
 
 __all__ = ["Context", "Recording", "RecordingError", "Tally", "read_recording"]
@@ -120,12 +120,14 @@ def read_recording(
     """
     recording = Recording(str(path))
     with Path(path).open("rb") as raw:
-        form = forms.form_by(raw.read(16))
+        begin = raw.read(16)
+        form = forms.form_by(begin)
         raw.seek(0)
         file: Any = _Hashed(raw, advance)
         if form:
             _read_records(recording, batches_of(form, file, Path(path)), form.word)
         else:
+            check_begin(begin, recording.name, forms.known())
             _read_trace(recording, file)
         recording.sha256 = file.finish()
     return recording

@@ -23,7 +23,7 @@ import msgspec
 from ...errors import PympiError
 from ..labels import Labels
 from ..text import MACH_KERNEL, TraceRecord, kobject_name
-from .paths import GIVES, Path, PortKey, of_audit, of_trace
+from .paths import GIVES, Path, PortKey, of_audit, of_trace, permission_name
 
 if TYPE_CHECKING:
     from ...audit import Batch
@@ -78,6 +78,11 @@ class Ask:
     permission: str
     count: int
 
+    @property
+    def name(self) -> str:
+        """What a `Denial` calls the permission."""
+        return permission_name(self.tclass, self.permission)
+
 
 @dataclass(slots=True)
 class Node:
@@ -93,6 +98,7 @@ class Node:
         sent, received: messages it sent, and messages sent to it; replies count as well.
         denied: how often something was refused to it.
         own: events on ports of its own other than messages, by event.
+        asks: what a policy is asked for these.
         members: ids of a group's nodes.
     """
 
@@ -105,6 +111,7 @@ class Node:
     received: int = 0
     denied: int = 0
     own: dict[str, int] = field(default_factory=dict)
+    asks: list[Ask] = field(default_factory=list)
     members: list[str] = field(default_factory=list)
 
 
@@ -123,6 +130,7 @@ class Edge:
         transfers: rights to the target's ports that the source gave away.
         denied: what was refused.
         asks: what a policy is asked for this; empty without labels.
+        idle: routines that a policy laid over it allows, and nobody called.
         first, last: seconds of the kernel's clock; None from a trace.
         ports: how many different ports.
     """
@@ -138,6 +146,7 @@ class Edge:
     transfers: int = 0
     denied: list[Denial] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
     first: float | None = None
     last: float | None = None
     ports: int = 0
@@ -267,6 +276,7 @@ class _Builder:
         self._nodes: dict[str, Node] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
         self._asks: defaultdict[tuple[str, str], Counter[tuple[str, ...]]] = defaultdict(Counter)
+        self._own_asks: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
         self._denied: defaultdict[tuple[str, str], Counter[tuple[str, str, bool]]] = defaultdict(
             Counter
         )
@@ -289,6 +299,8 @@ class _Builder:
             self._add_reply(path)
         for key, edge in self._edges.items():
             self._finish(key, edge)
+        for node_id, asks in self._own_asks.items():
+            self._nodes[node_id].asks = _asks(asks)
         nodes = sorted(self._nodes.values(), key=lambda node: node.id)
         edges = [edge for _, edge in sorted(self._edges.items())]
         said = {id(path.classes): path.classes for path in self._paths}
@@ -304,6 +316,7 @@ class _Builder:
         source, target = self._source(path), self._target(path)
         if self._fold and path.housekeeping and source.id in (target.id, target.owner):
             _merge(source.own, path.events)
+            self._own_asks[source.id].update(path.asks)
             return
         edge = self._edge(source, target)
         _merge(edge.events, path.events)
@@ -353,10 +366,7 @@ class _Builder:
             Denial(permission, reason, count, enforced)
             for (permission, reason, enforced), count in sorted(self._denied[key].items())
         ]
-        edge.asks = [
-            Ask(subject, target, tclass, permission, count)
-            for (subject, target, tclass, permission), count in sorted(self._asks[key].items())
-        ]
+        edge.asks = _asks(self._asks[key])
         edge.events = dict(sorted(edge.events.items()))
         edge.methods = dict(sorted(edge.methods.items()))
         edge.outcome = outcome_of(edge)
@@ -372,6 +382,7 @@ class _Builder:
             node = self._nodes[key] = Node(key, kind, name, label, owner)
         elif label and node.label != label:
             node.label = node.label and ""
+        node.owner = node.owner or owner
         return node
 
     def _task(self, name: str, label: str) -> Node:
@@ -388,22 +399,30 @@ class _Builder:
             return self._node("label", path.port_label or "-", path.port_label)
         if not port.owner:
             return self._stranger(path)
-        if self._by == "task" or (self._by == "service" and port not in self._shared):
+        named = path.service if self._by == "service" else ""
+        if self._by == "task" or (self._by == "service" and not named and port not in self._shared):
             return self._task(port.owner, path.owner_label)
         kind = "service" if self._by == "service" else "port"
         owner = self._task(port.owner, path.owner_label).id
-        kind = "kernel" if port.kind else kind
-        return self._node(kind, port_name(port), path.port_label, owner)
+        kind = "kernel" if port.kind or port.owner == MACH_KERNEL else kind
+        return self._node(kind, named or port_name(port), path.port_label, owner)
 
     def _stranger(self, path: Path) -> Node:
         """What belongs to nobody that is known: a name of the name server, a port, a label."""
         port = path.port
-        if port.service:
-            return self._node("service", port.service, path.port_label)
+        if port.service or (self._by == "service" and path.service):
+            return self._node("service", port.service or path.service, path.port_label)
         if port.number:
             named = f"#{port.number} {path.port_label}".rstrip()
             return self._node("port", named, path.port_label)
         return self._node("label", path.port_label or "-", path.port_label)
+
+
+def _asks(counts: Counter[tuple[str, ...]]) -> list[Ask]:
+    return [
+        Ask(subject, target, tclass, permission, count)
+        for (subject, target, tclass, permission), count in sorted(counts.items())
+    ]
 
 
 def port_name(port: PortKey) -> str:

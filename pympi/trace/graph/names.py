@@ -11,7 +11,7 @@ from ...label import parse_label
 from ..text import MACH_KERNEL, escape
 from .model import Graph, Node
 
-__all__ = ["short_names", "shortened"]
+__all__ = ["label_value", "short_names", "shortened"]
 
 #: Characters of a name in a picture; the tooltip has all of it.
 LONGEST = 40
@@ -57,7 +57,7 @@ def short_names(graph: Graph) -> dict[str, str]:
 def _forms(node: Node) -> Iterable[str]:
     """Yield names, the shortest first; the last one is unique among nodes."""
     if node.kind == "label":
-        yield _value(node.name)
+        yield label_value(node.name)
         yield node.name
     elif node.kind != "group" and "/" in node.name.strip("/"):
         parts = [part for part in node.name.split("/") if part]
@@ -70,7 +70,7 @@ def _forms(node: Node) -> Iterable[str]:
     yield node.id
 
 
-def _value(label: str) -> str:
+def label_value(label: str) -> str:
     """Return what matters of a label: the type of a context, the value of its only module."""
     try:
         values = parse_label(label)

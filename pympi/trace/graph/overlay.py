@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from ...errors import MachError, PympiError
 from ...kernel import Kernel
 from ...policy.composition import Composition
 from .model import Ask, Denial, Edge, Graph, Node, outcome_of
+from .paths import permission_name
 
 if TYPE_CHECKING:
     from ...policy import PolicyModule
@@ -33,33 +34,52 @@ def overlay(
 
     The policies decide in a kernel of their own, about the labels in the edges' questions
     (`Edge.asks`). An edge of which anything would be refused becomes "would_deny", unless it was
-    "denied" when it was recorded.
+    "denied" when it was recorded. What a node would be refused on ports of its own, as to receive,
+    is an edge to itself.
 
     Args:
         graph: with labels; it is left as it is.
         policies: modules, for that kernel.
         unused: add edges between nodes that have labels, where the policies allow to send and
-            nothing was sent: outcome "unused".
+            nothing was sent: outcome "unused". And where something was, note the routines of
+            the same interfaces that are allowed and were not called (`Edge.idle`).
         most: unused edges to add; if there are more, a note says how many.
 
     Raises:
         ValueError: the graph has no labels, or one that the policies cannot read.
     """
-    asks = list(dict.fromkeys(_key(ask) for edge in graph.edges for ask in edge.asks))
+    asks = list(dict.fromkeys(_key(ask) for each in _askers(graph) for ask in each.asks))
     if not asks:
         raise ValueError("the graph asks nothing of a policy: make it with labels")
     with Kernel(policies=list(policies)) as kernel, ExitStack() as kept:
         sids = _Sids(kernel, kept, _Strangers(graph, policies))
         allowed = dict(zip(asks, sids.decide(asks), strict=True))
-        edges = [_judged(edge, allowed) for edge in graph.edges]
+        edges = [_judged(edge, allowed) for edge in _with_own(graph, allowed)]
         notes = list(graph.notes)
         if unused:
             more = _unused(graph, sids)
+            for edge in edges:
+                edge.idle = _idle(edge, sids, graph.classes)
             edges += more[:most]
             if len(more) > most:
                 notes.append(f"{len(more) - most:,} allowed and unused edges are not shown")
     edges.sort(key=lambda edge: (edge.source, edge.target))
     return replace(graph, edges=edges, notes=notes)
+
+
+def _askers(graph: Graph) -> list[Edge | Node]:
+    return [*graph.edges, *graph.nodes]
+
+
+def _with_own(graph: Graph, allowed: dict[tuple[str, str, str, str], bool]) -> list[Edge]:
+    """Return the edges, with those of nodes to themselves that would be refused something."""
+    edges = {(edge.source, edge.target): edge for edge in graph.edges}
+    for node in graph.nodes:
+        refused = [ask for ask in node.asks if not allowed[_key(ask)]]
+        if refused:
+            known = edges.get((node.id, node.id)) or Edge(node.id, node.id)
+            edges[node.id, node.id] = replace(known, asks=[*known.asks, *refused])
+    return list(edges.values())
 
 
 def _key(ask: Ask) -> tuple[str, str, str, str]:
@@ -76,8 +96,8 @@ class _Strangers:
     def __init__(self, graph: Graph, policies: Sequence[PolicyModule]) -> None:
         self._composition = Composition({each.name: each for each in policies}, Counter())
         asked: defaultdict[str, set[str]] = defaultdict(set)
-        for edge in graph.edges:
-            for ask in edge.asks:
+        for each in _askers(graph):
+            for ask in each.asks:
                 asked[ask.tclass].add(ask.permission)
         self._classes = {
             name: ObjectClass(0, name, graph.classes.get(name) or tuple(sorted(permissions)))
@@ -135,7 +155,7 @@ def _judged(edge: Edge, allowed: dict[tuple[str, str, str, str], bool]) -> Edge:
     refused = [ask for ask in edge.asks if not allowed[_key(ask)]]
     kept = [denial for denial in edge.denied if denial.enforced]
     new = [
-        Denial(ask.permission, f"{ask.subject} to {ask.object}", ask.count, enforced=False)
+        Denial(ask.name, f"{ask.subject} to {ask.object}", ask.count, enforced=False)
         for ask in refused
     ]
     judged = replace(edge, denied=kept + new)
@@ -165,6 +185,19 @@ def _unused(graph: Graph, sids: _Sids) -> list[Edge]:
     ]  # fmt: skip
     verdicts = sids.decide((subjects[s], objects[t], "mach_port", "send") for s, t in pairs)
     return [Edge(*pair, outcome="unused") for pair, yes in zip(pairs, verdicts, strict=True) if yes]
+
+
+def _idle(edge: Edge, sids: _Sids, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the routines that are allowed on an edge and that nobody called."""
+    called = {_key(ask): ask.name for ask in edge.asks if ask.tclass.startswith("mi_")}
+    others = [
+        (*about, name)
+        for about in sorted({key[:3] for key in called})
+        for name in classes.get(about[2], ()) if name and name != "ioctl"
+        and (*about, name) not in called
+    ]  # fmt: skip
+    verdicts = zip(others, sids.decide(others), strict=True)
+    return [permission_name(tclass, name) for (_, _, tclass, name), yes in verdicts if yes]
 
 
 def _speaks(node: Node, subjects: dict[str, str], key: str) -> bool:

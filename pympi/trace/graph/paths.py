@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ...audit.words import Words
 from ...enums import CLASSES, AuditFlag, MachPort, Operation
 from ...errors import PympiError, code_name
 from ..labels import Labels
@@ -26,7 +27,9 @@ from ..text import EVENTS, TraceRecord
 if TYPE_CHECKING:
     from ...audit import Batch
 
-__all__ = ["GIVES", "MAX_ROWS", "Path", "PathError", "PortKey", "of_audit", "of_trace"]
+__all__ = [
+    "GIVES", "MAX_ROWS", "Path", "PathError", "PortKey", "of_audit", "of_trace", "permission_name",
+]  # fmt: skip
 
 #: Events in which a task gives a right away; each message has one of them for its destination.
 GIVES = ("make_send", "make_send_once", "copy_send", "move_send", "move_send_once", "move_recv")
@@ -68,6 +71,7 @@ class Path:
         denied: by permissions that were refused at once, reason, and whether it was enforced.
         asks: by subject's and object's label, class, permission.
         first, last: seconds, where known.
+        service: by which name the name server has the port, as far as it was asked for.
         sampled: records of it that were kept by chance and stand for others: if there are any, its
             counts are estimates.
         classes: permissions of the recording's classes, in bit order; one mapping for all paths.
@@ -86,6 +90,7 @@ class Path:
     asks: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     first: float | None = None
     last: float | None = None
+    service: str = ""
     sampled: int = 0
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -226,6 +231,7 @@ class _Tally:
     def __init__(self) -> None:
         self.lost = 0
         self._waiting: list[npt.NDArray[Any]] = []
+        self._waits = 0  # records
         self._numbers: dict[tuple[int, ...], _Sums] = {}
         self._batch: Batch | None = None  # whose tables the numbers are of
         self._rows: dict[_Row, _Sums] = {}
@@ -248,13 +254,14 @@ class _Tally:
         if self._batch is not None and _rebound(self._batch, batch):
             self._settle()
         self._batch = batch
-        self._classes |= {each.name: each.permissions for each in batch.classes.values()}
+        self._classes |= {n: each.permissions for n, each in batch.used_classes().items()}
         self._find_owners(batch, records)
         served = records["operation"] == Operation.SERVICE
         for row, sums in _distinct(records[served]):
             _add(self._rows, _words(batch, row), sums)
         self._waiting.append(records[~served])
-        if sum(map(len, self._waiting)) >= _AT_ONCE:
+        self._waits += len(self._waiting[-1])
+        if self._waits >= _AT_ONCE:
             self._merge()
 
     def _merge(self) -> None:
@@ -263,6 +270,7 @@ class _Tally:
             for row, sums in _distinct(np.concatenate(self._waiting)):
                 _add(self._numbers, row, sums)
         self._waiting.clear()
+        self._waits = 0
         if len(self._rows) + len(self._numbers) > MAX_ROWS:
             raise PathError(f"more than {MAX_ROWS:,} different kinds of records: select fewer")
 
@@ -288,15 +296,28 @@ class _Tally:
         """Return what was counted."""
         self._settle()
         attribution = _Attribution(self._rows, self._owner, self._labels)
+        services = _services(self._rows)
         with_methods = {(row.task, row.port) for row in self._rows if _is_method(row)}
         paths: dict[tuple[str, PortKey], Path] = {}
         for row, sums in self._rows.items():
             if not row.tclass:
                 continue
             path = attribution.path(row, paths)
-            path.classes = self._classes
+            path.classes, path.service = self._classes, services.get(path.port.number, "")
             _count_row(path, row, sums, numbered=(row.task, row.port) not in with_methods)
         return [path for path in paths.values() if path.events or path.denied or path.methods]
+
+
+def _services(rows: Iterable[_Row]) -> dict[int, str]:
+    """Return ports by the first name that the name server found them by.
+
+    Not by those that were asked to be registered: such a request may fail after it was allowed.
+    """
+    found: dict[int, str] = {}
+    for row in rows:
+        if row.port and row.service and row.tclass == "service":
+            found.setdefault(row.port, row.service)
+    return found
 
 
 def _add(rows: dict[_K, _Sums], row: _K, sums: _Sums) -> None:
@@ -312,9 +333,10 @@ def _rebound(before: Batch, now: Batch) -> bool:
     """Whether a number stands for something else now, or for nothing any more."""
     tables = ((before.labels, now.labels), (before.tasks, now.tasks), (before.classes, now.classes))
     return any(
-        old != new and any(new.get(number) != known for number, known in old.items())
+        new.rebinds(old) if isinstance(new, Words)
+        else old != new and any(new.get(number) != known for number, known in old.items())
         for old, new in tables
-    )
+    )  # fmt: skip
 
 
 class _Attribution:
@@ -329,6 +351,10 @@ class _Attribution:
         for row in rows:
             self._task_labels.setdefault(row.task, row.real)
             by_label[row.real].add(row.task)
+        self._senders: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+        for row in rows:
+            if row.operation == Operation.SEND:
+                self._senders[row.port, row.subject].add(row.task)
         self._by_label = {k: min(v) for k, v in by_label.items() if k != "-" and len(v) == 1}
         of_ports: defaultdict[str, set[str]] = defaultdict(set)
         for port, label in labels.items():
@@ -336,12 +362,20 @@ class _Attribution:
         self._by_port_label = {k: min(v) for k, v in of_ports.items() if k and len(v) == 1}
 
     def path(self, row: _Row, paths: dict[tuple[str, PortKey], Path]) -> Path:
-        task, port = self._task(row), self._port(row)
+        task, label, port = *self._doer(row), self._port(row)
         if (task, port) not in paths:
-            label = row.subject if row.subject != "-" else ""
             owner = _known(self._task_labels.get(port.owner, ""))
             paths[task, port] = Path(task, port, label, _known(row.object), owner)
         return paths[task, port]
+
+    def _doer(self, row: _Row) -> tuple[str, str]:
+        """Whose deed it is, and under which label. Where a message was refused at the receiving
+        end for who sent it, the sender's, as far as its label tells who that was."""
+        if row.operation == Operation.RECEIVE and row.denied == ("recv",) and row.enforced:
+            senders = self._senders.get((row.port, row.peer), set())
+            if len(senders) == 1:
+                return min(senders), _known(row.peer)
+        return self._task(row), _known(row.subject)
 
     def _task(self, row: _Row) -> str:
         """Who did it. In old trails who puts a right into the space of another takes it, too: there
@@ -381,13 +415,18 @@ def _count_row(path: Path, row: _Row, sums: _Sums, *, numbered: bool) -> None:
 
 
 def _count_refusals(path: Path, row: _Row, count: int) -> None:
-    prefix = "" if row.tclass in ("mach_port", "service") else f"{row.tclass}:"
     if row.denied:
         reason = code_name(row.result) if row.enforced else "permissive"
-        path.denied[prefix + " ".join(row.denied), reason, row.enforced] += count
+        what = permission_name(row.tclass, " ".join(row.denied))
+        path.denied[what, reason, row.enforced] += count
     reported = [permission for permission in row.reported if permission not in row.denied]
     if reported:
-        path.denied[prefix + " ".join(reported), "reported", False] += count
+        path.denied[permission_name(row.tclass, " ".join(reported)), "reported", False] += count
+
+
+def permission_name(tclass: str, permission: str) -> str:
+    """Return what a permission is called: with its class, but for those that are met most."""
+    return permission if tclass in ("mach_port", "service") else f"{tclass}:{permission}"
 
 
 def _count_done(path: Path, row: _Row, sums: _Sums, numbered: bool) -> None:

@@ -7,11 +7,13 @@ left out.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .model import Denial, Edge, Graph, Node, outcome_of
+from .names import label_value
 
 __all__ = ["MOST_EDGES", "MOST_NODES", "connected", "filtered", "shrink"]
 
@@ -20,6 +22,7 @@ MOST_EDGES = 500
 #: Members of the smallest group: fewer are shown as they are.
 _SMALLEST = 3
 _GROUPS = 24
+_WORDS = re.compile("[_-]")  # of a type, and of a mangled name
 
 
 def filtered(graph: Graph, keep: Callable[[Node], bool]) -> Graph:
@@ -47,7 +50,8 @@ def shrink(graph: Graph, nodes: int = MOST_NODES, edges: int = MOST_EDGES) -> Gr
     """Return a graph of about so many nodes and edges at most; the same if it has no more.
 
     The busiest nodes stay, and those that were refused something. Others are put together by
-    directory (of labels: by what stands before the first `_`), if need be by shorter directories.
+    directory (of labels: by the first word of what matters of it, as of the type of a context), if
+    need be by shorter directories.
     """
     if len(graph.nodes) <= nodes and len(graph.edges) <= edges:
         return graph
@@ -101,7 +105,8 @@ def _family(node: Node, depth: int) -> str:
     if depth == 0:
         return "others"
     if node.kind == "label":
-        return node.name.split("_")[0] if "_" in node.name else "other labels"
+        word, *more = _WORDS.split(label_value(node.name))
+        return word if more else "other labels"
     parts = node.name.split("/")
     if len(parts) < 2:
         return f"other {node.kind}s"

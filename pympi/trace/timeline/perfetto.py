@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import msgspec
@@ -73,9 +74,12 @@ def write_timeline(
 
     Raises:
         OSError: it cannot be written.
+        AuditError: what the batches raise; of what is no recording at all, nothing is written.
     """
+    found = acts(batches)
+    first = [*islice(found, 1)]
     writer = _Writer(out, name)
-    for act in acts(batches):
+    for act in chain(first, found):
         writer.add(act)
         advance(len(act.records))
     return writer.finish()

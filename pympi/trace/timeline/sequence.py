@@ -122,7 +122,7 @@ class _Finder:
         self._holders: dict[int, tuple[int, str]] = {}  # by port
         self._found: list[_Message] = []
         self._waiting: list[_Message] = []  # refused before it was known to whom
-        self._linked = {chosen.transfer}
+        self._linked = {chosen.transfer}  # if one was chosen
         self._count = 0
 
     def add(self, act: Act) -> None:
@@ -142,10 +142,12 @@ class _Finder:
             return False
         if chosen.end is not None and head.time > chosen.end:
             return False
-        if chosen.transfer and not self._linked & {head.transfer or -1, head.provenance or -1}:
-            return False
-        self._linked.add(head.transfer)
-        return True
+        if not chosen.transfer:
+            return True
+        linked = not self._linked.isdisjoint({head.transfer or -1, head.provenance or -1})
+        if linked:
+            self._linked.add(head.transfer)
+        return linked
 
     def _send(self, message: _Message) -> None:
         if message.refused:
