@@ -269,9 +269,9 @@ def queues() -> Iterator[Case]:
         row = Row(case, case, BOUND, what, *budget)
         yield Case("peer", name, row, beside(lambda: system_loop(Setting()), make), peer=True)
     what, make = QUEUES["deque"]
-    row = Row("methods/deque", "methods/deque", "send + receive -> Message", what, 20, 12)
+    row = Row("peer-methods/deque", "peer-methods/deque", "send + receive -> Message", what, 20, 12)
     methods = beside(lambda: system_loop(Setting(through="methods")), make)
-    yield Case("methods", "deque", row, methods, peer=True)
+    yield Case("peer-methods", "deque", row, methods, peer=True)
 
 
 def judges() -> Iterator[Case]:

@@ -21,7 +21,8 @@ __all__ = ["CONTROL", "Finding", "Selection", "load", "measure", "summary", "to_
 ROOT = Path(__file__).resolve().parents[2]
 """Where the package is, so that a process of its own imports this one and no other."""
 CONTROL = "control/same"
-ROUNDS, QUICK_ROUNDS = 102, 9
+ROUNDS, QUICK_ROUNDS = 102, 12
+QUICK_PROCESSES = 2
 LARGEST = 64 << 20  # bytes of an earlier run's file
 
 Quartiles: TypeAlias = tuple[float, float, float]
@@ -32,7 +33,7 @@ class Selection(NamedTuple):
 
     Attributes:
         patterns: shell patterns of names or axes; none: all but peers.
-        quick: few rounds, in one process for each case, and without those that take long.
+        quick: few rounds, in two processes for each case, and without those that take long.
         peers: with peers.
         rounds: of each case; 0: as many as is usual.
     """
@@ -61,7 +62,9 @@ class Selection(NamedTuple):
     def runner(self) -> Runner:
         """Return what runs a case."""
         rounds = self.rounds or (QUICK_ROUNDS if self.quick else ROUNDS)
-        return Runner(["-m", "pympi.bench"], ROOT, rounds, 1 if self.quick else PROCESSES)
+        return Runner(
+            ["-m", "pympi.bench"], ROOT, rounds, QUICK_PROCESSES if self.quick else PROCESSES
+        )
 
 
 def _matches(case: Case, pattern: str) -> bool:

@@ -51,7 +51,7 @@ MEASURED = (
 @click.option("--list", "listed", is_flag=True, help="List the cases, and measure nothing.")
 @click.option(
     "--rounds", type=click.IntRange(2, MOST_ROUNDS), metavar="N",
-    help="Of each case, instead of 102, or 9 with --quick.",
+    help="Of each case, instead of 102, or 12 with --quick.",
 )  # fmt: skip
 @click.option("--compare", type=FILE, metavar="OLD.json", help="Tell what changed since then.")
 @click.option(
