@@ -86,6 +86,8 @@ def operations(count: int) -> npt.NDArray[np.void]:
 class _Bodies:
     """A `struct pm_bodies`, and the buffers that it points to."""
 
+    __slots__ = ("_data", "_ids", "_sizes", "count", "pointer")
+
     def __init__(self, bodies: Any, msgh_id: Any, sizes: Any) -> None:
         if isinstance(bodies, (list, tuple)):
             parts = [bytes_of(body) for body in bodies]
@@ -96,10 +98,8 @@ class _Bodies:
         else:
             stride, self.count = 0, len(sizes)
         self.pointer = struct = ffi.new(_BODIES)
-        self._data = buffer = ffi.from_buffer(_BYTES, bodies)
-        struct.data, struct.size, struct.stride, struct.count = (
-            buffer, len(buffer), stride, self.count,
-        )  # fmt: skip
+        self._data = struct.data = buffer = ffi.from_buffer(_BYTES, bodies)
+        struct.size, struct.stride, struct.count = len(buffer), stride, self.count
         if sizes is not None:
             struct.sizes = self._sizes = ffi.from_buffer(_UINTS, _sizes(sizes, self.count))
         if isinstance(msgh_id, int):
@@ -111,17 +111,18 @@ class _Bodies:
 class _Room:
     """A `struct pm_room`, and the buffers that it points to."""
 
+    __slots__ = ("_data", "_results", "count", "pointer", "results")
+
     def __init__(self, out: Any) -> None:
         stride, self.count = _rows(out, "room for messages")
         if not stride:
             raise ValueError(f"room for messages has no bytes in it: {_kind(out)}")
-        self.results = np.empty(self.count, RESULT)
+        results = bytearray(self.count * RESULT.itemsize)  # in half the time of np.empty
+        self.results = np.frombuffer(results, RESULT)
         self.pointer = struct = ffi.new(_ROOM)
-        self._data = buffer = ffi.from_buffer(_BYTES, out, require_writable=True)
-        struct.data, struct.size, struct.stride, struct.count = (
-            buffer, len(buffer), stride, self.count,
-        )  # fmt: skip
-        struct.results = self._results = ffi.from_buffer(_RESULTS, self.results)
+        self._data = struct.data = buffer = ffi.from_buffer(_BYTES, out, True)
+        struct.size, struct.stride, struct.count = len(buffer), stride, self.count
+        self._results = struct.results = ffi.from_buffer(_RESULTS, results)
 
 
 def _rows(array: Any, what: str) -> tuple[int, int]:
@@ -177,8 +178,9 @@ def receive_many(task: Task, name: int, out: Any) -> Batch:
     room = _Room(out)
     call = lib.pm_receive_many if room.count < _LONG else lib.pm_long_receive_many
     count = task._value(call(task._pointer, name, room.pointer), name)
-    full = count == room.count
-    return Batch(room.results[:count], 0 if full else int(room.results["code"][count]))
+    if count == room.count:
+        return Batch(room.results, 0)
+    return Batch(room.results[:count], int(room.results["code"][count]))
 
 
 def rpc_many(
