@@ -115,11 +115,13 @@ def load(path: Path) -> dict[str, Quartiles]:
         OSError: it cannot be read.
         ValueError: it is no such file.
     """
-    if path.stat().st_size > LARGEST:
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
         raise ValueError(f"{path}: larger than {LARGEST >> 20} MB, which no run is")
     try:
-        rows = msgspec.json.decode(path.read_bytes(), type=_File).rows
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        rows = msgspec.json.decode(data, type=_File).rows
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: no figures as --json prints them: {error}") from error
     return {row.case: row.ratio for row in rows if row.ratio}
 

@@ -97,7 +97,7 @@ def bench(
         print_json(runs.summary(found))
     else:
         _print(found, runs.summary(found))
-    _keep(found, csv, plot, plot_format)
+    _keep(found, csv, plot, plot_format, [compare] if compare else [])
     return 1 if [crash for crash in map(_crash, found) if crash] else 0
 
 
@@ -112,12 +112,14 @@ def _look_ahead(plot: Path | None) -> None:
         plot.mkdir(parents=True, exist_ok=True)
 
 
-def _keep(found: Sequence[Finding], csv: Path | None, plot: Path | None, form: str) -> None:
+def _keep(
+    found: Sequence[Finding], csv: Path | None, plot: Path | None, form: str, inputs: list[Path]
+) -> None:
     from ..bench import plots, runs
 
     with bad_input():
         if csv:
-            publish_files([(csv, runs.to_csv(found))])
+            publish_files([(csv, runs.to_csv(found))], inputs)
         drawn = publish(plot, plots.draw(found, form)) if plot else []
     for path in drawn:
         say(f"wrote {path}", err=True)

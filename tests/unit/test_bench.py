@@ -291,6 +291,8 @@ def test_cases_are_listed(pympi: Callable[..., Any]) -> None:
         ("--compare wrong.json", "wrong.json: no figures"),
         ("--compare list.json", "list.json: no figures"),
         ("--compare nan.json", "nan.json: no figures"),
+        ("--compare deep.json", "deep.json: no figures"),
+        ("--compare /dev/zero", "/dev/zero: larger than 1 MB"),
         ("--plot-format gif", "'gif' is not one of"),
         ("--plot wrong.json", "wrong.json"),
         ("extra", "unexpected extra argument"),
@@ -302,7 +304,9 @@ def test_bad_use(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("wrong.json").write_bytes(b"\xff{")
+    monkeypatch.setattr(runs, "LARGEST", 1 << 20)
     Path("list.json").write_text("[1]")
+    Path("deep.json").write_text('{"rows": [], "deep": ' + "[" * 100_000)
     Path("nan.json").write_text('{"rows": [{"case": "a", "ratio": [NaN, 1, 1]}]}')
     done = pympi("bench", "--list" if "--plot" not in words else "--quick", *words.split())
     assert done.code == 2
@@ -317,6 +321,17 @@ def test_no_pictures_without_matplotlib(
     assert done.code == 2
     assert "pip install 'pympi-mach[bench]'" in done.err
     assert not (tmp_path / "pictures").exists()
+
+
+def test_an_earlier_run_is_not_written_over(
+    pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+) -> None:
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
+    old = tmp_path / "old.json"
+    old.write_text('{"rows": []}')
+    done = pympi("bench", "--only", "trace/none", "--compare", old, "--csv", old)
+    assert done.code == 2
+    assert old.read_text() == '{"rows": []}'
 
 
 def test_a_crash_is_told_and_fails(
