@@ -91,9 +91,9 @@ class Finding(NamedTuple):
 
     @property
     def remark(self) -> str:
-        """Why there are no figures; "" where there are."""
-        run = self.result.runs[0]
-        return run.skipped or (run.crashed.splitlines() or [""])[-1]
+        """Why a run has no figures; "" where all have."""
+        said = (run.skipped or run.crashed.strip() for run in self.result.runs)
+        return next(filter(None, said), "").rpartition("\n")[2]
 
 
 # ---- an earlier run ----

@@ -231,6 +231,12 @@ def test_what_is_kept_can_be_compared_with(fake: Fake, tmp_path: Path) -> None:
     assert (table[0]["ratio"], table[0]["unit"]) == ("1.0", "ns")
 
 
+def test_a_second_run_that_cannot_be_says_why(fake: Fake) -> None:
+    Fake.told = {"peer/deque": [run(9.0, 9.0), Run(crashed="Traceback\nMemoryError: gone\n")]}
+    found, _ = runs.measure(runs.Selection(("peer/deque",)).cases(), fake, {})
+    assert (found.result.verdict, found.remark) == ("crashed", "MemoryError: gone")
+
+
 # ---- pictures ----
 
 
