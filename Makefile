@@ -96,6 +96,10 @@ bench-peers: .venv/.tools
 	@test -e .venv/.bench || { $(INSTALL) --editable '.[bench]' && touch .venv/.bench; } || \
 	    echo 'make: not all peers are here; the rows beside them will be skipped' >&2
 
+.PHONY: embedding
+embedding: .venv/.tools ## one system, simulated by SimPy, submit, Numba and C++: one hash, and a table
+	.venv/bin/python examples/embedding/simulate.py
+
 top-capture: .venv/.tools ## docs/top.svg: what the screen of `pympi top` shows of a small system
 	.venv/bin/python tools/top_capture.py docs/top.svg
 

@@ -11,6 +11,7 @@
 #include "sec/avc.c"
 #include "sec/iface.c"
 #include "sec/mac.c"
+#include "sec/native.c"
 #include "sec/report.c"
 #include "sec/trace.c"
 #include "sec/watch.c"

@@ -202,6 +202,7 @@ struct pm_stats {
     /* What of the memory, in bytes, is for: tasks; their names; ports and sets; messages, but for memory that they carry; labels;
      * decisions and records; the trace. */
     uint64_t memory_tasks, memory_names, memory_ports, memory_messages, memory_labels, memory_mac, memory_trace;
+    uint64_t native, native_decisions, native_labels, native_memory;    /* 1: tables are in force; the first are of the misses */
 };
 int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats);
 
@@ -314,6 +315,70 @@ int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows);
 /* Moves the rows out, and into *lost how many operations found no row; capacity is at least the rows there may be, else
  * -KERN_INVALID_ARGUMENT. SIDs are those of the time: who wants to know their labels keeps references. */
 int64_t pm_kernel_take_reports(struct pm_kernel *kernel, struct pm_report *rows, size_t capacity, uint64_t *lost);
+
+/*
+ * Decisions by tables. A policy all of whose modules can be written as tables may be given to the core, which then decides by itself
+ * what its cache does not know; the decider is asked what the tables do not cover. A question is covered if its class is known and
+ * both labels have values of these tables. The modules' answers are composed: allowed is what all allow, auditallow what one has
+ * recorded, auditdeny what one has recorded of those that refuse it.
+ *
+ * A module sees of each label three numbers, the first of which is its kind, and three levels. It allows what its class allows and
+ * what rules say about both kinds; then tests take permissions away; then what its class grants is added. Kinds are numbered from
+ * 0, groups of kinds behind them.
+ */
+enum pm_native_limit {
+    PM_NATIVE_MODULES_MAX = 64,
+    PM_NATIVE_NUMBERS = 3, PM_NATIVE_LEVELS = 3,        /* that a module sees of a label */
+    PM_NATIVE_STACK = 32,               /* values that a test may hold at once */
+    PM_NATIVE_STEPS_MAX = 1024,         /* of all tests of a class */
+    PM_NATIVE_LOOKUPS_MAX = 65536,      /* that one question may need, by the groups of two kinds */
+    PM_NATIVE_VALUE_MAX = 16384         /* words of a label's values */
+};
+#define PM_NATIVE_SELF 0xffffffff       /* as a rule's target: the source's own kind */
+struct pm_native_rule {
+    uint32_t source, target, tclass;    /* kinds, or groups of them */
+    uint32_t allowed, auditallow, dontaudit;
+    uint32_t narrowed;                  /* not 0: of everything allowed, only what one of such rules has here */
+};
+struct pm_native_class { uint32_t allowed, granted, tests_first, tests_count; };
+struct pm_native_test { uint32_t permissions, steps_first, steps_count; };      /* these need that it is true */
+enum pm_native_operator {               /* of a stack of truths */
+    PM_NATIVE_NOT, PM_NATIVE_AND, PM_NATIVE_OR,
+    PM_NATIVE_SAME,                     /* numbers left and right are equal */
+    PM_NATIVE_IN,                       /* number left is in the set */
+    PM_NATIVE_DOMINATES,                /* level left is as high as level right, and has all of its categories */
+    PM_NATIVE_EQUAL,                    /* levels left and right are equal */
+    PM_NATIVE_OPERATORS
+};
+#define PM_NATIVE_TARGET 16             /* added to an operand: of the target, not of the source */
+struct pm_native_step { uint8_t operator_, left, right, reserved; uint32_t set; };
+enum pm_native_flag { PM_NATIVE_PERMISSIVE = 1 };       /* what the module refuses is reported instead */
+struct pm_native_module {
+    const struct pm_native_rule *rules;
+    const struct pm_native_class *classes;      /* as many as the tables have */
+    const struct pm_native_test *tests;
+    const struct pm_native_step *steps;
+    const uint32_t *groups_first, *groups;      /* kind k is in groups[groups_first[k]] up to groups[groups_first[k+1]]: kinds+1 */
+    const uint32_t *sets_first, *sets;          /* likewise of bits, words of 32 */
+    uint32_t rules_count, tests_count, steps_count, kinds, numbers, sets_count;  /* numbers: of kinds and groups together */
+    uint32_t permissive;                /* number of the set of kinds that are not refused anything, it is reported; plus 1, 0 none */
+    uint32_t flags;                     /* enum pm_native_flag */
+};
+struct pm_native {
+    const struct pm_native_module *modules;
+    const uint8_t *known;               /* of each class, whether there is such a class */
+    uint32_t modules_count, classes_count;
+    uint32_t epoch;                     /* that they belong to */
+    uint32_t keep_values;               /* non-zero: values of the last tables mean the same in these */
+};
+/* Puts tables in force until the epoch moves; NULL: none. KERN_INVALID_ARGUMENT: they are not well-formed, or beyond a limit;
+ * KERN_ABORTED: the epoch is another; KERN_NOT_SUPPORTED: the kernel has no fast paths; KERN_RESOURCE_SHORTAGE. Then there are
+ * none. */
+int pm_kernel_set_native(struct pm_kernel *kernel, const struct pm_native *native);
+/* Gives a label its values: how many modules; for each its numbers, and where in these words its levels are: rank (bit 31: exempt,
+ * it dominates and is dominated by all), number of the first word of categories, how many words, these. It goes with the label.
+ * KERN_INVALID_ARGUMENT: not well-formed, or no such label; KERN_ABORTED: tables of this epoch are not in force. */
+int pm_sid_set_values(struct pm_kernel *kernel, uint32_t sid, uint32_t epoch, const uint32_t *words, size_t count);
 
 struct pm_decision { uint32_t allowed, auditallow, auditdeny, report, epoch; };
 /* The whole vector for (ssid, tsid, tclass) as it is enforced, through the cache; not audited. Of a permissive kernel it allows

@@ -598,8 +598,8 @@ class Kernel(Closing):
             ...     ops["task"] = client.id, server.id
             ...     ops["name"] = inbox.make_send(client).name, inbox.name
             ...     ops["offset"], ops["length"] = (0, 6), (6, 10)
-            ...     kernel.submit(ops, data), ops["length"][1], bytes(data[6:12])
-            (2, 6, b'page 1')
+            ...     kernel.submit(ops, data), ops["length"].tolist(), bytes(data[6:12])
+            (2, [6, 6], b'page 1')
         """
         return batch.submit(self, operations, data)
 

@@ -11,16 +11,18 @@ as that task's own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
-from . import _aio, batch
+from . import _aio, _upcall, batch
 from ._closing import Closing
 from ._ffi import ffi, lib
 from ._values import bytes_of, nanoseconds
 from .enums import Disposition, Notification, PortRight, PortType
-from .errors import InvalidName, InvalidRight, MachError, PortDied, QueueFull
+from .errors import InvalidName, InvalidRight, MachError, PortDied
 from .message import Carried, Message, Spec
 
 if TYPE_CHECKING:
@@ -398,20 +400,24 @@ class _Sending(Right):
         return batch.rpc_many(self.task, self.name, bodies, out, msgh_id, sizes, timeout)
 
     async def send_async(self, body: Any = b"", msgh_id: int = 0, **arguments: Any) -> None:
-        """Send as `send` does; where the queue is full, let other coroutines run meanwhile."""
-        while True:
-            try:
-                self.send(body, msgh_id, timeout=0, **arguments)
-                return
-            except QueueFull:
-                with self.task.allocate_port() as room:
-                    replaced = self.request_notification(Notification.SEND_POSSIBLE, room, sync=1)
-                    if replaced:
-                        replaced.close()
-                    await room.receive_async()
+        """Send as `send` does; where the queue is full, let other coroutines run until it is not.
+
+        A task's coroutines that wait with the same right are served in turn. Cancelling one leaves
+        its message unsent, and its rights where they were.
+
+        Args:
+            arguments: as of `send`, but for timeout: use asyncio's.
+        """
+        await _aio.wait(
+            self.task._waiters, "send", self.name, lambda: _Room.to(self),
+            lambda: self.send(body, msgh_id, timeout=0, **arguments),
+        )  # fmt: skip
 
     async def call_async(self, body: Any = b"", msgh_id: int = 0, **arguments: Any) -> Message:
-        """Call as `call` does, and let other coroutines run meanwhile."""
+        """Call as `call` does, and let other coroutines run meanwhile.
+
+        If it is cancelled, an answer that comes later is destroyed.
+        """
         with self.task.allocate_port() as answers:
             await self.send_async(body, msgh_id, reply=answers, **arguments)
             return self._answer(await answers.receive_async())
@@ -539,8 +545,27 @@ class _Receiving(Right):
         raises.
         """
         return await _aio.wait(
-            self.task._waiters, self.name, self._event_fd, lambda: self.receive(timeout=0)
-        )
+            self.task._waiters, "receive", self.name, lambda: _Messages(self),
+            lambda: self.receive(timeout=0),
+        )  # fmt: skip
+
+    async def serve_async(
+        self, handler: Callable[[Message], Awaitable[object]], *, limit: int = 100
+    ) -> None:
+        """Give each message to a coroutine, until the port dies or this is cancelled.
+
+        If the handler raises, the message and what it brought are destroyed, and that is logged, as
+        it is for `Task.create_handler`. A message that may not be received is destroyed, and the
+        next one served. At the end those that run are finished; when cancelled, so are they.
+
+        Args:
+            handler: an async function of the `Message`.
+            limit: how many run at a time; more messages stay queued.
+
+        Raises:
+            AccessDenied: the task may not receive from the port.
+        """
+        await _aio.serve(self.receive_async, partial(_handle, handler), limit, _is_over)
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """Iterate over the messages until the port dies."""
@@ -550,16 +575,109 @@ class _Receiving(Right):
         except (InvalidName, PortDied):
             return
 
-    def _event_fd(self) -> int:
-        fd = lib.pm_port_event_fd(self.task._pointer, self.name)
-        return _aio.duplicate(self.task._value(fd, self.name))
-
     def fileno(self) -> int:
         """Return a descriptor that is readable while messages wait, for select and its like.
 
         It belongs to the port and is closed with it.
         """
         return self.task._value(lib.pm_port_event_fd(self.task._pointer, self.name), self.name)
+
+
+class _Messages:
+    """Tells asyncio of messages that wait."""
+
+    def __init__(self, right: _Receiving) -> None:
+        self._right = right
+
+    def open(self) -> int:
+        return _aio.duplicate(self._right.fileno())
+
+    def arm(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing was asked for."""
+
+
+class _Room:
+    """Tells asyncio of room in the queue that a right leads to: by a notification, and its port.
+
+    A task has one request for each name, so those who wait in several loops share it.
+    """
+
+    _lock = RLock()
+
+    def __init__(self, right: _Sending) -> None:
+        self._right = right
+        self._port = right.task.allocate_port()
+        self._users = 0
+        self._asked = False  # and not told yet
+
+    @classmethod
+    def to(cls, right: _Sending) -> _Room:
+        """Return what tells of room for a right; to be closed once for each time."""
+        rooms = right.task._rooms
+        with cls._lock:
+            room = rooms[right.name] = rooms.get(right.name) or cls(right)
+            room._users += 1
+            return room
+
+    def open(self) -> int:
+        return _aio.duplicate(self._port.fileno())
+
+    def arm(self) -> bool:
+        with self._lock:
+            self._take_what_was_told()
+            try:
+                self._ask()
+            except MachError:
+                return False
+        return True
+
+    def _ask(self) -> None:
+        if not self._asked:
+            kind = Notification.SEND_POSSIBLE
+            replaced = self._right.request_notification(kind, self._port, sync=1)
+            self._asked = True
+            if replaced is not None:  # a program's own, or an older one of ours
+                replaced.close()
+
+    def _take_what_was_told(self) -> None:
+        with suppress(MachError):  # TimedOut: that was all
+            while True:
+                told = self._port.receive(timeout=0).notification
+                self._asked = False
+                if told is Notification.DEAD_NAME:  # which brought a reference to it
+                    DeadName(self._right.task, self._right.name).close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:  # what was told was for them as well
+                self.arm()
+                return
+            self._take_what_was_told()
+            self._port.close()
+            del self._right.task._rooms[self._right.name]
+
+
+async def _handle(handler: Callable[[Message], Awaitable[object]], message: Message) -> None:
+    try:
+        await handler(message)
+    except BaseException as error:
+        message._drop_rights()
+        if not isinstance(error, Exception):
+            raise
+        _upcall.raised("handler", error)
+
+
+def _is_over(error: Exception) -> bool:
+    """Whether there is nothing more to serve; raises what has to be known."""
+    if isinstance(error, MachError) and error.code == lib.MACH_RCV_INVALID_DATA:
+        return False
+    if isinstance(error, (InvalidName, PortDied)):
+        return True
+    raise error
 
 
 class ReceiveRight(_Receiving):

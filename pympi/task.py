@@ -122,6 +122,7 @@ class Task:
         self.id: int = lib.pm_task_id(pointer)
         self._reply_ports: list[ReceiveRight] = []
         self._waiters: _aio.Waiters = {}
+        self._rooms: dict[int, Any] = {}  # by name, where somebody waits to send
         self._handlers: dict[int, int] = {}
         self._made_here = True
 

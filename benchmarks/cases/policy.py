@@ -4,7 +4,7 @@
 import functools
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import thread_time_ns
 from typing import Any
 
@@ -13,6 +13,7 @@ from pympi.bench.harness import Pair, Skip, Timed
 
 SIZE = Size(types=400, rules=10_000, attributes=100, levels=4)
 LABELS, PAIRS = 400, 1 << 14
+MANY = 100_000
 CACHE = 64
 """So few decisions are remembered that each of the pairs is asked again."""
 
@@ -42,7 +43,7 @@ def contexts() -> list[str]:
 def pairs(values: list[Any]) -> list[tuple[Any, Any]]:
     """Return pairs at random, always the same."""
     rng = random.Random(1)
-    return [(rng.choice(values), rng.choice(values)) for _ in range(PAIRS)]
+    return [(rng.choice(values), rng.choice(values)) for _ in range(max(PAIRS, 2 * len(values)))]
 
 
 def module(asked: Any) -> Timed:
@@ -64,17 +65,28 @@ def module(asked: Any) -> Timed:
     return run
 
 
-def missing(asked: Any, name: str) -> tuple[Timed, Callable[[], dict[str, float]]]:
-    """Return checks of a kernel that miss, and how many of the checks did."""
+def missing(
+    asked: Any, name: str, *, native: bool = False, labels: Sequence[str] = ()
+) -> tuple[Timed, Callable[[], dict[str, float]]]:
+    """Return checks of a kernel that miss, and how many of the checks did.
+
+    Args:
+        asked: the module.
+        name: of its values.
+        native: whether the core decides, or Python does.
+        labels: the values; the contexts if there are none.
+    """
     from pympi import Kernel
 
-    kernel = Kernel(policies=[asked], avc_entries=CACHE)
-    sids = [kernel.policies.intern(f"{name}/{text}".replace(",", r"\,")) for text in contexts()]
+    kernel = Kernel(policies=[asked], avc_entries=CACHE, fast_path=native)
+    values = labels or contexts()
+    sids = [kernel.policies.intern(f"{name}/{text}".replace(",", r"\,")) for text in values]
     questions = itertools.cycle(pairs(sids))
     check = kernel.checker("mach_port", "send")
-    for source, target in itertools.islice(questions, PAIRS):
+    for source, target in itertools.islice(questions, max(PAIRS, 2 * len(sids))):
         check(source, target)
-    before, done = kernel.stats()["misses"], [0]
+    first = kernel.stats()
+    before, decided, done = first["misses"], first["native_decisions"], [0]
 
     def run(count: int) -> float:
         some = list(itertools.islice(questions, count))
@@ -84,7 +96,11 @@ def missing(asked: Any, name: str) -> tuple[Timed, Callable[[], dict[str, float]
             check(source, target)
         return thread_time_ns() - start
 
-    return run, lambda: {"misses": (kernel.stats()["misses"] - before) / done[0]}
+    return run, lambda: {
+        "misses": (kernel.stats()["misses"] - before) / done[0],
+        "native": (kernel.stats()["native_decisions"] - decided) / done[0],
+        "bytes a label": kernel.stats()["native_memory"] / len(sids),
+    }
 
 
 def decisions() -> Pair:
@@ -109,11 +125,22 @@ def beside_libsepol() -> Timed:
     return compute_av(enforcement().database.text, pairs(contexts()), "mach_port")
 
 
-def misses_libsepol() -> Pair:
+def misses_libsepol(*, native: bool) -> Pair:
     """Return misses decided by `te`, beside libsepol's decisions."""
     baseline = beside_libsepol()
-    subject, notes = missing(enforcement(), "te")
+    subject, notes = missing(enforcement(), "te", native=native)
     return Pair(subject, baseline, notes=notes)
+
+
+def misses_many() -> Pair:
+    """Return misses over labels of `mls` with a category set each, native beside Python."""
+    from pympi.policy import MLS
+
+    labels = [  # 8 levels, three compartments each, all different
+        f"{n % 8}:{1 + n % 61}+{62 + n // 61 % 59}+{121 + n // 3599 % 97}" for n in range(MANY)
+    ]
+    subject, notes = missing(MLS(), "mls", native=True, labels=labels)
+    return Pair(subject, missing(MLS(), "mls", labels=labels)[0], notes=notes)
 
 
 def decisions_libsepol() -> Pair:
@@ -125,5 +152,7 @@ CASES: dict[str, Callable[[], Pair]] = {
     "te_decide": decisions,
     "te_miss": misses,
     "te_decide_libsepol": decisions_libsepol,
-    "te_miss_libsepol": misses_libsepol,
+    "te_miss_libsepol": lambda: misses_libsepol(native=True),
+    "te_miss_python_libsepol": lambda: misses_libsepol(native=False),
+    "mls_miss_many": misses_many,
 }

@@ -18,6 +18,7 @@ bool mac_init(struct mac *mac, struct heap *heap, const struct pm_config *config
 }
 
 void mac_destroy(struct mac *mac) {
+    native_destroy(mac->native);
     avc_destroy(&mac->avc);
     audit_destroy(&mac->audit);
     reports_stop(&mac->reports);
@@ -31,7 +32,16 @@ void mac_move_stamp(struct mac *mac) {
     mac->stamps_began_anew = true;
 }
 
+void mac_set_native(struct mac *mac, struct native *native, bool keep_values) {
+    native_destroy(mac->native);
+    mac->native = native;
+    if (!native) return;
+    mac->scheme += !keep_values;
+    native->scheme = mac->scheme;
+}
+
 void mac_move_epoch(struct mac *mac) {
+    mac_set_native(mac, NULL, false);
     if (++mac->epoch == 0) {
         mac->epoch = 1;
         avc_flush(&mac->avc);
@@ -201,6 +211,15 @@ void mac_absorb(struct mac_op *op) {
     op->epoch = mac->epoch;
 }
 
+pm_noinline bool mac_tabled(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
+    if (!mac->native || !native_decide(mac->native, mac->sids, ssid, tsid, tclass, vector)) return false;
+    mac->misses++;
+    mac->native_decisions++;
+    struct avc_entry entry = {ssid, tsid, tclass, mac->epoch, *vector};
+    avc_insert(&mac->avc, mac->epoch, &entry);
+    return true;
+}
+
 bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
     struct mac *mac = op->mac;
     if (!(mac->policy & PM_POLICY_LOADED)) {
@@ -213,6 +232,7 @@ bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_ve
         *vector = entry->vector;
         return true;
     }
+    if (mac_tabled(mac, op->sid, tsid, tclass, vector)) return true;
     struct pm_query question = {.kind = PM_QUERY_ACCESS, .ssid = op->sid, .tsid = tsid, .tclass = tclass};
     const struct pm_query *answer = mac_ask(op, &question);
     if (!answer) {
@@ -440,8 +460,8 @@ static void hint_fill(struct mac *mac, struct hint *hint, uint32_t task, uint32_
     hint->stamp = 0;
     if (mac->policy & PM_POLICY_LOADED) {
         const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, PM_CLASS_MACH_PORT);
-        if (!entry) return;
-        vector = entry->vector;
+        if (entry) vector = entry->vector;
+        else if (!mac_tabled(mac, ssid, tsid, PM_CLASS_MACH_PORT, &vector)) return;
     }
     uint32_t unsure, selected = selection_of_messages(&mac->audit.selection, task, ssid, tsid, &unsure);
     uint32_t recorded = vector.auditallow | selected;

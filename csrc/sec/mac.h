@@ -3,9 +3,10 @@
  * Mandatory access control: asks, remembers, records. Knows labels as SIDs, and neither ports nor messages.
  *
  * One struct mac_op accompanies each operation: it is the audit bracket and the scratch of answers. Checks of one pass either all
- * have an answer, or the questions without one are collected; the operation then backs out with nothing changed, drops the lock,
- * has the decider answer them all at once (mac_resolve), takes the lock (mac_absorb) and starts again. Answers that may not be
- * cached live in the scratch alone. A pass is repeated at most MAC_ATTEMPTS times; after that what is unanswered is denied.
+ * have an answer, remembered or from tables (sec/native.h), or the questions without one are collected; the operation then backs
+ * out with nothing changed, drops the lock, has the decider answer them all at once (mac_resolve), takes the lock (mac_absorb) and
+ * starts again. Answers that may not be cached live in the scratch alone. A pass is repeated at most MAC_ATTEMPTS times; after that
+ * what is unanswered is denied.
  *
  * A hint is a vector remembered beside a right. `quiet` holds the permissions that are allowed and that nobody wants recorded, so
  * one comparison and one mask settle the common case; `loud` those that are allowed and recorded, with nothing else to report of
@@ -18,6 +19,7 @@
 
 #include "sec/audit.h"
 #include "sec/avc.h"
+#include "sec/native.h"
 #include "sec/report.h"
 #include "sec/watch.h"
 
@@ -42,6 +44,9 @@ struct mac {
     uint32_t stamp;                     /* of hints */
     bool active;                        /* false: no policy and nothing selected, hooks are skipped */
     bool stamps_began_anew;             /* hints of 2^32 stamps ago could match: forget them all */
+    struct native *native;              /* decides what the cache does not know; NULL: the decider does. Goes with its epoch */
+    const struct sids *sids;            /* whose values it looks at */
+    uint64_t scheme, native_decisions;
     uint64_t hits, misses, calls, failures, denials, exhausted;
     uint64_t (*clock)(void *context), (*exact_clock)(void *context);
     void *clock_context;
@@ -118,6 +123,10 @@ enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, u
 void mac_join(struct mac_op *op);
 /* The vector itself, unaudited. False: a miss was noted. */
 bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
+/* What is not remembered, from the tables: the vector, which is remembered from then on; false where they do not have it. */
+bool mac_tabled(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
+/* Takes tables of this epoch in place of those there are; NULL: none. keep_values: labels' values mean the same as before. */
+void mac_set_native(struct mac *mac, struct native *native, bool keep_values);
 /* Makes of what modules answer what is enforced: in a permissive kernel all is allowed, and refusals are reported. */
 void mac_enforced(const struct mac *mac, struct avc_vector *vector);
 /* A question that is not an access question; the answer, or NULL after noting a miss. */

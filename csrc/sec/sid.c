@@ -14,7 +14,10 @@ void sids_init(struct sids *sids, struct heap *heap, uint64_t seed) {
 }
 
 void sids_destroy(struct sids *sids) {
-    for (uint32_t i = 1; i < sids->used; i++) heap_free(sids->heap, sids->slots[i].text, sids->slots[i].length + 1);
+    for (uint32_t i = 1; i < sids->used; i++) {
+        sids_set_values(sids, &sids->slots[i], NULL, 0);
+        heap_free(sids->heap, sids->slots[i].text, sids->slots[i].length + 1);
+    }
     heap_free(sids->heap, sids->slots, sids->room * sizeof *sids->slots);
     heap_free(sids->heap, sids->buckets, sids->bucket_room * sizeof *sids->buckets);
 }
@@ -147,8 +150,17 @@ void *sids_release(struct sids *sids, uint32_t sid, uint64_t now) {
     return payer;
 }
 
+void sids_set_values(struct sids *sids, struct sid_slot *slot, void *values, uint32_t size) {
+    heap_free(sids->heap, slot->values, slot->values_size);
+    sids->valued += !!values - !!slot->values;
+    sids->values_bytes += (uint64_t)size - slot->values_size;
+    slot->values = values;
+    slot->values_size = size;
+}
+
 static void slot_free(struct sids *sids, uint32_t index) {
     struct sid_slot *slot = &sids->slots[index];
+    sids_set_values(sids, slot, NULL, 0);
     *bucket_of(sids, slot->text, slot->length, slot->hash) = USED;
     heap_free(sids->heap, slot->text, slot->length + 1);
     slot->text = NULL;

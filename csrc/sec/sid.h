@@ -20,6 +20,8 @@ struct sid_slot {
     uint32_t rules, rules_stamp;        /* sec/selection.c: which rules are about it */
     uint64_t rests_since;
     void *payer;                        /* who is charged; a counted reference of the caller's */
+    void *values;                       /* sec/native.c: what modules see of it; NULL none */
+    uint32_t values_size;
 };
 struct sids {
     struct heap *heap;
@@ -27,6 +29,8 @@ struct sids {
     uint32_t *buckets;                  /* open addressing; 0 empty, ~0 was used */
     uint32_t used, room, free, bucket_room, filled, alive;
     uint32_t resting_first, resting_last, resting;
+    uint32_t valued;                    /* labels that have values, and the memory for these */
+    uint64_t values_bytes;
     uint64_t seed, wraps;               /* wraps: how often a generation began anew */
 };
 
@@ -47,5 +51,7 @@ void sids_retain(struct sids *sids, uint32_t sid);
 void *sids_release(struct sids *sids, uint32_t sid, uint64_t now);
 /* Frees the labels that rest since before `before`, and the oldest where too many rest. */
 void sids_collect(struct sids *sids, uint64_t before);
+/* Takes memory of its heap as a label's values, in place of those there were. They go with the label. */
+void sids_set_values(struct sids *sids, struct sid_slot *slot, void *values, uint32_t size);
 
 #endif

@@ -143,7 +143,7 @@ int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_
     list_init(&kernel->tasks);
     tasks_init(&kernel->by_id, &kernel->parts[PART_TASKS]);
     sids_init(&kernel->sids, &kernel->parts[PART_LABELS], config->seed);
-    kernel->mac.audit.selection.sids = &kernel->sids;
+    kernel->mac.sids = kernel->mac.audit.selection.sids = &kernel->sids;
     trace_init(&kernel->trace, &kernel->parts[PART_TRACE], config->trace_paths ? config->trace_paths : 65536, config->seed);
     interfaces_init(&kernel->interfaces, &kernel->parts[PART_MAC]);
     ipc_init(kernel);
@@ -317,7 +317,9 @@ int pm_kernel_stats(struct pm_kernel *kernel, struct pm_stats *stats) {
         .memory_tasks = part_now(kernel, PART_TASKS), .memory_names = part_now(kernel, PART_NAMES),
         .memory_ports = part_now(kernel, PART_PORTS), .memory_messages = part_now(kernel, PART_MESSAGES),
         .memory_labels = part_now(kernel, PART_LABELS), .memory_mac = part_now(kernel, PART_MAC),
-        .memory_trace = part_now(kernel, PART_TRACE)};
+        .memory_trace = part_now(kernel, PART_TRACE),
+        .native = mac->native != NULL, .native_decisions = mac->native_decisions, .native_labels = kernel->sids.valued,
+        .native_memory = kernel->sids.values_bytes + (mac->native ? mac->native->bytes : 0)};
     for (uint32_t event = 1; kernel->trace.room && event < PM_EVENTS; event++)
         stats->trace_overflow += kernel->trace.paths[0].count[event];
     kernel_unlock(kernel);

@@ -85,6 +85,32 @@ int pm_kernel_set_policy(struct pm_kernel *kernel, uint32_t flags) {
     return 0;
 }
 
+int pm_kernel_set_native(struct pm_kernel *kernel, const struct pm_native *given) {
+    struct native *native = NULL;
+    if (kernel_forked(kernel)) return PM_FORKED;
+    if (kernel->no_fast_path && given) return KERN_NOT_SUPPORTED;
+    int code = given ? native_create(kernel->mac.heap, given, kernel->sids.seed, &native) : 0;
+    kernel_lock(kernel);
+    if (native && native->epoch != kernel->mac.epoch) code = KERN_ABORTED;
+    mac_set_native(&kernel->mac, code ? NULL : native, given && given->keep_values);
+    kernel_unlock(kernel);
+    if (code) native_destroy(native);
+    return code;
+}
+
+int pm_sid_set_values(struct pm_kernel *kernel, uint32_t sid, uint32_t epoch, const uint32_t *words, size_t count) {
+    if (kernel_forked(kernel)) return PM_FORKED;
+    kernel_lock(kernel);
+    const struct native *native = kernel->mac.native;
+    struct sid_slot *slot = sids_find(&kernel->sids, sid);
+    struct values *values = NULL;
+    int code = !slot ? KERN_INVALID_ARGUMENT : !native || native->epoch != epoch ? KERN_ABORTED : 0;
+    if (!code) code = native_values(kernel->sids.heap, native->scheme, words, count, &values);
+    if (!code) sids_set_values(&kernel->sids, slot, values, (uint32_t)values_size(values->count));
+    kernel_unlock(kernel);
+    return code;
+}
+
 uint32_t pm_kernel_epoch(struct pm_kernel *kernel) { return __atomic_load_n(&kernel->mac.epoch, __ATOMIC_RELAXED); }
 
 int pm_kernel_count_reports(struct pm_kernel *kernel, uint32_t rows) {
@@ -146,9 +172,9 @@ int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_
     if (tclass >= PM_CLASSES_MAX) return -(int64_t)KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
     const struct avc_entry *entry = avc_find(&kernel->mac.avc, kernel->mac.epoch, ssid, tsid, tclass);
-    bool known = entry && kernel->mac.policy & PM_POLICY_LOADED;
     struct avc_vector vector = {0};
-    if (known) vector = entry->vector;
+    bool known = kernel->mac.policy & PM_POLICY_LOADED && (entry || mac_tabled(&kernel->mac, ssid, tsid, tclass, &vector));
+    if (known && entry) vector = entry->vector;
     mac_enforced(&kernel->mac, &vector);
     kernel_unlock(kernel);
     if (known) return (vector.allowed & permissions) == permissions;

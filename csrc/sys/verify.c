@@ -263,6 +263,21 @@ static void compare_charges(struct audit_walk *walk) {
     free(charges.payers);
 }
 
+/* ---- what labels have as values ---- */
+
+static void compare_values(struct audit_walk *walk) {
+    const struct sids *sids = &walk->kernel->sids;
+    uint64_t valued = 0, bytes = 0;
+    for (uint32_t i = 1; i < sids->used; i++) {
+        const struct sid_slot *slot = &sids->slots[i];
+        if (slot->values && !slot->text) fault(walk, "label %u is gone and has values", i);
+        valued += slot->values != NULL;
+        bytes += slot->values_size;
+    }
+    compare(walk, "labels with values", valued, sids->valued);
+    compare(walk, "bytes of values", bytes, sids->values_bytes);
+}
+
 static void walk_all(struct audit_walk *walk) {
     struct pm_kernel *kernel = walk->kernel;
     list_each(&kernel->tasks, node) count_space(walk, task_of(container_of(node, struct space, tasks)));
@@ -273,6 +288,7 @@ static void walk_all(struct audit_walk *walk) {
     each_port(walk, compare_port);
     compare_totals(walk);
     compare_charges(walk);
+    compare_values(walk);
 }
 
 int pm_kernel_verify(struct pm_kernel *kernel, char *report, size_t size) {

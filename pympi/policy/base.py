@@ -203,6 +203,24 @@ class PolicyModule:
         """
 
     @property
+    def table_obstacle(self) -> str:
+        """What keeps this module's decisions from being tables, after its name; "" if nothing."""
+        return "is written in Python"
+
+    def compile_tables(self, classes: Sequence[ObjectClass], before: Any) -> Any:
+        """Return this module's decisions as a `pympi.policy.tables.Table`.
+
+        Only a class that writes this itself is compiled. What the table says has to be what
+        `decide` answers, as long as nothing is `changed()`.
+
+        Args:
+            classes: those the kernel has.
+            before: the numbering of this module's last table in the kernel, or None. If it still
+                holds, the table should have it, so that labels keep their values.
+        """
+        raise NotImplementedError
+
+    @property
     def text_limit(self) -> int:
         """How many bytes of text `rewritten` takes; 0: the module is not made of text."""
         return 0

@@ -34,3 +34,4 @@ class Biba(Levels):
     name = "biba"
     default = Label(HIGH, Range(LOW, HIGH))
     up = False
+    compile_tables = Levels._compile_tables

@@ -100,6 +100,7 @@ class Composition:
     Attributes:
         modules (dict[str, PolicyModule]): by the name under which their values are filed.
         failures (Counter[str]): by module, how often it failed; shared with `Policies`.
+        deciders (dict[str, PolicyModule]): those of the modules that are asked for decisions.
         shadows (dict[str, Shadow]): by the name under which the values they read are filed.
         soft (frozenset[str]): the names of modules that were set permissive in this kernel.
         permissive (bool): whether the whole kernel is.
@@ -120,6 +121,7 @@ class Composition:
             method: [pair for pair in enumerate(self.modules.values()) if pair[1].answers(method)]
             for method in ("decide", "check_relabel")
         }
+        self.deciders = {name: m for name, m in self.modules.items() if m.answers("decide")}
         trials = [shadow.module for shadow in self.shadows.values()]
         self._trial = any(module.answers("decide") for module in trials)
         self.uncached = any(module.uncached for module in (*self.modules.values(), *trials))
@@ -149,6 +151,11 @@ class Composition:
             return self._known(text)
         except _NotLasting as unknown:
             return unknown.values
+
+    def readable(self, text: str) -> tuple[Any, ...] | None:
+        """Return the values in a label of the core; None if a module cannot read its own."""
+        values = self.values(text)
+        return None if _unread(values) else values
 
     def _read(self, text: str) -> tuple[Any, ...]:
         parts = parse_label(text)

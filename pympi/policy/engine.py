@@ -31,6 +31,7 @@ from ..label import EMPTY, format_label
 from .answers import Change
 from .base import PolicyModule, announce, enroll
 from .composition import Composition, ModuleFailed
+from .native import Given, Native, NativeState
 from .shadow import Counts, Shadow
 
 __all__ = ["Policies"]
@@ -64,6 +65,7 @@ class Policies:
         self._composition = Composition({}, self._failures)
         self._kept: OrderedDict[str, int] = OrderedDict()
         self._classes = {tclass.number: tclass for tclass in CLASSES.values()}
+        self._native = Native(pointer)
         self._number = _upcall.register(self._decide)
         if not borrowed:  # somebody else may decide there, until modules are loaded here
             self._begin_deciding()
@@ -344,6 +346,21 @@ class Policies:
         return int(lib.pm_kernel_epoch(self._kernel))
 
     @property
+    def native(self) -> NativeState:
+        """Whether the core decides misses by itself, without Python, and why not.
+
+        Example:
+            >>> from pympi import Kernel
+            >>> from pympi.policy import Count
+            >>> with Kernel(policies=[Count()]) as kernel:
+            ...     kernel.policies.native.why
+            'module count is asked about every operation'
+        """
+        with self._lock:
+            self._kernel  # noqa: B018  raises once it is closed
+            return self._native.state(self._composition)
+
+    @property
     def _kernel(self) -> Any:
         if self._pointer is None:
             raise KernelClosed(lib.KERN_TERMINATED)
@@ -362,6 +379,7 @@ class Policies:
             self._counts.switch(pointer, on=True)
         if not self._deciding:
             self._begin_deciding()
+        self._native.restart()
         self._composition = after  # before the call, since Ctrl-C may arrive right after it
         code = lib.pm_kernel_set_policy(pointer, flags)
         if code:
@@ -396,7 +414,9 @@ class Policies:
 
     def add_class(self, tclass: ObjectClass) -> None:
         """Make a class of an interface known."""
-        self._classes[tclass.number] = tclass
+        with self._lock:
+            self._classes[tclass.number] = tclass
+            self._native.restart()
 
     def object_class(self, name: str | int) -> ObjectClass:
         """Return a class by name or number.
@@ -433,6 +453,8 @@ class Policies:
             raise LabelError(f"a label has at most {lib.PM_LABEL_MAX} bytes, this {len(raw)}")
         if sid < 0:
             raise exception(sid, f"label {filed!r}")
+        if given := self._native.given():
+            given.give(sid, filed)
         return int(sid)
 
     def text(self, sid: int) -> str:
@@ -558,15 +580,19 @@ class Policies:
     def _decide(self, queries: Any, count: int, _epoch: int) -> int:
         with self._lock:
             composition = self._composition
+            given = self._native.ask(composition, self._classes.values(), count)
         for index in range(count):
-            self._answer(composition, queries[index])
+            self._answer(composition, given, queries[index])
         return 0
 
-    def _answer(self, composition: Composition, query: Any) -> None:
+    def _answer(self, composition: Composition, given: Given | None, query: Any) -> None:
         """Answer one question; one that cannot be answered keeps its preset: refused."""
         query.uncached = True
         try:
             self._KINDS[query.kind](self, composition, query)
+            if given and query.kind == lib.PM_QUERY_ACCESS:
+                for sid in (query.ssid, query.tsid):
+                    given.give(sid, self._filed_text(sid))
         except ModuleFailed:
             return
         except BaseException as error:

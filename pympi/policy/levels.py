@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -27,6 +27,22 @@ from .._ffi import lib
 from ..enums import ALL, CLASSES, ObjectClass
 from .base import Decision, PolicyModule
 from .relation import NO_OPINION, Relation
+from .tables import (
+    TARGET,
+    ClassTable,
+    Sight,
+    Steps,
+    Table,
+    Test,
+    all_of,
+    any_of,
+    equal,
+    is_in,
+    not_,
+    same,
+)
+from .tables import Level as Seen
+from .tables import dominates as above
 
 __all__ = [
     "EQUAL", "HIGH", "LONGEST", "LOW", "RULES", "Element", "Label", "Levels", "Range", "Rule",
@@ -384,6 +400,57 @@ def _assumed(subject: Label, label: Label) -> str:
     )
 
 
+# ---- the same as tables ----
+
+_EFFECTIVE, _LOW, _HIGH = 0, 1, 2  # levels of a sight
+_RANGED, _FLAGS = 0, 1  # numbers of a sight
+_PRIVILEGED, _HAS_EQUAL = 1, 2  # flags
+_FLAGGED = [sum(1 << n for n in range(4) if n & flag) for flag in (_PRIVILEGED, _HAS_EQUAL)]
+_POINTS = {
+    "low": Seen(0),
+    "high": Seen(TOP_LEVEL + 2, (1 << COMPARTMENTS + 1) - 2),
+    "equal": Seen(0, 0, True),
+}  # fmt: skip
+
+
+def _seen(element: Element) -> Seen:
+    """Return an element as a level of numbers: low lies below level 0, high above the highest."""
+    return _POINTS.get(element.kind) or Seen(element.level + 1, element.compartments)
+
+
+class _Numbering:
+    """Numbers labels; one without a value is the module's default."""
+
+    def __init__(self, default: Label) -> None:
+        self.default = default
+
+    def sight(self, value: Any) -> Sight:
+        """Return what is seen of a label: whether it has a range, its flags; element and range."""
+        label = self.default if value is None else value
+        if type(label) is not Label or not label.effective:
+            raise ValueError(f"a label with an effective element, not {label!r}")
+        flags = _PRIVILEGED * label.privileged | _HAS_EQUAL * label.has_equal
+        low, high = map(_seen, label.reach)
+        return Sight((int(label.range is not None), flags, 0), (_seen(label.effective), low, high))
+
+
+def _steps(up: bool) -> dict[str, Steps]:
+    """Return the relations as tests, by word; operands of the object have TARGET added."""
+    rises, falls = above(TARGET + _EFFECTIVE, _EFFECTIVE), above(_EFFECTIVE, TARGET + _EFFECTIVE)
+    write, read = (rises, falls) if up else (falls, rises)
+    within = all_of(above(_HIGH, TARGET + _EFFECTIVE), above(TARGET + _EFFECTIVE, _LOW))
+    covered = all_of(above(_HIGH, TARGET + _HIGH), above(TARGET + _LOW, _LOW))
+    fit = any_of(is_in(_FLAGS, 0), not_(is_in(TARGET + _FLAGS, 1)))
+    own = all_of(
+        same(_RANGED, TARGET + _RANGED),
+        *(equal(which, TARGET + which) for which in (_EFFECTIVE, _LOW, _HIGH)),
+    )
+    return {
+        "write": write, "read": read, "both": all_of(read, write), "range": within,
+        "assume": any_of(own, all_of(within, covered, fit)),
+    }  # fmt: skip
+
+
 class Levels(PolicyModule):
     """The base of `MLS` and `Biba`.
 
@@ -397,6 +464,9 @@ class Levels(PolicyModule):
     up: bool
 
     def __init__(self) -> None:
+        self.relations = self._relations()
+
+    def _relations(self) -> dict[str, Relation]:
         under, over = (_OBJECT, _UNDER), (_SUBJECT, _OVER)
         (writes, writers), (reads, readers) = (under, over) if self.up else (over, under)
         made = (
@@ -407,7 +477,7 @@ class Levels(PolicyModule):
             Relation("assume", _ASSUME, _may_assume, _assumed),
             NO_OPINION,
         )
-        self.relations = {relation.word: relation for relation in made}
+        return {relation.word: relation for relation in made}
 
     def _may_write(self, subject: Label, target: Label) -> bool:
         return dominates(target, subject) if self.up else dominates(subject, target)
@@ -447,6 +517,29 @@ class Levels(PolicyModule):
             if not self.relations[word].holds(subject, thing):
                 refused |= vector
         return Decision(allowed=~refused & ALL)
+
+    @property
+    def table_obstacle(self) -> str:
+        """Relations that are not those made with it."""
+        return "" if self.relations == self._relations() else "has relations of its own"
+
+    def _compile_tables(self, classes: Sequence[ObjectClass], before: Any) -> Table:
+        """Return a table of a test for each relation; `MLS` and `Biba` have it as their own."""
+        steps = _steps(self.up)
+        tests = {
+            tclass.number: [
+                Test(vector, steps[word])
+                for word, vector in _vectors(tclass.name).items()
+                if word in steps
+            ]
+            for tclass in classes
+        }
+        known = isinstance(before, _Numbering) and before.default == self.default
+        return Table(
+            before if known else _Numbering(self.default),
+            {number: ClassTable(ALL, tests=tuple(each)) for number, each in tests.items()},
+            sets=_FLAGGED,
+        )
 
     def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Label:
         """Return the source's effective element: ports, and other objects, have no range."""

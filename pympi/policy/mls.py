@@ -48,3 +48,4 @@ class MLS(Levels):
     name = "mls"
     default = Label(LOW, Range(LOW, HIGH))
     up = True
+    compile_tables = Levels._compile_tables

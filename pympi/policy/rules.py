@@ -14,9 +14,9 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..enums import ALL, CLASSES, ObjectClass
 from ..errors import PolicyError
@@ -24,6 +24,9 @@ from .base import Decision, PolicyModule
 from .cil import Budget
 from .cil.reader import found
 from .files import decode, read_bytes
+
+if TYPE_CHECKING:
+    from .tables import Sight, Table
 
 __all__ = ["BUDGET", "Rule", "Rules"]
 
@@ -36,6 +39,10 @@ _CLASS = "a class: " + ", ".join(CLASSES) + ", mi_<interface>, or '*'"
 BUDGET = Budget(bytes=32 << 20, tokens=8_000_000, types=500_000, rules=500_000)
 """What a table may cost if nothing else is said. `types` are names here, of whatever; `tokens` are
 words, marks and comments; `identifier` is what it is in CIL, and the other limits have no use."""
+
+
+_TABLED = 1 << 22
+"""How many rows the core's tables may have: a rule for every class has one for each."""
 
 
 class Rule(NamedTuple):
@@ -154,6 +161,25 @@ class _Reader:
         self._error(f"more than {getattr(self._budget, limit)} {what} (Budget.{limit})")
 
 
+class _Numbering:
+    """Numbers the names in rules from 1; 0 are all others, and none."""
+
+    def __init__(self, grants: Mapping[tuple[str, str, str], Mapping[str, Rule]]) -> None:
+        self.grants = grants
+        self.numbers: dict[Any, int] = {}
+        for source, target, _ in grants:
+            for name in (source, target):
+                self.numbers.setdefault(name, len(self.numbers) + 1)
+
+    def sight(self, value: Any) -> Sight:
+        """Return what is seen of a name."""
+        from .tables import Sight
+
+        if value is not None and type(value) is not str:
+            raise ValueError(f"a name is text, not {value!r}")
+        return Sight((self.numbers.get(value, 0), 0, 0))
+
+
 class Rules(PolicyModule):
     """Allows what its rules say, and nothing else.
 
@@ -248,11 +274,34 @@ class Rules(PolicyModule):
         """Allow what the rules for these names, and for any, say together."""
         allowed = 0
         for grants in self._matching(source, target, tclass):
-            if _ANY in grants:
-                return Decision(allowed=ALL)
-            for permission in grants.keys() & tclass.bits.keys():
-                allowed |= tclass.bits[permission]
+            allowed |= _vector(grants, tclass)
         return Decision(allowed=allowed)
+
+    @property
+    def table_obstacle(self) -> str:
+        """Nothing."""
+        return ""
+
+    def compile_tables(self, classes: Sequence[ObjectClass], before: Any) -> Table:
+        """Return the rules as they are; "*" is a group that every name is in."""
+        from .tables import ClassTable, Table, groups_of, rules_of  # when a kernel needs them
+
+        known = isinstance(before, _Numbering) and before.grants is self._grants
+        numbering = before if known else _Numbering(self._grants)
+        kinds = len(numbering.numbers) + 1
+        numbers = {**numbering.numbers, _ANY: kinds}
+        if len(self._grants) * len(classes) > _TABLED:
+            raise ValueError(f"more than {_TABLED} pairs of a rule and a class")
+        rows = [
+            (numbers[source], numbers[target], tclass.number, vector, 0, 0, 0)
+            for (source, target, name), grants in self._grants.items()
+            for tclass in classes
+            if name in (tclass.name, _ANY) and (vector := _vector(grants, tclass))
+        ]
+        return Table(
+            numbering, {tclass.number: ClassTable() for tclass in classes}, rules_of(rows),
+            groups_of([[kinds]] * kinds), kinds + 1,
+        )  # fmt: skip
 
     def explain(self, source: Any, target: Any, tclass: ObjectClass, permission: str) -> str:
         """Name a rule that allows it, or the one that would."""
@@ -268,6 +317,13 @@ class Rules(PolicyModule):
         for key in product((source, _ANY), (target, _ANY), (tclass.name, _ANY)):
             if grants := self._grants.get(key):
                 yield grants
+
+
+def _vector(grants: Mapping[str, Rule], tclass: ObjectClass) -> int:
+    """Return the permissions of a class that are granted by name, or by "*" all."""
+    if _ANY in grants:
+        return ALL
+    return sum(tclass.bits[permission] for permission in grants.keys() & tclass.bits.keys())
 
 
 def _is_class(name: str) -> bool:

@@ -6,10 +6,12 @@ What a kernel with it costs more than one without is the price of the hooks them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..enums import ObjectClass
+from ..enums import ALL, ObjectClass
 from .base import Decision, PolicyModule
+from .tables import UNSEEN, ClassTable, Table
 
 __all__ = ["Stub"]
 
@@ -24,6 +26,15 @@ class Stub(PolicyModule):
     def decide(self, source: Any, target: Any, tclass: ObjectClass) -> Decision:
         """Allow everything, and have nothing recorded."""
         return _NO_OPINION
+
+    @property
+    def table_obstacle(self) -> str:
+        """Nothing."""
+        return ""
+
+    def compile_tables(self, classes: Sequence[ObjectClass], before: Any) -> Table:
+        """Return a table that allows everything."""
+        return Table(UNSEEN, {tclass.number: ClassTable(ALL) for tclass in classes})
 
     def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> Any:
         """Leave the target's value."""

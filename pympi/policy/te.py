@@ -23,7 +23,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..enums import ALL, CLASSES, ObjectClass, first_routine
 from ..errors import PolicyError
@@ -39,6 +39,9 @@ from .cil.evaluate import (
 )
 from .cil.explain import Question, explain
 from .cil.policydb import Context, PolicyDatabase, RuleKind
+
+if TYPE_CHECKING:
+    from .tables import Table
 
 __all__ = ["TypeEnforcement"]
 
@@ -282,6 +285,25 @@ class TypeEnforcement(PolicyModule):
             refused = ALL & ~answer.allowed
             return Decision(ALL, answer.auditallow, answer.auditdeny, refused)
         return answer
+
+    @property
+    def table_obstacle(self) -> str:
+        """Another backend: then that is asked, whatever our own evaluator would say."""
+        return "" if self._backend == "python" else f"is decided by {self._backend}"
+
+    def compile_tables(self, classes: Sequence[ObjectClass], before: Any) -> Table:
+        """Return the policy with its booleans as they are."""
+        from .cil.tables import ClassMapping, ContextNumbering, compile_policy_table  # needs numpy
+
+        state = self._state
+        known = isinstance(before, ContextNumbering) and before.db is state.db
+        granted = ALL if state.db.handle_unknown == "allow" else 0
+        mappings = [
+            ClassMapping(tclass, m.number, m.unknown & granted, m.first, m.narrowed)
+            for tclass, m in ((tclass, state.mapping(tclass)) for tclass in classes)
+        ]
+        numbering = before if known else ContextNumbering(state.db)
+        return compile_policy_table(state.rules, mappings, numbering)
 
     def label_new(self, source: Any, target: Any, tclass: ObjectClass) -> str | None:
         """Return the context with the type that a rule gives, in place of the target's.

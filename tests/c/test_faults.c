@@ -485,6 +485,23 @@ static int64_t check_many(struct world *w) {
     return CODE(pm_check_many(w->kernel, w->sids, w->sids, classes, permissions, results, 3));
 }
 
+/* A kernel without fast paths takes no tables, and so no values. */
+static int64_t unless_defining(const struct world *w, int code, int refusal) {
+    return w->kernel->no_fast_path && code == refusal ? 0 : CODE(code);
+}
+
+static int64_t give_tables(struct world *w) {
+    const uint8_t known[] = {1, 1, 1, 1, 1};
+    const struct pm_native tables = {.known = known, .classes_count = sizeof known, .epoch = pm_kernel_epoch(w->kernel)};
+    return unless_defining(w, pm_kernel_set_native(w->kernel, &tables), KERN_NOT_SUPPORTED);
+}
+
+static int64_t give_values(struct world *w) {
+    const uint32_t nothing[] = {0};
+    int code = pm_sid_set_values(w->kernel, w->sids[1], pm_kernel_epoch(w->kernel), nothing, 1);
+    return unless_defining(w, code, KERN_ABORTED);
+}
+
 static int64_t types(struct world *w) {
     int64_t type = pm_port_type(w->client, w->server, w->names[PORT]);
     return type < 0 ? type : 0;
@@ -533,7 +550,7 @@ static const struct step { const char *name; int64_t (*run)(struct world *w); bo
     DO(allocate_memory), DO(write_memory), DO(read_memory), DO(send_wire), DO_IN_PART(receive_wire), DO(send_wire),
     DO(start_denying), DO_IN_PART(receive_wire), DO(stop_denying), DO(send_small), DO(send_small), DO(wire_finds_no_room),
     DO(receive_body), DO(send_submitted), DO(receive_submitted), DO(receive_submitted), DO(send_many), DO(receive_many), DO(free_memory), DO(call_itself), DO(set_special), DO(get_special), DO(register_ports),
-    DO(ask_registered), DO(rule), DO(rule_selects), DO(sample), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(types), DO(names), DO(refs),
+    DO(ask_registered), DO(rule), DO(rule_selects), DO(sample), DO(make_child), DO(end_child), DO(ask_decision), DO(check), DO(check_many), DO(give_tables), DO(give_values), DO(types), DO(names), DO(refs),
     DO(more_refs), DO(fewer_refs), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table), DO(fill_table),
     DO(fill_table), DO(fill_table), DO(fill_table), DO(full_fails), DO(drain_all), DO(synchronous), DO(names), DO(halt),
     DO(wake), DO(wait_for_records), DO(go_on), DO(sample_others), DO(send_small), DO(receive_body), DO(strata), DO(sample_no_more),

@@ -21,14 +21,14 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)  # a lambda of C++ looks like a link
 
 
-NEEDS = {"audit-tools.md": ("pyarrow", "duckdb")}
+NEEDS = {"audit-tools.md": ("pyarrow", "duckdb"), "simulation.md": ("simpy",)}
 """Packages that the examples of a page need, and that a default installation does not have."""
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
 def test_examples_run(page: Path, tmp_path: Path) -> None:
     for package in NEEDS.get(page.name, ()):
-        pytest.importorskip(package, reason="the extra `analysis` is not installed")
+        pytest.importorskip(package, reason=f"no {package} here")
     if "--out graph.svg" in page.read_text() and not shutil.which("dot"):
         pytest.skip("no Graphviz here")
     done = subprocess.run(

@@ -90,6 +90,23 @@ def test_time_is_what_it_is_told_to_be(kernel: Kernel, clock: SimulatedClock) ->
     assert kernel.time == clock.now()
 
 
+def test_time_can_be_set_without_adding_up_what_was_rounded(
+    kernel: Kernel, clock: SimulatedClock
+) -> None:
+    for step in range(1, 1001):
+        clock.advance_to(100 + step / 3e9)
+    assert (clock.now(), kernel.time) == (100 + 333e-9,) * 2
+    clock.advance_to(clock.now())
+    with pytest.raises(ValueError, match="time does not go from"):
+        clock.advance_to(100.0)
+    for wrong in (float("nan"), float("inf"), -1.0, 1e300):
+        with pytest.raises(ValueError, match="time is from 0 to"):
+            clock.advance_to(wrong)
+    assert clock.now() == 100 + 333e-9
+    assert clock.drives(kernel)
+    assert not SimulatedClock().drives(kernel)
+
+
 def test_one_clock_for_several_kernels(clock: SimulatedClock) -> None:
     with Kernel(clock=clock) as first:
         clock.advance(1)

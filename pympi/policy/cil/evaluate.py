@@ -11,7 +11,7 @@ first asks, as long as there is room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
@@ -34,7 +34,8 @@ from .policydb import (
 )
 
 __all__ = [
-    "AccessVectors", "Evaluator", "SecurityServer", "compiled", "excluded", "holds", "numbered",
+    "PLACE", "AccessVectors", "Evaluator", "SecurityServer", "compiled", "excluded", "holds",
+    "numbered",
 ]  # fmt: skip
 
 _ALL = 0xFFFFFFFF
@@ -192,6 +193,7 @@ class _Index:
         self.db = db
         self.classes = [_Class(each.name) for each in db.classes]
         self.type_rules: dict[tuple[RuleKind, int], dict[int, list[TypeRule]]] = {}
+        self.kept: dict[str, Any] = {}
         self._numbers: dict[int, tuple[int, ...]] = {}
         self._add_rules()
         self._add_constraints()
@@ -246,7 +248,8 @@ class _Index:
 _Row = dict[int, int]
 """By target: what rules of a source say, as one number: allow, auditallow << 32, dontaudit << 64"""
 
-_PLACE = {RuleKind.ALLOW: 0, RuleKind.AUDITALLOW: 32, RuleKind.DONTAUDIT: 64}
+PLACE = {RuleKind.ALLOW: 0, RuleKind.AUDITALLOW: 32, RuleKind.DONTAUDIT: 64}
+"""Where in such a number the vectors of a kind of rules begin."""
 
 
 class Evaluator:
@@ -348,10 +351,28 @@ class Evaluator:
             row = {}
             for rule in self._index.classes[tclass].rules[number]:
                 if self.enabled(rule):
-                    said = rule.permissions << _PLACE[rule.kind]
+                    said = rule.permissions << PLACE[rule.kind]
                     row[rule.target] = row.get(rule.target, 0) | said
             self._rows[number, tclass] = row
         return row
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What others made of the policy, for all states of its booleans."""
+        return self._index.kept
+
+    @property
+    def truth(self) -> Sequence[bool]:
+        """Whether each of the policy's conditions is true."""
+        return self._true
+
+    def constraints(self, tclass: int) -> Iterator[Constraint]:
+        """Iterate over the constraints of a class that are in force."""
+        return (constraint for _, _, constraint in self._index.classes[tclass].constraints)
+
+    def transit(self, tclass: int) -> int:
+        """Return the permissions of a class that need subject and object to have one role."""
+        return self._index.classes[tclass].transit
 
     def enabled(self, rule: Rule | TypeRule) -> bool:
         """Tell whether a rule is in force: always, or by the booleans."""
