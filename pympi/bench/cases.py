@@ -130,13 +130,19 @@ def stacks() -> Iterator[Case]:
 
 def answers() -> Iterator[Case]:
     """Yield what a check costs by where its answer is found."""
-    for stack in ("te", "stub"):
+    for stack in ("te", "own", "stub"):
         for name, (what, setting) in ANSWERS.items():
             subject = replace(setting, stack=stack)
             against = replace(setting, avc=0)
-            what = f"{stack}, the answer {what}"
+            what = f"{STACKS[stack].what}, the answer {what}"
             yield settings(
-                "answer", f"{stack}-{name}", what, "no policy", subject, against, long=stack != "te"
+                "answer",
+                f"{stack}-{name}",
+                what,
+                "no policy",
+                subject,
+                against,
+                long=stack == "stub",
             )
 
 

@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from .. import Kernel, ReceiveRight, SendRight, Task
-from ..enums import CLASSES
+from ..enums import CLASSES, ObjectClass
 from ..mig import Interface
-from ..policy import MLS, PolicyModule, Stub, TypeEnforcement, sepol
+from ..policy import MLS, Decision, PolicyModule, Stub, TypeEnforcement, sepol
 from .harness import Skip
 
 BASE = 1000
@@ -20,6 +20,9 @@ TYPES = 1024
 """Types of the te policy: how many labels it has."""
 COMPARTMENTS = 256
 QLIMIT = 256
+
+
+ALLOWED = Decision()
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,18 @@ class Setting:
     through: str = "callables"
 
 
-class Uncached(Stub):
-    """A policy in Python whose answers may not be kept: it is asked about each operation."""
+class Own(PolicyModule):
+    """A policy as users write them in Python, which no table in the core can stand for."""
+
+    name = "own"
+
+    def decide(self, source: Any, target: Any, tclass: ObjectClass) -> Decision:
+        """Allow everything."""
+        return ALLOWED
+
+
+class Uncached(Own):
+    """The same, whose answers may not be kept: it is asked about each operation."""
 
     name = "python"
     uncached = True
@@ -121,6 +134,7 @@ STACKS = {
         lambda number: f"{te_label(number)},{mls_label(number)}", one=True,
     ),
     "te-libsepol": Stack("te on libsepol", lambda: [enforcement("libsepol")], te_label),
+    "own": Stack("a policy in Python", lambda: [Own()], lambda number: f"own/l{number}"),
     "python": Stack(
         "a policy in Python, not cached", lambda: [Uncached()], lambda number: f"python/l{number}"
     ),

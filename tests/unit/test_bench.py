@@ -105,7 +105,7 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_answers_are_found_where_the_table_says() -> None:
     per_pair = {}
     for name in ("hint", "avc", "miss"):
-        made = CASES[f"answer/stub-{name}"].make()
+        made = CASES[f"answer/own-{name}"].make()
         made.subject(2000)
         per_pair[name] = made.notes()
     assert per_pair["hint"]["misses"] < 0.1
