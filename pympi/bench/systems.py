@@ -134,7 +134,7 @@ STACKS = {
         lambda number: f"{te_label(number)},{mls_label(number)}", one=True,
     ),
     "te-libsepol": Stack("te on libsepol", lambda: [enforcement("libsepol")], te_label),
-    "own": Stack("a policy in Python", lambda: [Own()], lambda number: f"own/l{number}"),
+    "own": Stack("a policy in Python, cached", lambda: [Own()], lambda number: f"own/l{number}"),
     "python": Stack(
         "a policy in Python, not cached", lambda: [Uncached()], lambda number: f"python/l{number}"
     ),
