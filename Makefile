@@ -4,7 +4,7 @@
 PYTHON ?= python3
 STEPS ?= 1000000
 CORE := $(shell find csrc -name '*.[ch]' -o -name '*.hpp' -o -name '*.in' -o -name '*.def' -o -name '*.py')
-PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/* pympi/report/*.*)
+PACKAGE := $(shell find pympi -name '*.py') $(wildcard pympi/data/* pympi/report/*.* pympi/bench/loop.*)
 PROJECT := pyproject.toml setup.py tools/environment.py
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -91,10 +91,10 @@ bench: bench-peers ## the benchmarks, in paired rounds: a table and JSON
 bench-quick: bench-peers ## the benchmarks with few rounds, to see that they run
 	.venv/bin/python -m benchmarks --quick
 
-# Without pyzmq and SimPy the rows beside them are skipped; it is tried again the next time.
+# Without the peers the rows beside them are skipped; it is tried again the next time.
 bench-peers: .venv/.tools
 	@test -e .venv/.bench || { $(INSTALL) --editable '.[bench]' && touch .venv/.bench; } || \
-	    echo 'make: no pyzmq or no SimPy here; their rows will be skipped' >&2
+	    echo 'make: not all peers are here; the rows beside them will be skipped' >&2
 
 .PHONY: embedding
 embedding: .venv/.tools ## one system, simulated by SimPy, submit, Numba and C++: one hash, and a table

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import build
-from benchmarks.harness import NOISE, Result, Row, as_json, machine, run_row
 from benchmarks.rows import ROWS
+from pympi.bench.harness import Result, Row, Runner, as_json, machine, noise, times
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -85,8 +85,9 @@ def cells(result: Result) -> list[str]:
     else:
         first, middle, third = result.quartiles
         cost = statistics.median(cost for run in result.runs for cost in run.subject)
-        shown = duration(cost) if result.runs[0].unit == "ns" else f"{cost:.0f} instr."
-        measured = [shown, f"{middle:.3f}", f"{first:.3f}..{third:.3f}"]
+        unit = result.runs[0].unit
+        shown = duration(cost) if unit == "ns" else f"{cost:.0f} {unit}"
+        measured = [shown, times(middle), f"{times(first)}..{times(third)}"]
     budgets = [budget(row.must), budget(row.aim)]
     return [row.number, row.what, row.against, *measured, *budgets, result.verdict]
 
@@ -132,13 +133,8 @@ def remarks(results: list[Result], where: dict[str, object]) -> list[str]:
         notes = [f"{name} {value:.2g}" for name, value in result.runs[0].notes.items() if value]
         if notes:
             lines.append(f"row {result.row.number}, for each pair: {', '.join(notes)}")
-        if result.row.case == "control" and result.ratios:
-            first, _, third = result.quartiles
-            if max(abs(first - 1), abs(third - 1)) > NOISE:
-                lines.append(
-                    f"the machine was too noisy to conclude: the control, which is 1 by nature, "
-                    f"had quartiles of {first:.3f} and {third:.3f}"
-                )
+        if result.row.case == "control" and (complaint := noise(result)):
+            lines.append(complaint)
     return lines
 
 
@@ -164,9 +160,10 @@ def table(results: list[Result], old: dict[str, float]) -> tuple[list[str], list
 
 def measured(options: argparse.Namespace) -> Iterator[Result]:
     """Yield the result of each row, and say which is at work."""
+    runner = Runner(["-m", "benchmarks.cases"], build.ROOT, options.rounds)
     for row in chosen(options.only):
         print(f"row {row.number}: {row.what} / {row.against}", file=sys.stderr)
-        yield run_row(row, options.rounds, build.ROOT, repeat=options.repeat)
+        yield runner.run_row(row, lambda _: options.repeat)
 
 
 def main(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from benchmarks.harness import Skip
+from pympi.bench.harness import Skip
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"

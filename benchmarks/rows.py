@@ -5,7 +5,7 @@
 What has to be done within a given time stands beside that time.
 """
 
-from benchmarks.harness import Row
+from pympi.bench.harness import Row
 
 PAIR = "C send + receive, 64 B"
 FLOOR = "two calls, two copies, two lock pairs"
@@ -62,11 +62,18 @@ ROWS = [
     Row("6s", "floor_sized", f"{PAIR}: unchecked", f"{FLOOR}, sizes at run time"),
     Row("6m", "whole", f"{PAIR}: received as a message, and freed", "received as bytes"),
     Row("6p", "slow_path", f"{PAIR}: without fast paths", "with"),
-    Row("7", "bound_deque", f"{BOUND} -> bytes", "deque append + popleft", 8, 5),
-    Row("8", "methods_deque", "Python send + receive -> Message", "deque append + popleft", 20, 12),
-    Row("9z", "bound_zeromq", BOUND, "pyzmq inproc", 0.6, 0.4),
-    Row("9q", "bound_queue", BOUND, "queue.Queue", 0.25, 0.15),
-    Row("9s", "bound_simpy", BOUND, "SimPy Store", 0.10, 0.05),
+    Row("7", "peer/deque", f"{BOUND} -> bytes", "deque append + popleft", 8, 5),
+    Row(
+        "8",
+        "peer-methods/deque",
+        "Python send + receive -> Message",
+        "deque append + popleft",
+        20,
+        12,
+    ),
+    Row("9z", "peer/zeromq", BOUND, "pyzmq inproc", 0.6, 0.4),
+    Row("9q", "peer/queue", BOUND, "queue.Queue", 0.25, 0.15),
+    Row("9s", "peer/simpy", BOUND, "SimPy Store", 0.10, 0.05),
     Row("10d", "te_decide", "a decision of te, 10,000 rules", "of a module without opinion"),
     Row(
         "10m",
@@ -96,4 +103,23 @@ ROWS = [
     Row("16", "sink_bound", "a million audit records through a feed to a file", "0.5 s", 1),
     Row("17", "loop_cpp", f"{PAIR}: a loop in C++, by pympi.hpp", "the same in C", 1.15, 1.05),
     Row("17n", "loop_numba", f"{PAIR}: a loop in Numba", "the same in C", 1.15, 1.05),
+    Row("18", "batch_rows", "send_many + receive_many of 256", "the same in C", 1.15, 1.08),
+    Row("19", "batch_submit", "submit of 256 operations of many tasks", "the same in C", 1.4, 1.2),
+    Row("20", "batch_checks", "check_many, a check", "the same in C", 1.3, 1.1),
+    Row("20c", "check/casbin", "checker()", "casbin enforce, 100 rules", 1 / 500, 1 / 1000),
+    Row("21", "threads/call", "call and reply, two threads", "queue.SimpleQueue", 0.4, 0.2),
+    Row("21b", "threads/bound", "the same by sender() and receiver()", "queue.SimpleQueue"),
+    Row("22", "threads/busy", f"{BOUND} beside a busy thread", "alone", 1.5, 1.2),
+    Row("23", "city_memory", "memory of a port with one name, bytes", "a byte", 192, 128),
+    Row(
+        "24",
+        "city_bare",
+        "1,000,000 ports x 100,000 tasks, random sends in C",
+        "a bare loop touching the same lines",
+        1.5,
+        1.2,
+    ),
+    Row("24l", "city_locked", "the same", "that loop with an atomic operation before each"),
+    Row("24h", "city_huge", "the same", "the bare loop on huge pages"),
+    Row("25", "city_submit", "the same by submit", "one at a time in C", 0.6, 0.4),
 ]

@@ -3,9 +3,8 @@
 
 import sys
 
-from benchmarks.cases import api, author, core, embedding, policy
-from benchmarks.harness import child
+from benchmarks.cases import CASES
+from pympi.bench.harness import child
 
 name, rounds = sys.argv[1:]
-cases = core.CASES | api.CASES | policy.CASES | author.CASES | embedding.CASES
-child(cases[name], int(rounds))
+child(CASES[name], int(rounds))

@@ -13,8 +13,8 @@ from time import thread_time_ns
 
 from benchmarks import learn, policies, sinks
 from benchmarks.cases.policy import enforcement, missing
-from benchmarks.harness import Pair, Skip, Timed
 from pympi import Kernel
+from pympi.bench.harness import Pair, Skip, Timed
 
 PYMPI = "import sys; from pympi.cli import main; sys.exit(main())"
 PREFIX = "com.example.service."

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import build
-from benchmarks.harness import TIMEOUT, Pair, Skip, Timed
+from pympi.bench.harness import TIMEOUT, Pair, Skip, Timed
 
 WATCH_NONE, WATCH_LEFT_OUT, WATCH_READ, WATCH_LOST = range(4)
 SELECT_NOTHING, SELECT_LABEL, SELECT_TASK = range(3)
@@ -156,7 +156,7 @@ def count(subject: tuple[str, int], baseline: tuple[str, int], select: int = 0) 
         instructions(build.library(variant), policy, selected)
         for (variant, policy), selected in ((subject, select), (baseline, SELECT_NOTHING))
     )
-    return Pair(ours, theirs, unit="instructions", exact=True)
+    return Pair(ours, theirs, unit="instr.", exact=True)
 
 
 CHECKED = {**ONE_PAIR, "policy": 1}

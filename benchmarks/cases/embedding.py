@@ -10,9 +10,9 @@ from time import thread_time_ns
 from typing import Any
 
 from benchmarks import build
-from benchmarks.cases.api import rights
-from benchmarks.harness import Pair, Skip, Timed
-from benchmarks.peers import BODY
+from pympi.bench.harness import Pair, Skip, Timed
+from pympi.bench.peers import BODY
+from pympi.bench.systems import Setting, System
 
 DECLARED = """
     int pm_send(uint64_t task, uint32_t dest, uint64_t body, uint64_t size, int32_t msgh_id,
@@ -91,6 +91,12 @@ def in_numba(outbox: Any, inbox: Any) -> Timed:
     ends = outbox.task.address, outbox.name, inbox.task.address, inbox.name
     run(*ends, body, 1)  # which compiles it
     return timed(lambda pairs: run(*ends, body, pairs), outbox, inbox)
+
+
+def rights() -> tuple[Any, Any]:
+    """Return a send right and the receive right it leads to, of two tasks of a new kernel."""
+    system = System(Setting())
+    return system.outlet, system.inbox
 
 
 def cpp() -> Pair:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from time import thread_time_ns
 from typing import Any
 
-from benchmarks.harness import Pair, Skip, Timed
 from benchmarks.policies import Size, policy
+from pympi.bench.harness import Pair, Skip, Timed
 
 SIZE = Size(types=400, rules=10_000, attributes=100, levels=4)
 LABELS, PAIRS = 400, 1 << 14

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import build
-from benchmarks.harness import Skip, Timed
+from pympi.bench.harness import Skip, Timed
 
 
 def library() -> Path:

@@ -28,7 +28,7 @@ void avc_flush(struct avc *avc);
 static inline struct avc_entry *avc_set(const struct avc *avc, uint32_t ssid, uint32_t tsid, uint32_t tclass) {
     uint64_t key = ((uint64_t)ssid << 32 | tsid) ^ ((uint64_t)tclass << 17) ^ avc->seed;
     uint32_t hash = (uint32_t)((key * 0x9e3779b97f4a7c15u) >> 32);
-    hash ^= (uint32_t)((key >> 32) * 0x85ebca6bu);
+    hash ^= hash >> 16; /* the lower half knows the lower half of ssid only */
     return &avc->entries[AVC_WAYS * (hash & (avc->sets - 1))];
 }
 

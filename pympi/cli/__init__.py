@@ -38,6 +38,7 @@ VERBS = {
     "diff": "Compare snapshots OLD and NEW of a system.",
     "watch": "Show what a live system does.",
     "top": "Show a live system's busiest ports, full screen.",
+    "bench": "Measure what a check costs on this machine.",
     "trace": "Show, draw and compare recordings.",
     "config": "Print what embedding the core in C or C++ takes.",
     "completion": "Print what has a shell complete pympi.",

@@ -80,11 +80,27 @@ static void test_what_is_out_of_date_goes_first(void) {
     avc_destroy(&avc);
 }
 
+/* Many clients with labels of their own, and one server: an eighth of the entries is in use, so none is in another's way. */
+static void test_neighbouring_sids_spread_over_the_sets(void) {
+    for (uint64_t seed = 0; seed < 16; seed++) {
+        struct avc avc;
+        assert(avc_init(&avc, &heap, 8192, seed));
+        for (uint32_t sid = 1; sid <= 512; sid++) {
+            struct avc_entry to = answer(sid, 7, 1, 1, 1), from = answer(7, sid, 1, 1, 1);
+            avc_insert(&avc, 1, &to);
+            avc_insert(&avc, 1, &from);
+        }
+        assert(avc.evictions <= 8);
+        avc_destroy(&avc);
+    }
+}
+
 int main(void) {
     test_random_load_finds_nothing_of_others();
     test_an_answer_of_another_epoch_is_refused_and_not_found();
     test_a_set_holds_four_and_gives_one_up();
     test_what_is_out_of_date_goes_first();
+    test_neighbouring_sids_spread_over_the_sets();
     assert(heap.bytes == 0);
     return 0;
 }

@@ -7,6 +7,8 @@ milliseconds; a round gives one ratio, and the median over the rounds is the res
 quartiles. Times are CPU times of the measuring thread, so other programs disturb them little.
 """
 
+from __future__ import annotations
+
 import gc
 import json
 import math
@@ -15,9 +17,13 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+from .._ffi import BUILD
+from .._version import __version__
 
 ROUND_NS = 2_000_000
 WARM_UP_ROUNDS = 3
@@ -40,7 +46,7 @@ class Skip(Exception):
 class Pair:
     """The two sides of a case.
 
-    A pair whose numbers are exact (instructions) is asked once, with one repetition.
+    A pair whose numbers are exact (instructions, bytes) is asked once, with one repetition.
     """
 
     subject: Timed
@@ -49,6 +55,8 @@ class Pair:
     exact: bool = False
     notes: Callable[[], dict[str, float]] = dict
     """What else is worth keeping, asked for when the rounds are over."""
+    cores: int = 1
+    """How many it runs on; where there are fewer it is skipped."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,19 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return first, middle, third
 
 
+def noise(control: Result) -> str:
+    """Return what there is to say of a control, a thing beside itself; empty if it was quiet."""
+    if not control.ratios:
+        return ""
+    first, _, third = control.quartiles
+    if max(abs(first - 1), abs(third - 1)) <= NOISE:
+        return ""
+    return (
+        "the machine was too noisy to conclude: the control, which is 1 by nature, had quartiles of"
+        f" {first:.3f} and {third:.3f}"
+    )
+
+
 def judge(row: Row, medians: list[float]) -> str:
     """Return `aim`, `must`, `miss` or `noisy` for the medians of a row's runs.
 
@@ -128,13 +149,27 @@ def judge(row: Row, medians: list[float]) -> str:
     return "aim" if row.aim is not None and max(medians) <= row.aim else "must"
 
 
+def times(ratio: float) -> str:
+    """Return a ratio in as many digits as tell something."""
+    if ratio >= 10:
+        return f"{ratio:,.1f}"
+    return f"{ratio:.3f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 # ---- in the process of a case ----
 
 
-def settle() -> None:
-    """Make this process a quiet one: on one core, without the cyclic garbage collector."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+def settle(cores: int = 1) -> None:
+    """Make this process a quiet one: on so many cores, without the cyclic garbage collector.
+
+    Raises:
+        Skip: there are fewer cores.
+    """
+    there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if cores > (len(there) or os.cpu_count() or 1):
+        raise Skip(f"needs {cores} cores")
+    if there:
+        os.sched_setaffinity(0, there[-cores:])
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -142,6 +177,7 @@ def settle() -> None:
 
 def repetitions(timed: Timed) -> int:
     """Return how often a side is to be repeated in a round: about ROUND_NS worth."""
+    timed(1)  # the first time is another matter
     count = 64
     while (elapsed := timed(count)) < ROUND_NS / 4:
         count *= 4
@@ -167,10 +203,10 @@ def child(make: Callable[[], Pair], rounds: int) -> None:
     """Measure a case and print it as JSON lines: a round each, then what else is known."""
     try:
         pair = make()
+        settle(pair.cores)
     except Skip as skip:
         print(json.dumps({"skipped": str(skip)}))
         return
-    settle()
     for subject, baseline in measure(pair, rounds):
         print(json.dumps({"subject": subject, "baseline": baseline}))
     print(json.dumps({"unit": pair.unit, "exact": pair.exact, "notes": pair.notes()}))
@@ -179,44 +215,57 @@ def child(make: Callable[[], Pair], rounds: int) -> None:
 # ---- in the process that asks ----
 
 
-def add_process(run: Run, case: str, rounds: int, root: Path) -> None:
-    """Add to a run what one process measures."""
-    command = [sys.executable, "-m", "benchmarks.cases", case, str(rounds)]
-    try:
-        done = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, check=False, timeout=TIMEOUT
-        )
-    except subprocess.TimeoutExpired as expired:
-        run.crashed = str(expired)
-        return
-    if done.returncode:
-        run.crashed = done.stderr.strip() or f"exit code {done.returncode}"
-        return
-    for line in map(json.loads, done.stdout.splitlines()):
-        if "subject" in line:
-            run.subject.append(line["subject"])
-            run.baseline.append(line["baseline"])
-        else:
-            vars(run).update(line)
+class Runner(NamedTuple):
+    """How cases are run.
 
+    Attributes:
+        command: starts a process that measures a case; its name and the rounds are added.
+        directory: where it starts.
+        rounds: of a run, in all its processes.
+        processes: over which a run is spread.
+    """
 
-def run_case(case: str, rounds: int, root: Path) -> Run:
-    """Run a case in processes of its own, one after the other."""
-    run = Run()
-    for _ in range(PROCESSES):
-        add_process(run, case, math.ceil(rounds / PROCESSES), root)
-        if run.crashed or run.skipped or run.exact:
-            break
-    return run
+    command: Sequence[str]
+    directory: Path
+    rounds: int
+    processes: int = PROCESSES
 
+    def add_process(self, run: Run, case: str, rounds: int) -> None:
+        """Add to a run what one process measures."""
+        try:
+            done = subprocess.run(
+                [sys.executable, *self.command, case, str(rounds)], cwd=self.directory,
+                capture_output=True, text=True, check=False, timeout=TIMEOUT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as expired:
+            run.crashed = str(expired)
+            return
+        if done.returncode:
+            run.crashed = done.stderr.strip() or f"exit code {done.returncode}"
+            return
+        for line in map(json.loads, done.stdout.splitlines()):
+            if "subject" in line:
+                run.subject.append(line["subject"])
+                run.baseline.append(line["baseline"])
+            else:
+                vars(run).update(line)
 
-def run_row(row: Row, rounds: int, root: Path, *, repeat: bool) -> Result:
-    """Run a row once, and a second time where it is asked for or where the first misses."""
-    result = Result(row, [run_case(row.case, rounds, root)])
-    first = result.runs[0]
-    if result.verdict == "noisy" or (repeat and first.subject and not first.exact):
-        result.runs.append(run_case(row.case, rounds, root))
-    return result
+    def run_case(self, case: str) -> Run:
+        """Run a case in processes of its own, one after the other."""
+        run = Run()
+        for _ in range(self.processes):
+            self.add_process(run, case, math.ceil(self.rounds / self.processes))
+            if run.crashed or run.skipped or run.exact:
+                break
+        return run
+
+    def run_row(self, row: Row, again: Callable[[Result], bool] = lambda result: False) -> Result:
+        """Run a row once, and a second time where the first misses or `again` wants it."""
+        result = Result(row, [self.run_case(row.case)])
+        first = result.runs[0]
+        if first.subject and (result.verdict == "noisy" or (not first.exact and again(result))):
+            result.runs.append(self.run_case(row.case))
+        return result
 
 
 def first_line(*command: str) -> str:
@@ -237,16 +286,17 @@ def processor() -> str:
     return next((li.partition(":")[2].strip() for li in lines if li.startswith("model name")), "")
 
 
-def machine(root: Path, compiler: list[str]) -> dict[str, object]:
-    """Return what the figures were measured on."""
-    git = ["git", "-C", str(root)]
+def machine(root: Path, compiler: Sequence[str]) -> dict[str, object]:
+    """Return what the figures were measured on; `root` is a checkout of git, or none."""
+    git = ["git", "-C", str(root)] if (root / ".git").exists() else ["true"]
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "system": platform.platform(),
         "python": sys.version.partition("\n")[0],
-        "compiler": first_line(*compiler, "--version"),
+        "compiler": first_line(*compiler, "--version") if compiler else "",
+        "pympi": f"{__version__}, {BUILD} build",
         "commit": first_line(*git, "rev-parse", "--short=12", "HEAD"),
         "modified": bool(first_line(*git, "status", "--porcelain", "--", "csrc", "pympi")),
     }
