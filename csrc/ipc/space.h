@@ -33,19 +33,22 @@ struct entry {
 
 struct region { uint64_t address, size; };
 
-/* The part of a task that mechanism knows. */
+/* The part of a task that mechanism knows. What the path of a message touches comes first: with the pointer before it in a task
+ * it is two cache lines. */
 struct space {
     struct entry *table;
     uint32_t used, room, free, names;   /* used: entries below this index were in use once */
-    uint32_t *buckets;                  /* port -> index of the name of its send rights; 0 empty */
-    uint32_t bucket_room, bucket_used;
     uint32_t refs, id, sid;
-    bool alive;
-    uint32_t trace_identity, next_port_number;
-    uint32_t *past_sids, past_used, past_room;  /* labels that queued messages may still bear */
     uint32_t in_flight;                 /* messages sent by this task and not yet gone */
+    uint32_t past_used, past_room;
+    uint32_t trace_identity;
+    bool alive;
     struct pm_quota quota;
     struct pm_usage usage;
+    uint32_t *past_sids;                /* labels that queued messages may still bear */
+    uint32_t *buckets;                  /* port -> index of the name of its send rights; 0 empty */
+    uint32_t bucket_room, bucket_used;
+    uint32_t next_port_number;
     struct pm_identity identity;
     struct pm_violation violation;
     struct region *regions;             /* sorted by address */

@@ -49,6 +49,7 @@ struct pm_task {
     uint32_t name_length;
     char name[];
 };
+_Static_assert(offsetof(struct pm_task, space.past_sids) == 128, "what the path of a message touches is two cache lines");
 #define task_of(pointer) container_of(pointer, struct pm_task, space)
 
 /* Counts how often this process forked off from the one that loaded the library. */

@@ -7,9 +7,7 @@
 #include "sys/fast.h"
 
 #define BATCH_SLICE 64                  /* operations; who waits for the lock has it after so many */
-#define AHEAD_TASK 12                   /* how far ahead memory is fetched: */
-#define AHEAD_ENTRY 8
-#define AHEAD_PORT 4
+#define LARGE 8192                      /* ports; as many as this, with what belongs to them, are not all in the nearer caches */
 
 struct batch {
     struct pm_kernel *kernel;
@@ -301,22 +299,37 @@ int64_t pm_call_many(struct pm_task *task, uint32_t dest, uint32_t reply, const 
 
 /* ==== many tasks ================================================================================================= */
 
-static inline const struct pm_task *ahead_task(const struct pm_kernel *kernel, const struct pm_submission *ops, uint64_t at) {
-    return tasks_find(&kernel->by_id, ops[at].task);
+static struct pm_task *task_of_op(const struct pm_kernel *kernel, const struct pm_submission *op) {
+    return tasks_find(&kernel->by_id, op->task);
 }
 
-static inline struct entry *ahead_entry(const struct pm_kernel *kernel, const struct pm_submission *ops, uint64_t at) {
-    const struct pm_task *task = ahead_task(kernel, ops, at);
-    return task && ops[at].name >> 8 < task->space.used ? &task->space.table[ops[at].name >> 8] : NULL;
+static const struct entry *entry_of_op(const struct pm_kernel *kernel, const struct pm_submission *op) {
+    const struct pm_task *task = task_of_op(kernel, op);
+    return task && op->name >> 8 < task->space.used ? &task->space.table[op->name >> 8] : NULL;
 }
 
-/* Memory that an operation further on will touch, step by step. What is read for that may be out of date by then; it is only a guess. */
-static inline void look_ahead(const struct pm_kernel *kernel, const struct pm_submission *ops, uint64_t at, uint64_t count) {
-    if (at + AHEAD_TASK < count) __builtin_prefetch(ahead_task(kernel, ops, at + AHEAD_TASK));
-    if (at + AHEAD_ENTRY < count) __builtin_prefetch(ahead_entry(kernel, ops, at + AHEAD_ENTRY));
-    if (at + AHEAD_PORT >= count) return;
-    const struct entry *entry = ahead_entry(kernel, ops, at + AHEAD_PORT);
+static void fetch_task(const struct pm_kernel *kernel, const struct pm_submission *op) {
+    const char *task = (const char *)task_of_op(kernel, op);
+    __builtin_prefetch(task);
+    __builtin_prefetch(task + 64);
+}
+
+static void fetch_entry(const struct pm_kernel *kernel, const struct pm_submission *op) {
+    __builtin_prefetch(entry_of_op(kernel, op));
+}
+
+static void fetch_port(const struct pm_kernel *kernel, const struct pm_submission *op) {
+    const struct entry *entry = entry_of_op(kernel, op);
     if (entry) __builtin_prefetch(entry->object);
+}
+
+/* Memory that operations will touch, all of a step before the next, which needs it: what is waited for is waited for together.
+ * What is read for that may be out of date by the time of the operation; it is only a guess. */
+static void look_ahead(const struct pm_kernel *kernel, const struct pm_submission *ops, uint64_t count) {
+    static void (*const steps[])(const struct pm_kernel *, const struct pm_submission *) = {fetch_task, fetch_entry, fetch_port};
+    if (count > BATCH_SLICE) count = BATCH_SLICE;
+    for (size_t step = 0; step < array_count(steps); step++)
+        for (uint64_t i = 0; i < count; i++) steps[step](kernel, &ops[i]);
 }
 
 static inline int submit_send(struct batch *batch, struct pm_task *task, struct pm_submission *out, const struct pm_submission *op,
@@ -361,7 +374,7 @@ int64_t pm_submit(struct pm_kernel *kernel, struct pm_submission *ops, uint64_t 
     int code = batch_begin(&batch, kernel);
     if (code) return -(int64_t)code;
     for (uint64_t i = 0; i < count; i++) {
-        look_ahead(kernel, ops, i, count);
+        if (i % BATCH_SLICE == 0 && kernel->ipc.live_ports >= LARGE) look_ahead(kernel, &ops[i], count - i);
         code = submit_one(&batch, &ops[i], data, size);
         ops[i].result = code;
         done += code == 0;
