@@ -13,6 +13,8 @@
 #ifndef PM_BINDING_H
 #define PM_BINDING_H
 
+#include <sched.h>
+
 #ifndef PM_STOCK
 #undef Py_BEGIN_ALLOW_THREADS
 #undef Py_END_ALLOW_THREADS
@@ -101,6 +103,19 @@ typedef int pm_gil;
 #define pm_gil_drop(state) ((void)(state))
 #endif
 
+/*
+ * Whether the last thread to come out of a wait, or to go into one, has the GIL. A guess: what Python does elsewhere is not known
+ * here. Who is woken by a thread that is about to give the GIL up looks for that first: to wait for the GIL itself is a sleep.
+ */
+#define PM_GIL_LOOKS 100
+static int pm_gil_kept;
+
+static inline void pm_gil_look(void)
+{
+    for (int i = 0; i < PM_GIL_LOOKS && __atomic_load_n(&pm_gil_kept, __ATOMIC_RELAXED); i++)
+        sched_yield();
+}
+
 /* One wait of one thread: what the core is given, and what Python needs back afterwards. */
 struct pm_pause {
     struct pm_wait wait;
@@ -145,6 +160,7 @@ static inline void pm_pause_begin(struct pm_pause *pause, int64_t timeout_ns)
     pause->type = pause->value = pause->traceback = NULL;
     pause->gil = pm_gil_take();
     pause->thread = PyEval_SaveThread();
+    __atomic_store_n(&pm_gil_kept, 0, __ATOMIC_RELAXED);
 }
 
 /*
@@ -153,7 +169,9 @@ static inline void pm_pause_begin(struct pm_pause *pause, int64_t timeout_ns)
  */
 static inline void pm_pause_end(struct pm_pause *pause)
 {
+    pm_gil_look();
     PyEval_RestoreThread(pause->thread);
+    __atomic_store_n(&pm_gil_kept, 1, __ATOMIC_RELAXED);
     if (pause->type != NULL) {
         PyErr_Restore(pause->type, pause->value, pause->traceback);
         pm_exception_leave();

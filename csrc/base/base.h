@@ -12,6 +12,14 @@
 #define pm_must_check __attribute__((warn_unused_result))
 #define pm_noinline __attribute__((noinline))
 
+#if defined(__x86_64__) || defined(__i386__)
+#define cpu_relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define cpu_relax() __asm__ volatile("yield")
+#else
+#define cpu_relax() ((void)0)
+#endif
+
 #define container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 #define array_count(array) (sizeof(array) / sizeof((array)[0]))
 

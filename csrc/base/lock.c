@@ -74,6 +74,7 @@ enum sleep_result sleeper_sleep(struct sleeper *sleeper, int64_t deadline) {
 #else
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -84,7 +85,22 @@ static long futex(uint32_t *word, int operation, uint32_t value, const struct ti
 void lock_init(struct lock *lock) { *lock = (struct lock){0}; }
 void lock_destroy(struct lock *lock) { (void)lock; }
 
+/* It is held for a tenth of a microsecond mostly, and to sleep costs hundreds of times that. */
+#define LOCK_LOOKS 100
+
+static bool taken_meanwhile(struct lock *lock) {
+    for (int i = 0; i < LOCK_LOOKS; i++) {
+        uint32_t free = 0;
+        if (!__atomic_load_n(&lock->word, __ATOMIC_RELAXED) &&
+            __atomic_compare_exchange_n(&lock->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return true;
+        cpu_relax();
+    }
+    return false;
+}
+
 pm_noinline void lock_wait(struct lock *lock) {
+    if (taken_meanwhile(lock)) return;
     while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0) futex(&lock->word, FUTEX_WAIT, 2, NULL);
 }
 
@@ -94,8 +110,42 @@ void sleeper_init(struct sleeper *sleeper) { __atomic_store_n(&sleeper->word, 0,
 void sleeper_destroy(struct sleeper *sleeper) { (void)sleeper; }
 
 void sleeper_wake(struct sleeper *sleeper) {
-    __atomic_store_n(&sleeper->word, 1, __ATOMIC_RELEASE);
-    futex(&sleeper->word, FUTEX_WAKE, 1, NULL);
+    if (__atomic_exchange_n(&sleeper->word, 1, __ATOMIC_RELEASE) == 0) futex(&sleeper->word, FUTEX_WAKE, 1, NULL);
+}
+
+/*
+ * To be woken from sleep takes some fifty microseconds where another core has to do it. So a thread first looks for a while, as
+ * long as that was worth its while lately, and lets others run on its core meanwhile, where who wakes it may be. It looks for longer
+ * than an answer takes from one who sleeps: two who ask each other would else sleep in turn for ever.
+ */
+#define LOOK_NS INT64_C(100000)
+#define CREDIT_MOST 8
+#define CREDIT_PROBE 64                 /* without any, one sleep in so many begins with a look */
+static _Thread_local int credit = CREDIT_MOST / 2;
+
+static bool worth_looking(void) {
+    if (credit > 0) return true;
+    if (credit-- > -CREDIT_PROBE) return false;
+    credit = 1;
+    return true;
+}
+
+static bool woken_meanwhile(struct sleeper *sleeper, int64_t deadline) {
+    uint32_t asleep = 0, looking = 2;
+    int64_t end = monotonic_ns() + LOOK_NS;
+    if (deadline >= 0 && deadline < end) end = deadline;
+    if (!worth_looking() || !__atomic_compare_exchange_n(&sleeper->word, &asleep, 2, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
+        return false;
+    for (; monotonic_ns() < end; sched_yield())
+        for (int i = 0; i < 8; i++) {
+            if (__atomic_load_n(&sleeper->word, __ATOMIC_ACQUIRE) == 1) {
+                if (credit < CREDIT_MOST) credit++;
+                return true;
+            }
+            cpu_relax();
+        }
+    credit--;
+    return !__atomic_compare_exchange_n(&sleeper->word, &looking, 0, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE);
 }
 
 /*
@@ -105,6 +155,7 @@ void sleeper_wake(struct sleeper *sleeper) {
 #define SIGNAL_SLICE_NS INT64_C(1000000000)
 
 enum sleep_result sleeper_sleep(struct sleeper *sleeper, int64_t deadline) {
+    if (woken_meanwhile(sleeper, deadline)) return SLEEP_WOKEN;
     int64_t slice = monotonic_ns() + SIGNAL_SLICE_NS;
     bool last = deadline >= 0 && deadline <= slice;
     if (last) slice = deadline;

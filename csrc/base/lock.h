@@ -39,7 +39,7 @@ static inline void lock_drop(struct lock *lock) {
 static inline bool lock_is_wanted(const struct lock *lock) { return (void)lock, true; }
 #else
 struct lock { uint32_t word; LOCK_OWNER };      /* 0 free, 1 taken, 2 taken and somebody waits */
-struct sleeper { uint32_t word; };      /* 0 asleep, 1 woken */
+struct sleeper { uint32_t word; };      /* 0 asleep, 1 woken, 2 awake and looking */
 void lock_wait(struct lock *lock);
 void lock_wake(struct lock *lock);
 static inline void lock_take(struct lock *lock) {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import statistics
 from collections.abc import Callable
@@ -14,15 +15,24 @@ from .harness import Pair, Timed
 from .peers import BODY
 from .systems import Setting, System
 
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 CHUNK = 64
 """Calls that are timed together beside a busy thread; the median of many such tells what a call
 costs while it has the GIL to itself, and while it does not get it."""
 
 
-def _serve(step: Callable[[], object]) -> None:
+def _keep_to(place: int) -> None:
+    """Keep this thread to one of the cores: on one for both, no core has to be woken."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {_CORES[place % len(_CORES)]})
+
+
+def _serve(step: Callable[[], object], core: int | None = None) -> None:
     """Have a thread do something for ever; it goes with the process."""
 
     def work() -> None:
+        if core is not None:
+            _keep_to(core)
         while True:
             step()
 
@@ -31,6 +41,7 @@ def _serve(step: Callable[[], object]) -> None:
 
 def _asking(ask: Callable[[], object]) -> Timed:
     def run(count: int) -> float:
+        _keep_to(0)
         start = perf_counter_ns()
         for _ in repeat(None, count):
             ask()
@@ -43,7 +54,7 @@ def calls() -> Timed:
     """Return `call`, and `receive` and `reply` in another thread; each waits for the other."""
     system = System(Setting())
     receive, call = system.inbox.receive, system.outlet.call
-    _serve(lambda: receive().reply(BODY))
+    _serve(lambda: receive().reply(BODY), core=1)
     return _asking(lambda: call(BODY))
 
 
@@ -57,7 +68,7 @@ def bound() -> Timed:
         send(BODY)
         answered()
 
-    _serve(lambda: answer(receive()))
+    _serve(lambda: answer(receive()), core=1)
     return _asking(ask)
 
 
@@ -70,7 +81,7 @@ def simple_queues() -> Timed:
         there.put(BODY)
         back.get()
 
-    _serve(lambda: back.put(there.get()))
+    _serve(lambda: back.put(there.get()), core=1)
     return _asking(ask)
 
 
