@@ -7,27 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pympi import InvalidName, Kernel, KernelClosed, Message, Task, batch, mach
+from pympi import InvalidName, Kernel, KernelClosed, MachError, Message, Task, batch, mach
 from pympi.enums import Disposition
 from pympi.policy import Rules
-
-
-@pytest.fixture
-def kernel() -> Any:
-    with Kernel() as made:
-        yield made
-        if not made.closed:
-            made.verify()
-
-
-@pytest.fixture
-def server(kernel: Kernel) -> Task:
-    return kernel.create_task("server")
-
-
-@pytest.fixture
-def client(kernel: Kernel) -> Task:
-    return kernel.create_task("client")
 
 
 def rows(count: int, size: int = 4) -> Any:
@@ -273,15 +255,9 @@ def test_each_call_fails_by_itself(kernel: Kernel, server: Task, client: Task) -
         mach.MACH_RCV_TIMED_OUT, 0,
     ]  # fmt: skip
     assert [bytes(out[i, :1]) for i in (0, 2, 5, 7)] == [b"1", b"2", b"3", b"4"]
-    with pytest.raises(mach_error()):
+    with pytest.raises(MachError):
         kept[0].reply(b"too late")
     kernel.verify()
-
-
-def mach_error() -> type[Exception]:
-    from pympi import MachError
-
-    return MachError
 
 
 def test_calls_wait_for_a_server(server: Task, client: Task) -> None:
