@@ -11,6 +11,7 @@
 #define pm_unlikely(x) __builtin_expect(!!(x), 0)
 #define pm_must_check __attribute__((warn_unused_result))
 #define pm_noinline __attribute__((noinline))
+#define pm_inline inline __attribute__((always_inline))
 
 #if defined(__x86_64__) || defined(__i386__)
 #define cpu_relax() __builtin_ia32_pause()

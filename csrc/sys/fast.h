@@ -183,7 +183,7 @@ static pm_noinline bool fast_receive_recorded(struct pm_kernel *kernel, const st
 }
 
 /* With the lock: the entry whose port has a message for this path, recorded as taken; or NULL with nothing touched. */
-static inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity) {
+static pm_inline struct entry *fast_find(struct pm_task *task, uint32_t name, uint64_t capacity) {
     struct pm_kernel *kernel = task->kernel;
     struct space *space = &task->space;
     struct entry *entry = fast_entry(space, name, MACH_PORT_TYPE_RECEIVE, MACH_PORT_TYPE_RECEIVE);
