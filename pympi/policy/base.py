@@ -217,8 +217,11 @@ class PolicyModule:
             classes: those the kernel has.
             before: the numbering of this module's last table in the kernel, or None. If it still
                 holds, the table should have it, so that labels keep their values.
+
+        Raises:
+            TypeError: the class has no tables; Python goes on deciding.
         """
-        raise NotImplementedError
+        raise TypeError(f"module {self.name} {self.table_obstacle}, and has no tables")
 
     @property
     def text_limit(self) -> int:
