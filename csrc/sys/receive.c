@@ -44,6 +44,7 @@ static int resolve_receive(struct receive *receive, struct entry **entry, struct
     if (port->flags & PORT_HANDLER && !receive->handled) return MACH_RCV_INVALID_NAME;
     if (receive->handled && !mqueue_advance(port, receive->handled)) return MACH_RCV_TIMED_OUT;
     *entry = named;
+    if (receive->handled && !receive->handled->sender) return 0;        /* the kernel tells the handler: nobody asks for it */
     int code = check_use(receive, named);
     return code ? code : port->first ? 0 : MACH_RCV_TIMED_OUT;
 }

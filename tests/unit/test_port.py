@@ -627,3 +627,26 @@ def test_effective_labels() -> None:
         port.make_send(client).send(b"x", effective="rules/guest")
         sender = port.receive().sender
         assert (sender.label, sender.real_label) == ("rules/guest", "rules/client")
+
+
+def test_what_the_kernel_tells_a_handler_is_not_asked_about() -> None:
+    """The owner may not use its port: what tasks send is refused, that a port died is not lost."""
+    rules = Rules.from_text("""
+        allow server server mach_port { make_send make_send_once set_attributes };
+        allow server server mach_port { request_notification };
+        allow client server mach_port { hold_send send copy_send };
+        allow client client mach_port { make_send };
+        allow server client mach_port { hold_send request_notification };
+    """)
+    with Kernel(policies=[rules]) as kernel:
+        server = kernel.create_task("server", "rules/server")
+        client = kernel.create_task("client", "rules/client")
+        seen: list[int] = []
+        port = server.create_handler(lambda message: seen.append(message.msgh_id))
+        watched = client.allocate_port()
+        watched.make_send(server).request_notification(Notification.DEAD_NAME, port)
+        port.make_send(client).send(b"", msgh_id=1)
+        assert seen == []
+        watched.close()
+        assert seen == [Notification.DEAD_NAME]
+        kernel.verify()
