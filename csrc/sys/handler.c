@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Handler ports: a message to one is not queued; it is received by the port's owner and given to the handler in the call
- * of whoever sent it, once the lock is dropped. Everything asked of a receiver is asked of the owner.
+ * of whoever sent it, once the lock is dropped. Everything asked of a receiver is asked of the owner, but for what the kernel
+ * tells, which is asked of nobody.
  */
 #include "sys/msg.h"
 
