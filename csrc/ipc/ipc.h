@@ -23,6 +23,9 @@ struct space;
 struct kmsg;
 struct request;
 
+#define BODY_LEAST 256u
+#define BODY_POOLS 7                    /* each of pieces twice as large as those before */
+
 struct ipc {
     struct lock *lock;                  /* the kernel's; held by whoever calls into this layer */
     struct heap *heap, *names_heap, *messages_heap;     /* the last two: parts */
@@ -30,7 +33,7 @@ struct ipc {
     struct sids *sids;
     struct trace *trace;
     struct interfaces *interfaces;
-    struct pool ports, rests, extras, sets, links, requests, kmsgs;
+    struct pool ports, rests, extras, sets, links, requests, kmsgs, bodies[BODY_POOLS];
     uint64_t next_port_id, transfers;
     uint64_t outdated;                  /* transfers up to this one were judged in an epoch that is over */
     uint64_t sent, received, destroyed, notifications, urefs_dropped, circular, guard_violations, quota_refusals,

@@ -8,6 +8,11 @@
 
 _Static_assert(sizeof(struct kmsg) == KMSG_SIZE, "a small message is one piece of the pool");
 
+static char *body_alloc(struct ipc *ipc, uint64_t size) {
+    struct pool *pool = body_pool(ipc, size);
+    return pool ? pool_take(pool) : heap_alloc(ipc->messages_heap, size);
+}
+
 struct kmsg *kmsg_create(struct ipc *ipc, uint64_t size) {
     struct kmsg *kmsg = pool_take(&ipc->kmsgs);
     if (!kmsg) return NULL;
@@ -16,7 +21,7 @@ struct kmsg *kmsg_create(struct ipc *ipc, uint64_t size) {
     kmsg->size = (uint32_t)size;
     kmsg->body = kmsg->inside;
     if (size <= KMSG_INLINE) return kmsg;
-    kmsg->body = heap_alloc(ipc->messages_heap, size);
+    kmsg->body = body_alloc(ipc, size);
     if (kmsg->body) return kmsg;
     pool_give(&ipc->kmsgs, kmsg);
     return NULL;
@@ -111,8 +116,15 @@ void kmsg_release(struct kmsg *kmsg) {
 }
 
 static void body_free(struct ipc *ipc, struct kmsg *kmsg) {
+    struct pool *pool = body_pool(ipc, kmsg->size);
+    if (kmsg->body == kmsg->inside) return;
+    if (pool) pool_give(pool, kmsg->body);
+    else heap_free(ipc->messages_heap, kmsg->body, kmsg->size);
+}
+
+static void contents_free(struct ipc *ipc, struct kmsg *kmsg) {
     struct cargo *cargo = kmsg->cargo;
-    if (kmsg->body != kmsg->inside) heap_free(ipc->messages_heap, kmsg->body, kmsg->size);
+    body_free(ipc, kmsg);
     for (uint32_t i = 0; cargo && i < cargo->descriptors_used; i++)
         heap_free(ipc->heap, (void *)(uintptr_t)cargo->descriptors[i].memory.address, cargo->descriptors[i].memory.size);
     cargo_free(ipc, cargo);
@@ -126,7 +138,7 @@ void kmsg_free(struct ipc *ipc, struct kmsg *kmsg, struct after *after) {
         after->finished = kmsg;
         return;
     }
-    body_free(ipc, kmsg);
+    contents_free(ipc, kmsg);
     pool_give(&ipc->kmsgs, kmsg);
 }
 

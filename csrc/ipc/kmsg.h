@@ -11,6 +11,7 @@
 
 #define KMSG_SIZE 256
 #define KMSG_INLINE (KMSG_SIZE - 96)
+#define BODY_POOLED (BODY_LEAST << (BODY_POOLS - 1))
 
 struct right_in_flight { struct port *port; uint32_t name; uint8_t disposition, type, denied; };
 
@@ -55,6 +56,13 @@ struct kmsg {
     struct ipc *ipc;
     _Alignas(8) char inside[KMSG_INLINE];
 };
+
+/* Where a body comes from that does not fit inside: of pieces of 256 bytes, 512 and so on, the least that holds it. NULL: from the
+ * heap, where each costs as much as a message. */
+static inline struct pool *body_pool(struct ipc *ipc, uint64_t size) {
+    if (size > BODY_POOLED) return NULL;
+    return &ipc->bodies[size <= BODY_LEAST ? 0 : 64 - __builtin_clzll((size - 1) / BODY_LEAST)];
+}
 
 /* A message with room for size bytes of body; sender, sids and charge are not set. NULL where memory is short. */
 struct kmsg *kmsg_create(struct ipc *ipc, uint64_t size) pm_must_check;

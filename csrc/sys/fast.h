@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The shortest path: inline bytes, a copied send right, no one waiting, the decision remembered. Every precondition that fails
+ * The shortest path: few bytes, a copied send right, no one waiting, the decision remembered. Every precondition that fails
  * leaves everything untouched for send.c and receive.c, which define what a send and a receive are. Both paths run against the model.
  * What goes by it, one message at a time or many: sys_fast.c and sys_batch.c.
  */
@@ -30,6 +30,10 @@ static inline void fast_trace(struct pm_kernel *kernel, struct space *space, str
 
 /* A small copy without a call, which would cost more than the copy. */
 static inline void fast_copy(char *to, const char *from, size_t size) {
+    if (pm_unlikely(size > KMSG_INLINE)) {
+        memcpy(to, from, size);
+        return;
+    }
     if (pm_unlikely(size < 16)) {
         for (size_t i = 0; i < size; i++) to[i] = from[i];
         return;
@@ -93,6 +97,23 @@ static inline void fast_queued(struct ipc *ipc, struct space *space, struct port
     space->refs += count;
 }
 
+/* A message with room for a body of at most BODY_POOLED; NULL: memory is short, and nothing was touched. */
+static pm_noinline struct kmsg *fast_alloc_large(struct ipc *ipc, uint64_t size) {
+    struct kmsg *kmsg = pool_take(&ipc->kmsgs);
+    if (!kmsg) return NULL;
+    kmsg->body = pool_take(body_pool(ipc, size));
+    if (kmsg->body) return kmsg;
+    pool_give(&ipc->kmsgs, kmsg);
+    return NULL;
+}
+
+static inline struct kmsg *fast_alloc(struct ipc *ipc, uint64_t size) {
+    if (pm_unlikely(size > KMSG_INLINE)) return fast_alloc_large(ipc, size);
+    struct kmsg *kmsg = pool_take(&ipc->kmsgs);
+    if (pm_likely(kmsg)) kmsg->body = kmsg->inside;
+    return kmsg;
+}
+
 static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
                              int32_t msgh_id, uint32_t access, uint64_t transfer) {
     kmsg->next = NULL;
@@ -103,7 +124,6 @@ static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *s
     kmsg->reply_type = 0;
     kmsg->flags = 0;
     kmsg->dest = port;
-    kmsg->body = kmsg->inside;
     kmsg->sender = space;
     kmsg->transfer = transfer;
     kmsg->size = size;
@@ -119,14 +139,14 @@ static pm_inline bool fast_post(struct pm_task *task, struct entry *entry, const
                                 uint32_t access, bool recorded) {
     struct pm_kernel *kernel = task->kernel;
     struct port *port = entry->object;
-    struct kmsg *kmsg = pool_take(&kernel->ipc.kmsgs);
+    struct kmsg *kmsg = fast_alloc(&kernel->ipc, size);
     if (pm_unlikely(!kmsg)) return false;
     if (pm_unlikely(kernel->trace.on)) {
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_SEND);
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_COPY_SEND);
     }
     fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access, kernel->ipc.transfers + 1);
-    fast_copy(kmsg->inside, body, size);
+    fast_copy(kmsg->body, body, size);
     fast_link(port, kmsg);
     fast_queued(&kernel->ipc, &task->space, port, 1, size);
     if (recorded) fast_record(kernel, &task->space, entry, kmsg, false);
@@ -211,7 +231,7 @@ static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *e
  * still counted at the port. */
 static inline bool fast_message(const struct kmsg *kmsg, const struct port *port, uint32_t gone) {
     const struct space *sender = kmsg->sender;
-    return !kmsg->cargo && !kmsg->reply && kmsg->body == kmsg->inside && kmsg->dest_type == MACH_MSG_TYPE_PORT_SEND &&
+    return !kmsg->cargo && !kmsg->reply && kmsg->size <= BODY_POOLED && kmsg->dest_type == MACH_MSG_TYPE_PORT_SEND &&
            !(kmsg->flags & KMSG_EFFECTIVE) && sender && sender->refs > 1 && !sender->past_used &&
            (port->srights > gone + 1 || !port->extra);
 }
@@ -272,11 +292,16 @@ static inline struct kmsg *fast_take(struct pm_kernel *kernel, struct space *spa
     return kmsg;
 }
 
+static inline void fast_give(struct ipc *ipc, struct kmsg *kmsg) {
+    if (pm_unlikely(kmsg->size > KMSG_INLINE)) pool_give(body_pool(ipc, kmsg->size), kmsg->body);
+    pool_give(&ipc->kmsgs, kmsg);
+}
+
 /* Of a message that was taken. */
 static inline void fast_free(struct ipc *ipc, struct kmsg *kmsg) {
     kmsg->sender->in_flight--;
     kmsg->sender->refs--;
-    pool_give(&ipc->kmsgs, kmsg);
+    fast_give(ipc, kmsg);
 }
 
 /* With the lock. The size, or -1 with nothing touched. */
@@ -285,7 +310,7 @@ static inline int64_t fast_receive(struct pm_task *task, uint32_t name, void *bo
     if (!entry) return -1;
     struct kmsg *kmsg = fast_take(task->kernel, &task->space, entry);
     uint32_t size = kmsg->size;
-    fast_copy(body, kmsg->inside, size);
+    fast_copy(body, kmsg->body, size);
     fast_free(&task->kernel->ipc, kmsg);
     return size;
 }

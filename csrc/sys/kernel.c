@@ -67,6 +67,7 @@ static void ipc_init(struct pm_kernel *kernel) {
     pool_init(&ipc->links, ports, sizeof(struct set_link), 128);
     pool_init(&ipc->requests, ports, sizeof(struct request), 128);
     pool_init(&ipc->kmsgs, ipc->messages_heap, KMSG_SIZE, 256);
+    for (uint32_t i = 0; i < BODY_POOLS; i++) pool_init(&ipc->bodies[i], ipc->messages_heap, BODY_LEAST << i, 128 >> i);
     list_init(&ipc->pending);
 }
 
@@ -84,6 +85,7 @@ static void kernel_free(struct pm_kernel *kernel) {
     forgive_payers(kernel);
     struct pool *pools[] = {&ipc->ports, &ipc->rests, &ipc->extras, &ipc->sets, &ipc->links, &ipc->requests, &ipc->kmsgs};
     for (size_t i = 0; i < array_count(pools); i++) pool_destroy(pools[i]);
+    for (size_t i = 0; i < BODY_POOLS; i++) pool_destroy(&ipc->bodies[i]);
     tasks_destroy(&kernel->by_id);
     interfaces_destroy(&kernel->interfaces);
     trace_destroy(&kernel->trace);

@@ -32,13 +32,13 @@ static pm_inline bool sending_begin(struct sending *run, struct pm_task *task, u
 /* False: it was not sent, and the run is over. */
 static pm_inline bool sending_add(struct sending *run, const void *body, uint32_t size, int32_t msgh_id) {
     const bool method = run->port->flags & PORT_INTERFACE;
-    if (run->count == run->room || size > KMSG_INLINE) return false;
+    if (run->count == run->room || size > BODY_POOLED) return false;
     if (pm_unlikely(method) && !fast_may_call(run->kernel, run->space, run->port, msgh_id, &run->access)) return false;
-    struct kmsg *kmsg = pool_take(&run->ipc->kmsgs);
+    struct kmsg *kmsg = fast_alloc(run->ipc, size);
     if (pm_unlikely(!kmsg)) return false;
     fast_fill(kmsg, run->ipc, run->space, run->port, size, msgh_id, run->access, run->ipc->transfers + ++run->count);
     if (pm_unlikely(method)) kmsg->flags = KMSG_METHOD;
-    fast_copy(kmsg->inside, body, size);
+    fast_copy(kmsg->body, body, size);
     fast_link(run->port, kmsg);
     run->bytes += size;
     return true;

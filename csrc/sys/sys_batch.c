@@ -82,7 +82,7 @@ static pm_noinline int send_one_slowly(struct batch *batch, struct pm_task *task
 /* By the shortest path, what brings no right. False: nothing was touched. */
 static pm_inline bool send_fast(const struct batch *batch, struct pm_task *task, uint32_t dest, const void *body, uint32_t size,
                                 int32_t msgh_id) {
-    return size <= KMSG_INLINE && !batch->kernel->no_fast_path && fast_send(task, dest, body, size, msgh_id);
+    return size <= BODY_POOLED && !batch->kernel->no_fast_path && fast_send(task, dest, body, size, msgh_id);
 }
 
 /* Which body is next, and where it is. The bodies are told of by a copy, which nothing that is written can change. */
@@ -252,7 +252,7 @@ static pm_inline bool take_fast(const struct batch *batch, struct pm_task *task,
     if (!entry) return false;
     struct kmsg *kmsg = fast_take(kernel, &task->space, entry);
     tell_result(result, kmsg, ((const struct port *)entry->object)->seqno - 1);
-    fast_copy(body, kmsg->inside, kmsg->size);
+    fast_copy(body, kmsg->body, kmsg->size);
     fast_free(&kernel->ipc, kmsg);
     return true;
 }
@@ -279,8 +279,8 @@ static pm_inline uint32_t take_many_fast(const struct batch *batch, struct pm_ta
         struct kmsg *kmsg = receiving_next(&run, room->stride);
         if (!kmsg) break;
         tell_result(&room->results[index], kmsg, run.port->seqno + run.count - 1);
-        fast_copy(room_body(room, index), kmsg->inside, kmsg->size);
-        pool_give(&run.ipc->kmsgs, kmsg);
+        fast_copy(room_body(room, index), kmsg->body, kmsg->size);
+        fast_give(run.ipc, kmsg);
     }
     receiving_end(&run);
     return run.count;

@@ -13,7 +13,7 @@ int pm_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size
             const struct pm_wait *wait) {
     if (pm_unlikely(!task)) return KERN_INVALID_TASK;
     struct pm_kernel *kernel = task->kernel;
-    if (pm_likely(size <= KMSG_INLINE && (body || !size)) && !kernel_forked(kernel) && pm_likely(!kernel->no_fast_path)) {
+    if (pm_likely(size <= BODY_POOLED && (body || !size)) && !kernel_forked(kernel) && pm_likely(!kernel->no_fast_path)) {
         kernel_lock(kernel);
         bool sent = fast_send(task, dest, body, size, msgh_id);
         kernel_unlock(kernel);

@@ -18,7 +18,7 @@
 #define PORTS 6
 #define LABELS 8
 #define RULES 3
-#define BODY_MAX 400
+#define BODY_MAX 20000 /* some fit inside a message, some a piece of a pool; the largest come from the heap */
 
 struct world {
     struct pm_kernel *kernel;
@@ -128,7 +128,7 @@ static void make_worlds(void)
 
 static void step_send(void)
 {
-    uint32_t task = draw(TASKS), port = draw(PORTS), size = draw(8) ? draw(160) : draw(BODY_MAX);
+    uint32_t task = draw(TASKS), port = draw(PORTS), size = draw(8) ? draw(160) : draw(4) ? draw(3000) : draw(BODY_MAX);
     uint32_t name = draw(50) ? worlds[0].send[task][port] : draw(1000);
     int32_t id = (int32_t)draw(5);
     char body[BODY_MAX];
@@ -283,7 +283,7 @@ static void step_send_many(void)
 
     memset(data, (int)draw(256), sizeof data);
     for (uint32_t i = 0; i < BATCH; i++)
-        sizes[i] = draw(90) ? draw(65) : 69, ids[i] = (int32_t)draw(5);
+        sizes[i] = draw(90) ? draw(65) : draw(2) ? 69 : draw(2600), ids[i] = (int32_t)draw(5);
     for (uint32_t i = 0; i < many.count; offset += packed ? sizes[i] : 64, i++) {
         int32_t id = many.msgh_ids ? ids[i] : 2;
         int holds = offset + sizes[i] <= many.size && (packed || sizes[i] <= 64);
@@ -320,14 +320,15 @@ static int64_t received_singly(struct world *world, uint32_t port, struct pm_roo
 
 static void step_receive_many(void)
 {
-    static char data[2][BATCH * 100];
+    static char data[2][BATCH * 2600];
     struct pm_result results[2][BATCH] = { 0 };
     uint32_t port = draw(PORTS), count = draw(2) ? draw(12) : BATCH;
+    uint32_t stride = draw(3) ? 100 : 2600;
     struct pm_room rooms[2];
     int64_t got[2];
 
     for (int i = 0; i < 2; i++)
-        rooms[i] = (struct pm_room){ .data = data[i], .size = sizeof data[i], .stride = 100, .count = count, .results = results[i] };
+        rooms[i] = (struct pm_room){ .data = data[i], .size = sizeof data[i], .stride = stride, .count = count, .results = results[i] };
     got[0] = received_singly(&worlds[0], port, rooms[0]);
     got[1] = received_many(&worlds[1], port, rooms[1]);
     assert(got[0] == got[1] && !memcmp(results[0], results[1], sizeof results[0]));
