@@ -41,7 +41,7 @@ class Environment(simpy.Environment):
         clock: to drive; a new one unless given. The simulation begins at its time.
         label: of the task, one in each kernel, that asks to be notified for those who wait. Under
             policies it needs `insert_right` to the tasks, and `request_notification` to the ports,
-            that are waited on; `make_send_once`, `use_recv` and `set_attributes` to its own.
+            that are waited on; `make_send_once` and `set_attributes` to its own.
 
     Attributes:
         clock (SimulatedClock): the one source of time; only the environment may advance it.

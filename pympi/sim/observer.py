@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..enums import Notification
-from ..errors import AccessDenied, code_number
 from ..port import DeadName, PortSet, Right
 from .waits import Line, Wait
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer"]
 
-_NO_ACCESS = code_number("KERN_NO_ACCESS")
 _NAME = slice(8, 12)  # of a notification's body
 
 
@@ -38,11 +36,6 @@ class _Ear:
         self._task = task
         self.asked: dict[tuple[Notification, int], list[Line]] = {}
         self.port = observer.create_handler(self._told)
-        if not observer.kernel.access(observer, self.port, "mach_port", "use_recv").allowed:
-            # It would never hear anything, and nothing would say why.
-            self.port.close()
-            what = f"task {observer.name!r}, label {observer.label!r}, of the simulation"
-            raise AccessDenied(_NO_ACCESS, what, "receive", "use_recv", "mach_port")
 
     def request(self, right: Right, kind: Notification, line: Line) -> None:
         """Ask to be told, unless that was asked already and has not come yet."""

@@ -715,7 +715,7 @@ RULES = """
     allow b a mach_port { hold_send copy_send };
     allow sim a mach_task { insert_right };
     allow sim a mach_port { request_notification };
-    allow sim sim mach_port { make_send_once use_recv set_attributes };
+    allow sim sim mach_port { make_send_once set_attributes };
 """
 ELSE = {"mach_task": "observe", "mach_port": "get_attributes"}
 
@@ -728,7 +728,17 @@ def test_what_the_observer_needs() -> None:
         right = inbox.make_send(inbox.task)
         env.process(iter_send(env, right, 1, b"x"))
         assert env.run(until=env.receive(inbox)).body == b"x"
+        full = inbox.task.allocate_port(qlimit=1)
+        to_full = full.make_send(inbox.task)
+        to_full.send(b"1")
+        send = env.send(to_full, b"2")
+        env.timeout(1).callbacks.append(lambda _: full.receive(0))
+        env.run(until=send)
         assert not len(kernel.audit.drain())
+        send = env.send(to_full, b"3")
+        env.timeout(1).callbacks.append(lambda _: full.close())
+        with pytest.raises(PortDied):
+            env.run(until=send)
         other = inbox.make_send(kernel.create_task("b", "rules/b"))
         with pytest.raises(AccessDenied, match="send"):
             env.run(until=env.send(other, b"x"))
@@ -737,7 +747,7 @@ def test_what_the_observer_needs() -> None:
 @pytest.mark.parametrize(
     ("whom", "less"),
     [("a", "insert_right"), ("a", "request_notification"), ("sim", "make_send_once"),
-     ("sim", "use_recv"), ("sim", "set_attributes")],
+     ("sim", "set_attributes")],
 )  # fmt: skip
 def test_an_observer_that_may_not_observe_says_so(whom: str, less: str) -> None:
     env = Environment(label="rules/sim")
