@@ -14,6 +14,7 @@ __all__ = ["NS", "SimulatedClock"]
 NS = 1_000_000_000
 """Nanoseconds, which the core counts in, of a second."""
 _END = 1 << 63
+_LAST = _END / NS
 
 
 class SimulatedClock:
@@ -65,7 +66,7 @@ class SimulatedClock:
 
     def _set(self, now: int) -> None:
         self._now = now
-        for known in [*self._kernels]:
+        for known in tuple(self._kernels):
             if (kernel := known()) is not None:
                 kernel._set_time(now)
 
@@ -80,6 +81,6 @@ def _nanoseconds(seconds: float, after: int = 0) -> int:
     Raises:
         ValueError: it is more than 63 bits have, as much as columns of time in other tools.
     """
-    if not (0 <= seconds < _END / NS and (time := after + round(seconds * NS)) < _END):
+    if not (0 <= seconds < _LAST and (time := after + round(seconds * NS)) < _END):
         raise ValueError(f"time is from 0 to {_END // NS} seconds, not {after / NS + seconds!r}")
     return time

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Environment"]
 
+# They are called for each event; super() would take as long as they do.
+_step, _schedule = simpy.Environment.step, simpy.Environment.schedule
+
 
 class Environment(simpy.Environment):
     """A SimPy environment that drives the clock of kernels, `Kernel(clock=env.clock)`.
@@ -156,13 +159,13 @@ class Environment(simpy.Environment):
             if when != self._now:
                 self.clock.advance_to(when)
             self._delivering = priority == AT_ONCE
-        super().step()
+        _step(self)
 
     def schedule(self, event: Event, priority: EventPriority = NORMAL, delay: float = 0) -> None:
         """Schedule an event. A condition that a message made true comes at once, as that does."""
         if self._delivering and isinstance(event, Condition):
             priority = AT_ONCE
-        super().schedule(event, priority, delay)
+        _schedule(self, event, priority, delay)
 
     def observer(self, kernel: Kernel) -> Observer:
         """Return what the events of a kernel ask to be told.

@@ -7,8 +7,7 @@ the environment's own, which has a label of its own, and come to its handlers, i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..enums import Notification
 from ..port import DeadName, PortSet, Right
@@ -21,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer"]
 
+Lines: TypeAlias = dict[Notification, dict[Any, Line]]
+"""Those in which somebody waits, by what tells of it and by key."""
+
+_MESSAGE, _SEND_POSSIBLE = Notification.MESSAGE, Notification.SEND_POSSIBLE
+_DEAD_NAME, _SEND_ONCE = Notification.DEAD_NAME, Notification.SEND_ONCE
 _NAME = slice(8, 12)  # of a notification's body
 
 
@@ -29,37 +33,47 @@ class _Ear:
 
     Attributes:
         port: that notifications come to.
-        asked: the lines to serve when something is told of a name, by what and by name.
+        asked: for each kind of notification, by name, the keys of the lines to be served then.
     """
 
-    def __init__(self, task: Task, observer: Task) -> None:
+    def __init__(self, task: Task, observer: Task, lines: Lines) -> None:
         self._task = task
-        self.asked: dict[tuple[Notification, int], list[Line]] = {}
+        self._lines = lines
+        self.asked: dict[Notification, dict[int, list[Any]]] = {kind: {} for kind in lines}
         self.port = observer.create_handler(self._told)
 
     def request(self, right: Right, kind: Notification, line: Line) -> None:
         """Ask to be told, unless that was asked already and has not come yet."""
-        lines = self.asked.setdefault((kind, right.name), [])
-        if not lines:
+        keys = self.asked[kind].setdefault(right.name, [])
+        if not keys:
             caller = self.port.task
             replaced = right.request_notification(kind, self.port, sync=1, caller=caller)
             if replaced is not None:
                 replaced.close()
-        if line not in lines:
-            lines.append(line)
+        if line.key not in keys:
+            keys.append(line.key)
 
     def _told(self, message: Message) -> None:
         """A notification came: those who wait for it have a try."""
-        kind, name = message.notification, int.from_bytes(message.body[_NAME], "little")
-        if kind is Notification.DEAD_NAME:  # which brought a reference to it
+        told, name = message.msgh_id, int.from_bytes(message.body[_NAME], "little")
+        if message.sender_task:  # somebody took a request back, and used its right up
+            told = _SEND_ONCE
+        if told == _DEAD_NAME:  # which brought a reference to it
             DeadName(self._task, name).close()
-        keys = [(Notification.SEND_POSSIBLE, name)]
-        if kind is Notification.MESSAGE:
-            keys = [(kind, name)]
-        elif kind is Notification.SEND_ONCE:  # a port is gone, or its right moved: not said which
-            keys = [*self.asked]
-        for line in [line for key in keys for line in self.asked.pop(key, ())]:
+        if told == _MESSAGE:
+            due = self._due(_MESSAGE, name)
+        elif told == _SEND_ONCE:  # a port is gone, or its right moved: not said which
+            asked = [(kind, name) for kind, names in self.asked.items() for name in names]
+            due = [line for each in asked for line in self._due(*each)]
+        else:
+            due = self._due(_SEND_POSSIBLE, name)
+        for line in due:
             line.serve()
+
+    def _due(self, kind: Notification, name: int) -> list[Line]:
+        """Return the lines that asked about a name; they have to ask again."""
+        lines = self._lines[kind]
+        return [lines[key] for key in self.asked[kind].pop(name, ()) if key in lines]
 
 
 class Observer:
@@ -69,10 +83,7 @@ class Observer:
         self._kernel, self._label = kernel, label
         self._task: Task | None = None
         self._ears: dict[Task, _Ear] = {}
-        self._lines: dict[Notification, WeakValueDictionary[Any, Line]] = {
-            kind: WeakValueDictionary()
-            for kind in (Notification.MESSAGE, Notification.SEND_POSSIBLE)
-        }
+        self._lines: Lines = {_MESSAGE: {}, _SEND_POSSIBLE: {}}
 
     def known(self, wait: Wait) -> Line | None:
         """Return where to wait, if anybody does: with the same right, or to send to the port."""
@@ -81,23 +92,23 @@ class Observer:
 
     def line(self, wait: Wait) -> Line:
         """Return where to wait."""
-        found = self.known(wait)
-        if found is None:
-            found = self._lines[wait.kind][_key(wait)] = Line(self._watch)
-        return found
+        lines, key = self._lines[wait.kind], _key(wait)
+        if key not in lines:
+            lines[key] = Line(key, lines, self._watch)
+        return lines[key]
 
     def _watch(self, line: Line, wait: Wait) -> None:
         """Ask for what tells that the first in line may succeed."""
-        rights = wait.right.members() if isinstance(wait.right, PortSet) else [wait.right]
-        for right in rights:
-            self._ear(right.task).request(right, wait.kind, line)
+        right = wait.right
+        for each in right.members() if type(right) is PortSet else (right,):
+            self._ear(right.task).request(each, wait.kind, line)
 
     def _ear(self, task: Task) -> _Ear:
         ear = self._ears.get(task)
         if ear is None:
             if self._task is None:
                 self._task = self._kernel.create_task("simpy", self._label)
-            ear = self._ears[task] = _Ear(task, self._task)
+            ear = self._ears[task] = _Ear(task, self._task, self._lines)
         return ear
 
     def forget(self, task: Task) -> None:
@@ -109,4 +120,4 @@ class Observer:
 
 def _key(wait: Wait) -> Any:
     right = wait.right
-    return (right.task, right.name) if wait.kind is Notification.MESSAGE else right.port_id
+    return (right.task, right.name) if wait.kind is _MESSAGE else right.port_id

@@ -27,13 +27,14 @@ from pympi import (
     Task,
     TimedOut,
 )
+from pympi.enums import Notification
 from pympi.policy import Rules, SelfTest
 from pympi.port import ReceiveRight
 
 simpy = pytest.importorskip("simpy", reason="the extra `sim` is not installed")
 
 from pympi.sim import Environment  # noqa: E402
-from pympi.sim.waits import Receive  # noqa: E402
+from pympi.sim.waits import Line, Receive  # noqa: E402
 
 Life = Generator[Any, Any, Any]
 
@@ -645,6 +646,12 @@ def test_a_task_ends_with_its_process(env: Environment, server: Task, end: str) 
     assert env.now == (0.5 if end == "interrupt" else 1)
 
 
+def lines() -> int:
+    """Return how many lines there are to wait in."""
+    gc.collect()
+    return sum(type(thing) is Line for thing in gc.get_objects())
+
+
 def test_tasks_that_come_and_go_leave_nothing_behind(env: Environment, kernel: Kernel) -> None:
     def life(task: Task) -> Life:
         inbox = task.allocate_port()
@@ -656,8 +663,24 @@ def test_tasks_that_come_and_go_leave_nothing_behind(env: Environment, kernel: K
             task = kernel.create_task(f"task{number}")
             env.task_process(task, life(task))
         env.run()
-        sizes.append((kernel.stats()["ports"], kernel.stats()["names"], len(kernel.tasks)))
+        stats = kernel.stats()
+        sizes.append((stats["ports"], stats["names"], len(kernel.tasks), lines()))
     assert sizes[1:] == sizes[:-1]
+
+
+def test_waits_on_a_silent_port_leave_nothing_behind(
+    env: Environment, inbox: ReceiveRight, kernel: Kernel
+) -> None:
+    def patient() -> Life:
+        for _ in range(300):
+            with pytest.raises(TimedOut):
+                yield env.receive(inbox, timeout=1)
+
+    before = lines()
+    env.run(until=env.process(patient()))
+    assert lines() == before
+    [ear] = env.observer(kernel)._ears.values()
+    assert [len(keys) for names in ear.asked.values() for keys in names.values()] == [1]
 
 
 def test_time_is_the_kernels_to_the_nanosecond(env: Environment, kernel: Kernel) -> None:
@@ -695,6 +718,21 @@ def test_a_kernel_with_another_clock_is_refused(env: Environment) -> None:
     for clock in (None, SimulatedClock()):
         with Kernel(clock=clock) as kernel, pytest.raises(ValueError, match=r"clock=env\.clock"):
             env.receive(kernel.create_task("a").allocate_port())
+
+
+@pytest.mark.parametrize("forged", [*Notification])
+def test_a_request_that_was_taken_back_and_used_up(
+    env: Environment, inbox: ReceiveRight, right: SendRight, forged: Notification
+) -> None:
+    def meddle(_: Any) -> None:
+        taken = inbox.cancel_notification(Notification.MESSAGE, caller=inbox.task)
+        assert taken is not None
+        taken.use_up(b"\0" * 8 + inbox.name.to_bytes(4, "little"), forged)
+
+    env.timeout(1).callbacks.append(meddle)
+    env.process(iter_send(env, right, 2, b"x"))
+    assert env.run(until=env.receive(inbox, timeout=9)).body == b"x"
+    assert env.now == 2
 
 
 def test_several_kernels(env: Environment) -> None:
