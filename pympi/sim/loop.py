@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterable
 from itertools import count
 from typing import Any, TypeVar
 
-from ..clock import SimulatedClock
+from ..clock import SimulatedClock, simulated
 
 __all__ = ["EventLoop", "NothingLeft", "run"]
 
@@ -83,6 +83,11 @@ class EventLoop(asyncio.SelectorEventLoop):
         self.clock = clock
         super().__init__(_Selector(clock))
         self._clock_resolution = 1e-9  # of the clock: a timer is due at its time
+        try:
+            simulated(clock)
+        except TypeError:
+            self.close()
+            raise
 
     def time(self) -> float:
         """Return the clock's time in seconds."""
@@ -121,7 +126,10 @@ def run(main: Coroutine[Any, Any, T], clock: SimulatedClock) -> T:
 
     Raises:
         NothingLeft: it waits for what can never happen.
+        RuntimeError: an event loop runs in this thread already.
     """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("sim.run() cannot be called while an event loop runs in this thread")
     loop = EventLoop(clock)
     try:
         return loop.run_until_complete(main)
@@ -135,10 +143,19 @@ def _end(loop: EventLoop) -> None:
         for task in left:
             task.cancel()
         loop.run_until_complete(_gather(left))
+        for task in left:
+            _tell(loop, task)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
+
+
+def _tell(loop: EventLoop, task: asyncio.Task[Any]) -> None:
+    """Tell of what a task raised while it was cancelled: nobody else will."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        what = "unhandled exception during shutdown of a simulation"
+        loop.call_exception_handler({"message": what, "exception": error, "task": task})
 
 
 async def _gather(tasks: Iterable[asyncio.Task[Any]]) -> None:

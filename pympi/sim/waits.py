@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -40,8 +41,9 @@ def check_timeout(timeout: float | None) -> None:
 
     Raises:
         ValueError: it is not finite, or negative.
+        TypeError: it is no number.
     """
-    if timeout is not None and not 0 <= timeout < float("inf"):
+    if timeout is not None and not (isfinite(timeout) and timeout >= 0):
         raise ValueError(f"timeout must be at least 0 seconds, or None for ever, not {timeout!r}")
 
 
@@ -254,11 +256,14 @@ class Call(Send):
         self, env: Environment, right: SendRight | SendOnceRight, arguments: dict[str, Any],
         timeout: float | None,
     ) -> None:  # fmt: skip
-        check_timeout(timeout)  # before there is a port to be closed
         self.answers = right.task.allocate_port()
         self._sent = False
         act = partial(right.send, timeout=0, reply=self.answers, **arguments)
-        super().__init__(env, right, act, timeout)
+        try:
+            super().__init__(env, right, act, timeout)
+        except BaseException:
+            self.answers.close()
+            raise
 
     def _done(self, value: Any) -> None:
         if self._sent:

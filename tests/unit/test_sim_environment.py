@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pympi import (
@@ -589,9 +590,50 @@ def test_no_time_to_wait(
             act(inbox if act == env.receive else right, timeout=timeout)
     assert right.task.names() == names
     if timeout != -1:
-        env.timeout(timeout)
         with pytest.raises(ValueError, match="time is from 0 to"):
-            env.run()
+            env.timeout(timeout)
+
+
+@pytest.mark.parametrize("timeout", [1e11, 1e300])
+def test_a_time_that_no_clock_has(
+    env: Environment, inbox: ReceiveRight, right: SendRight, timeout: float
+) -> None:
+    names = right.task.names()
+    for act in (env.receive, env.send, env.call):
+        with pytest.raises(ValueError, match="time is from 0 to 9223372036 seconds, not 1"):
+            act(inbox if act == env.receive else right, timeout=timeout)
+    assert right.task.names() == names
+    right.send(b"there", timeout=0)
+    env.run()
+
+
+def test_times_of_numpy_are_as_fine_as_others(env: Environment, kernel: Kernel) -> None:
+    env.timeout(1e6)
+    env.run()
+    for delay in (np.float32(0.25), np.float16(0.125), np.int8(1)):
+        env.timeout(delay)
+    env.receive(kernel.create_task("a").allocate_port(), timeout=np.float32(0.0625))
+    env.run()
+    assert (type(env.now), env.now, kernel.time) == (float, 1e6 + 1, 1e6 + 1)
+
+
+def test_what_is_not_waited_on(
+    env: Environment, inbox: ReceiveRight, right: SendRight, server: Task
+) -> None:
+    wrong: list[tuple[Any, tuple[Any, ...], str]] = [
+        (env.receive, (right,), r"env\.receive\(\) from a ReceiveRight or PortSet, not <SendRight"),
+        (env.send, (inbox,), r"env\.send\(\) to a SendRight or SendOnceRight, not <ReceiveRight"),
+        (env.call, (None,), r"env\.call\(\) to a SendRight or SendOnceRight, not None"),
+        (env.reply, (b"x",), r"env\.reply\(\) to a Message, not b'x'"),
+        (env.task_process, (inbox, iter_send(env, right, 1)), r"task_process\(\) of a Task, not <"),
+        (env.receive, (inbox, "1"), "must be real number, not str"),
+        (Environment, (env,), r"clock is a pympi\.SimulatedClock, not <pympi"),
+    ]
+    names = right.task.names(), server.names()
+    for what, arguments, told in wrong:
+        with pytest.raises(TypeError, match=told):
+            what(*arguments)
+    assert (right.task.names(), server.names()) == names
 
 
 def test_wrong_arguments_are_told_to_who_sends(
@@ -718,6 +760,12 @@ def test_a_kernel_with_another_clock_is_refused(env: Environment) -> None:
     for clock in (None, SimulatedClock()):
         with Kernel(clock=clock) as kernel, pytest.raises(ValueError, match=r"clock=env\.clock"):
             env.receive(kernel.create_task("a").allocate_port())
+        with Kernel(clock=clock) as kernel:
+            port = kernel.create_task("a").allocate_port()
+            right, names = port.make_send(port.task), port.task.names()
+            with pytest.raises(ValueError, match=r"clock=env\.clock"):
+                env.call(right)
+            assert port.task.names() == names
 
 
 @pytest.mark.parametrize("forged", [*Notification])
