@@ -41,20 +41,35 @@ class _Ear:
         self._lines = lines
         self.asked: dict[Notification, dict[int, list[Any]]] = {kind: {} for kind in lines}
         self.port = observer.create_handler(self._told)
+        self._deaf = False
 
     def request(self, right: Right, kind: Notification, line: Line) -> None:
         """Ask to be told, unless that was asked already and has not come yet."""
-        keys = self.asked[kind].setdefault(right.name, [])
-        if not keys:
-            caller = self.port.task
-            replaced = right.request_notification(kind, self.port, sync=1, caller=caller)
-            if replaced is not None:
+        asked = self.asked[kind]
+        if right.name not in asked:
+            asked[right.name] = [line.key]  # before it is told at once
+            try:
+                self._request(right, kind)
+            except BaseException:
+                asked.pop(right.name, None)
+                raise
+        elif line.key not in asked[right.name]:
+            asked[right.name].append(line.key)
+
+    def _request(self, right: Right, kind: Notification) -> None:
+        caller = self.port.task
+        replaced = right.request_notification(kind, self.port, sync=1, caller=caller)
+        if replaced is not None:
+            self._deaf = replaced.port_id == self.port.port_id  # our own request, asked anew
+            try:
                 replaced.close()
-        if line.key not in keys:
-            keys.append(line.key)
+            finally:
+                self._deaf = False
 
     def _told(self, message: Message) -> None:
         """A notification came: those who wait for it have a try."""
+        if self._deaf:
+            return
         told, name = message.msgh_id, int.from_bytes(message.body[_NAME], "little")
         if message.sender_task:  # somebody took a request back, and used its right up
             told = _SEND_ONCE

@@ -768,6 +768,59 @@ def test_a_kernel_with_another_clock_is_refused(env: Environment) -> None:
             assert port.task.names() == names
 
 
+@pytest.mark.parametrize("through", ["port", "set"])
+def test_when_a_port_dies_the_others_of_its_task_are_still_heard_of(
+    env: Environment, server: Task, client: Task, through: str
+) -> None:
+    ports = [server.allocate_port(qlimit=1) for _ in range(4)]
+    rights = [port.make_send(client) for port in ports]
+    waited = server.create_port_set(*ports) if through == "set" else None
+    got, sent = [], []
+
+    def receiver(number: int) -> Life:
+        try:
+            while True:
+                got.append((yield env.receive(waited or ports[number])).body)
+        except InvalidName:
+            got.append(b"%d died" % number)
+
+    def sender(number: int) -> Life:
+        yield env.send(rights[number], b"%d" % number)
+        yield env.send(rights[number], b"%d again" % number)  # there is no room
+        sent.append(number)
+
+    def life() -> Life:
+        for number in range(4):
+            yield env.timeout(1)
+            ports[number].close()
+            with contextlib.suppress(PortDied):
+                yield env.all_of([env.process(sender(each)) for each in range(number + 1, 4)])
+
+    for number in range(4 if waited is None else 1):
+        env.process(receiver(number))
+    env.run(until=env.process(life()))
+    assert sent == [1, 2, 3, 2, 3, 3]
+    told = [b"%d%s" % (number, more) for number in sent for more in (b"", b" again")]
+    deaths = [] if waited else [b"%d died" % number for number in range(4)]
+    assert sorted(got) == sorted(told + deaths)
+
+
+def test_when_a_port_dies_who_waits_for_room_elsewhere_still_hears(
+    env: Environment, server: Task, client: Task
+) -> None:
+    ports = [server.allocate_port(qlimit=1) for _ in range(3)]
+    rights = [port.make_send(client) for port in ports]
+    for right in rights:
+        right.send(b"first")
+    sends = [env.send(right, b"second") for right in rights]
+    env.timeout(1).callbacks.append(lambda _: ports[0].close())
+    with pytest.raises(PortDied):
+        env.run(until=sends[0])
+    env.timeout(1).callbacks.append(lambda _: [port.receive(0) for port in ports[1:]])
+    env.run(until=sends[1] & sends[2])
+    assert env.now == 2
+
+
 @pytest.mark.parametrize("forged", [*Notification])
 def test_a_request_that_was_taken_back_and_used_up(
     env: Environment, inbox: ReceiveRight, right: SendRight, forged: Notification
