@@ -224,7 +224,7 @@ def test_what_is_kept_can_be_compared_with(fake: Fake, tmp_path: Path) -> None:
     found = list(runs.measure(runs.Selection(("trace",)).cases(), fake, {}))
     kept = tmp_path / "old.json"
     kept.write_text(json.dumps(runs.summary(found)))
-    assert runs.load(kept) == {"trace/none": (1.0, 1.0, 1.0), runs.CONTROL: (1.0, 1.0, 1.0)}
+    assert runs.load(kept).rows == {"trace/none": (1.0, 1.0, 1.0), runs.CONTROL: (1.0, 1.0, 1.0)}
     table = list(csv.DictReader(io.StringIO(runs.to_csv(found).decode(), newline="")))
     assert [line["verdict"] for line in table] == ["", "skipped", ""]
     assert table[1]["remark"] == "no =trace"
@@ -298,6 +298,11 @@ def test_cases_are_listed(pympi: Callable[..., Any]) -> None:
         ("--compare list.json", "list.json: no figures"),
         ("--compare nan.json", "nan.json: no figures"),
         ("--compare deep.json", "deep.json: no figures"),
+        ("--compare back.json", "back.json: trace/te has quartiles of 3.0, 2.0 and 1.0"),
+        ("--compare nothing.json", "none of these cases is in the earlier run"),
+        ("--csv absent/a.csv --quick", "absent/a.csv: No such file"),
+        ("--csv old.json --compare old.json --quick", "old.json: would be written twice, or over"),
+        ("--plot /proc/absent", "/proc/absent"),
         ("--compare /dev/zero", "/dev/zero: larger than 1 MB"),
         ("--plot-format gif", "'gif' is not one of"),
         ("--plot wrong.json", "wrong.json"),
@@ -313,8 +318,12 @@ def test_bad_use(
     monkeypatch.setattr(runs, "LARGEST", 1 << 20)
     Path("list.json").write_text("[1]")
     Path("deep.json").write_text('{"rows": [], "deep": ' + "[" * 100_000)
+    Path("back.json").write_text('{"rows": [{"case": "trace/te", "ratio": [3, 2, 1]}]}')
+    Path("nothing.json").write_text('{"rows": [{"case": "control/same", "ratio": [1, 1, 1]}]}')
+    Path("old.json").write_text('{"rows": [{"case": "trace/te", "ratio": [1, 1, 1]}]}')
     Path("nan.json").write_text('{"rows": [{"case": "a", "ratio": [NaN, 1, 1]}]}')
-    done = pympi("bench", "--list" if "--plot" not in words else "--quick", *words.split())
+    quick = "--quick" in words or "--plot" in words  # complains before anything is measured
+    done = pympi("bench", "--quick" if quick else "--list", *words.split())
     assert done.code == 2
     assert complaint in done.err
 
@@ -333,11 +342,39 @@ def test_an_earlier_run_is_not_written_over(
     pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
 ) -> None:
     monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
-    old = tmp_path / "old.json"
-    old.write_text('{"rows": []}')
+    old, rows = tmp_path / "old.json", '{"rows": [{"case": "trace/none", "ratio": [1, 1, 1]}]}'
+    old.write_text(rows)
     done = pympi("bench", "--only", "trace/none", "--compare", old, "--csv", old)
     assert done.code == 2
-    assert old.read_text() == '{"rows": []}'
+    assert old.read_text() == rows
+    assert fake.asked == []
+
+
+def test_a_run_that_was_made_elsewhere(
+    pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+) -> None:
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
+    here = pympi("bench", "--only", "trace/none", "--json").json
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(here))
+    same = pympi("bench", "--only", "trace/none", "--compare", old)
+    assert "elsewhere" not in same.err
+    old.write_text(json.dumps(here | {"machine": {"processor": "Z80\x1b[1m", "cores": 1}}))
+    done = pympi("bench", "--only", "trace/none", "--compare", old)
+    assert done.code == 0
+    assert "the earlier run was made elsewhere: processor Z80" in done.err
+    assert f"; cores 1 then, {here['machine']['cores']} now" in done.err
+    assert "\x1b" not in done.err
+
+
+@NEEDS_MATPLOTLIB
+def test_a_run_without_pictures_says_so(
+    pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+) -> None:
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
+    done = pympi("bench", "--only", "trace/none", "--plot", tmp_path / "pictures")
+    assert done.code == 0
+    assert "pictures: nothing was measured that there is a picture of" in done.err
 
 
 def test_a_crash_is_told_and_fails(
