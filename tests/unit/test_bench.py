@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pympi.bench import cases, plots, runs
+from pympi.bench import cases, compiled, plots, runs
 from pympi.bench.cases import CASES
 from pympi.bench.harness import Result, Run, Runner, Skip
 from pympi.bench.loops import DRAIN_EVERY, LOOPS, loop
@@ -124,6 +125,17 @@ def test_what_is_recorded_is_drained_between_timings(system: System) -> None:
     loop(system)(3 * DRAIN_EVERY)
     stats = system.kernel.stats()
     assert (stats["audit_records"], stats["audit_lost"]) == (6 * DRAIN_EVERY, 0)
+
+
+@pytest.mark.parametrize("variable", ["CC", "CXX"])
+def test_the_compiler_is_the_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, f"{sys.executable} -v")
+    assert compiled.compiler(variable) == [sys.executable, "-v"]
+    monkeypatch.setenv(variable, "absent-cc -O1")
+    with pytest.raises(Skip, match=rf"compiler 'absent-cc -O1'; {variable}=COMMAND names another"):
+        compiled.compiler(variable)
 
 
 @pytest.mark.parametrize("name", [*QUEUES, *JUDGES])
