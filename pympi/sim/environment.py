@@ -199,5 +199,6 @@ class Environment(simpy.Environment):
         if found is None:
             if not self.clock.drives(kernel):
                 raise ValueError(f"{kernel!r} has another clock: make it with clock=env.clock")
+            self._observers = {k: each for k, each in self._observers.items() if not k.closed}
             found = self._observers[kernel] = Observer(kernel, self._label)
         return found

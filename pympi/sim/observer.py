@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..enums import Notification
-from ..port import DeadName, PortSet, Right
+from ..port import DeadName, PortSet, ReceiveRight, Right
 from .waits import Line, Wait
 
 if TYPE_CHECKING:
@@ -32,15 +32,16 @@ class _Ear:
     """Hears what is told of a task's rights: a notification gives a name, and not whose.
 
     Attributes:
+        task: whose.
         port: that notifications come to.
         asked: for each kind of notification, by name, the keys of the lines to be served then.
     """
 
-    def __init__(self, task: Task, observer: Task, lines: Lines) -> None:
-        self._task = task
+    def __init__(self, task: Task, port: ReceiveRight, lines: Lines) -> None:
+        self.task = task
+        self.port = port
         self._lines = lines
         self.asked: dict[Notification, dict[int, list[Any]]] = {kind: {} for kind in lines}
-        self.port = observer.create_handler(self._told)
         self._deaf = False
 
     def request(self, right: Right, kind: Notification, line: Line) -> None:
@@ -66,7 +67,7 @@ class _Ear:
             finally:
                 self._deaf = False
 
-    def _told(self, message: Message) -> None:
+    def told(self, message: Message) -> None:
         """A notification came: those who wait for it have a try."""
         if self._deaf:
             return
@@ -74,7 +75,7 @@ class _Ear:
         if message.sender_task:  # somebody took a request back, and used its right up
             told = _SEND_ONCE
         if told == _DEAD_NAME:  # which brought a reference to it
-            DeadName(self._task, name).close()
+            DeadName(self.task, name).close()
         if told == _MESSAGE:
             due = self._due(_MESSAGE, name)
         elif told == _SEND_ONCE:  # a port is gone, or its right moved: not said which
@@ -98,6 +99,9 @@ class Observer:
         self._kernel, self._label = kernel, label
         self._task: Task | None = None
         self._ears: dict[Task, _Ear] = {}
+        self._by_port: dict[int, _Ear] = {}  # by the name of its port
+        self._handler = self._told  # one for all ports: the kernel keeps it for each function
+        self._many = 16
         self._lines: Lines = {_MESSAGE: {}, _SEND_POSSIBLE: {}}
 
     def known(self, wait: Wait) -> Line | None:
@@ -123,13 +127,27 @@ class Observer:
         if ear is None:
             if self._task is None:
                 self._task = self._kernel.create_task("simpy", self._label)
-            ear = self._ears[task] = _Ear(task, self._task, self._lines)
+            if len(self._ears) >= self._many:
+                self._tidy()
+            ear = _Ear(task, self._task.create_handler(self._handler), self._lines)
+            self._ears[task] = self._by_port[ear.port.name] = ear
         return ear
+
+    def _tidy(self) -> None:
+        """There are many tasks, of whom some may have ended without a word."""
+        for task in [task for task in self._ears if not task.alive]:
+            self.forget(task)
+        self._many = 16 + 2 * len(self._ears)
+
+    def _told(self, message: Message) -> None:
+        if (ear := self._by_port.get(message.local_name)) is not None:
+            ear.told(message)
 
     def forget(self, task: Task) -> None:
         """The task is no more."""
         ear = self._ears.pop(task, None)
         if ear is not None:
+            del self._by_port[ear.port.name]
             ear.port.close()
 
 

@@ -19,6 +19,7 @@ from pympi import (
     InvalidName,
     InvalidRight,
     Kernel,
+    MachError,
     Message,
     PortDied,
     QueueFull,
@@ -708,6 +709,33 @@ def test_tasks_that_come_and_go_leave_nothing_behind(env: Environment, kernel: K
         stats = kernel.stats()
         sizes.append((stats["ports"], stats["names"], len(kernel.tasks), lines()))
     assert sizes[1:] == sizes[:-1]
+
+
+def test_tasks_that_are_ended_by_others_leave_little_behind(env: Environment) -> None:
+    def life(task: Task) -> Life:
+        inbox = task.allocate_port()
+        inbox.make_send(task).send(b"there")
+        for _ in range(2):
+            yield env.receive(inbox)
+
+    def leftover() -> int:
+        with Kernel(clock=env.clock) as kernel:
+            for number in range(400):
+                task = kernel.create_task(f"task{number}")
+                process = env.process(life(task))
+                env.run(until=env.now + 1)
+                task.terminate()
+                with pytest.raises(MachError):
+                    env.run(until=process)
+            kernel.verify()
+            observer = env.observer(kernel)
+            assert len(observer._by_port) == len(observer._ears)
+            assert len(observer._task._handlers) == 1  # type: ignore[union-attr]
+            return kernel.stats()["ports"]
+
+    assert leftover() < 40
+    leftover()
+    assert len(env._observers) == 1
 
 
 def test_waits_on_a_silent_port_leave_nothing_behind(
