@@ -116,11 +116,18 @@ class Environment(simpy.Environment):
         _expect("env.send() to", right, SendRight, SendOnceRight)
         return Send(self, right, lambda: right.send(body, msgh_id, timeout=0, **arguments), timeout)
 
-    def reply(self, request: Message, body: Any = b"", **arguments: Any) -> Send:
-        """Answer as `Message.reply` does; return the event that it is sent."""
+    def reply(
+        self, request: Message, body: Any = b"", *, timeout: float | None = None, **arguments: Any
+    ) -> Send:
+        """Answer as `Message.reply` does; return the event that it is sent.
+
+        Args:
+            timeout: simulated seconds; 0 polls, None waits for ever.
+            arguments: as of `Message.reply`.
+        """
         _expect("env.reply() to", request, Message)
         right = request.reply_right or SendRight(request.task, 0)  # which it complains of
-        return Send(self, right, partial(request.reply, body, timeout=0, **arguments), None)
+        return Send(self, right, partial(request.reply, body, timeout=0, **arguments), timeout)
 
     def call(
         self, right: SendRight | SendOnceRight, body: Any = b"", msgh_id: int = 0, *,

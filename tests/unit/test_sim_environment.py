@@ -653,6 +653,25 @@ def test_wrong_arguments_are_told_to_who_sends(
     assert right.task.names() == names
 
 
+def test_an_answer_waits_for_room(
+    env: Environment, server: Task, client: Task, inbox: ReceiveRight, right: SendRight
+) -> None:
+    answers = client.allocate_port(qlimit=1)
+
+    def scenario() -> Life:
+        yield env.send(right, b"?", reply=answers.make_send())  # a send right: it can be full
+        answers.make_send(server).send(b"in the way")
+        request = yield env.receive(inbox)
+        with pytest.raises(QueueFull):
+            yield env.reply(request, b"!", timeout=2)
+        env.timeout(1).callbacks.append(lambda _: answers.receive(0))
+        yield env.reply(request, b"!", timeout=2)
+        return env.now
+
+    assert env.run(until=env.process(scenario())) == 3
+    assert bodies(answers) == [b"!"]
+
+
 def test_a_request_that_wants_no_answer(
     env: Environment, inbox: ReceiveRight, right: SendRight
 ) -> None:
