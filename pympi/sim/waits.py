@@ -90,16 +90,12 @@ class Line:
             self._waits.append(wait)
         if len(self._waits) > self._many:
             self._tidy()
-        self.serve(tried and self._waits[0] is wait)
+        self.serve(tried and wait.line is self and self._waits[0] is wait)
 
     def _tidy(self) -> None:
         """Many wait, of whom some may have gone."""
-        waits, self._waits = self._waits, deque()
-        for wait in waits:
-            if wait.wanted():
-                self._waits.append(wait)
-            else:
-                wait.line = None
+        for wait in [wait for wait in tuple(self._waits) if not wait.wanted()]:
+            self.leave(wait)
         self._many = 16 + 2 * len(self._waits)
 
     def leave(self, wait: Wait) -> None:
