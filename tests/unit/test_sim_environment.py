@@ -29,7 +29,7 @@ from pympi import (
     Task,
     TimedOut,
 )
-from pympi.enums import Notification
+from pympi.enums import Notification, PortType
 from pympi.policy import Rules, SelfTest
 from pympi.port import ReceiveRight
 
@@ -866,6 +866,45 @@ def test_when_a_port_dies_who_waits_for_room_elsewhere_still_hears(
     env.timeout(1).callbacks.append(lambda _: [port.receive(0) for port in ports[1:]])
     env.run(until=sends[1] & sends[2])
     assert env.now == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_at_random_whoever_waits_hears_of_the_end(
+    env: Environment, kernel: Kernel, seed: int
+) -> None:
+    rng = random.Random(seed)
+    servers = [kernel.create_task(f"server{number}") for number in range(3)]
+    ports = [task.allocate_port(qlimit=1) for task in servers for _ in range(3)]
+    client = kernel.create_task("client")
+
+    def receiver(port: ReceiveRight) -> Life:
+        with contextlib.suppress(MachError):
+            while True:
+                with contextlib.suppress(simpy.Interrupt), (yield env.receive(port)) as request:
+                    if request.reply_name and rng.random() < 0.5:
+                        with contextlib.suppress(PortDied):  # it was given up
+                            request.reply(timeout=0)
+
+    def sender(right: SendRight) -> Life:
+        while True:
+            try:
+                with contextlib.suppress(simpy.Interrupt):
+                    yield env.timeout(rng.random())
+                    yield rng.choice([env.send, env.call])(right)
+            except MachError:
+                if right.type != PortType.SEND:  # else a request was destroyed unanswered
+                    return
+
+    lives = [env.process(receiver(port)) for port in ports * 2]
+    lives += [env.process(sender(port.make_send(client))) for port in ports * 2]
+    for _ in range(40):
+        env.run(until=env.now + rng.random())
+        rng.choice([life for life in lives if life.is_alive]).interrupt()
+    for end in rng.sample([*(port.close for port in ports), *(t.terminate for t in servers)], 12):
+        end()
+        env.run(until=env.now + rng.random())
+    env.run(until=env.now + 5)
+    assert not [life for life in lives if life.is_alive]
 
 
 @pytest.mark.parametrize("forged", [*Notification])
