@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -115,7 +116,7 @@ class EventLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T], clock: SimulatedClock) -> T:
-    """Run a coroutine as `asyncio.run` does, in simulated time.
+    """Run a coroutine as `asyncio.run` does, in simulated time; Ctrl-C cancels it.
 
     Args:
         main: the coroutine.
@@ -130,33 +131,5 @@ def run(main: Coroutine[Any, Any, T], clock: SimulatedClock) -> T:
     """
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("sim.run() cannot be called while an event loop runs in this thread")
-    loop = EventLoop(clock)
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        _end(loop)
-
-
-def _end(loop: EventLoop) -> None:
-    try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(_gather(left))
-        for task in left:
-            _tell(loop, task)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
-
-
-def _tell(loop: EventLoop, task: asyncio.Task[Any]) -> None:
-    """Tell of what a task raised while it was cancelled: nobody else will."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        what = "unhandled exception during shutdown of a simulation"
-        loop.call_exception_handler({"message": what, "exception": error, "task": task})
-
-
-async def _gather(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)
+    with asyncio.Runner(loop_factory=partial(EventLoop, clock)) as runner:
+        return runner.run(main)

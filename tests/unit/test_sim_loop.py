@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import signal
 import time
 from collections.abc import Iterator
 
@@ -171,8 +172,32 @@ def test_an_error_at_the_end_is_told(
 
     assert run(main(), clock) == 7
     [record] = caplog.records
-    assert "unhandled exception during shutdown of a simulation" in record.message
+    assert "unhandled exception during asyncio.run() shutdown" in record.message
     assert "while it was cancelled" in str(record.exc_info)
+
+
+def test_ctrl_c_cancels_what_runs(
+    clock: SimulatedClock, inbox: ReceiveRight, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = []
+
+    async def main() -> None:
+        waiting = asyncio.create_task(inbox.receive_async())
+        try:
+            while True:
+                await asyncio.sleep(1)
+                if clock.now() == 110:
+                    signal.raise_signal(signal.SIGINT)
+        except asyncio.CancelledError:
+            ended.append(clock.now())
+            raise
+        finally:
+            ended.append(waiting.done())
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main(), clock)
+    assert ended == [110, False]
+    assert not caplog.records
 
 
 @pytest.mark.filterwarnings("error")
