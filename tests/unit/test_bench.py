@@ -314,7 +314,7 @@ def test_cases_are_listed(pympi: Callable[..., Any]) -> None:
         ("--compare nothing.json", "none of these cases is in the earlier run"),
         ("--csv absent/a.csv --quick", "absent/a.csv: No such file"),
         ("--csv old.json --compare old.json --quick", "old.json: would be written twice, or over"),
-        ("--plot /proc/absent", "/proc/absent"),
+        pytest.param("--plot /proc/absent", "/proc/absent", marks=NEEDS_MATPLOTLIB),
         ("--compare /dev/zero", "/dev/zero: larger than 1 MB"),
         ("--plot-format gif", "'gif' is not one of"),
         ("--plot wrong.json", "wrong.json"),
