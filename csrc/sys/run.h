@@ -9,6 +9,7 @@
 #include "sys/fast.h"
 
 struct sending {
+    struct pm_kernel *kernel;
     struct ipc *ipc;
     struct space *space;
     struct port *port;
@@ -23,17 +24,20 @@ static pm_inline bool sending_begin(struct sending *run, struct pm_task *task, u
     uint32_t access;
     if (!entry || fast_may_send(&kernel->mac, &task->space, entry, &access) != HINT_QUIET) return false;
     struct port *port = entry->object;
-    *run = (struct sending){.ipc = &kernel->ipc, .space = &task->space, .port = port, .access = access,
+    *run = (struct sending){.kernel = kernel, .ipc = &kernel->ipc, .space = &task->space, .port = port, .access = access,
                             .room = port->qlimit - port->msgcount};
     return true;
 }
 
 /* False: it was not sent, and the run is over. */
 static pm_inline bool sending_add(struct sending *run, const void *body, uint32_t size, int32_t msgh_id) {
+    const bool method = run->port->flags & PORT_INTERFACE;
     if (run->count == run->room || size > KMSG_INLINE) return false;
+    if (pm_unlikely(method) && !fast_may_call(run->kernel, run->space, run->port, msgh_id, &run->access)) return false;
     struct kmsg *kmsg = pool_take(&run->ipc->kmsgs);
     if (pm_unlikely(!kmsg)) return false;
     fast_fill(kmsg, run->ipc, run->space, run->port, size, msgh_id, run->access, run->ipc->transfers + ++run->count);
+    if (pm_unlikely(method)) kmsg->flags = KMSG_METHOD;
     fast_copy(kmsg->inside, body, size);
     fast_link(run->port, kmsg);
     run->bytes += size;

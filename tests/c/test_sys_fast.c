@@ -105,6 +105,8 @@ static void make_port(uint32_t port)
 
 static void make_worlds(void)
 {
+    static const uint8_t holes[5] = { 2 };
+
     EACH(world) {
         struct pm_config config = { .clock = PM_CLOCK_SIMULATED, .no_fast_path = world == worlds, .seed = 1,
                                     .audit_records = 64, .trace_paths = 16 };
@@ -117,6 +119,8 @@ static void make_worlds(void)
         for (uint32_t i = 0; i < TASKS; i++)
             world->tasks[i] = make_task(world, i);
         assert(pm_kernel_set_decider(world->kernel, decide, NULL) == 0);
+        assert(pm_interface_create(world->kernel, 0, 5, 0, NULL) == 1);
+        assert(pm_interface_create(world->kernel, 1, 40, PM_INTERFACE_ALLOW_UNKNOWN, holes) == 2);
     }
     for (uint32_t port = 0; port < PORTS; port++)
         make_port(port);
@@ -474,6 +478,19 @@ static void step_port(void)
     make_port(port);
 }
 
+/* What a port is sent from then on asks for routines of its interface, or for none; what is queued is judged again. */
+static void step_interface(void)
+{
+    uint32_t port = draw(PORTS), interface = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        codes[i] = pm_port_set_interface(owner, owner, worlds[i].receive[port], interface);
+    }
+    assert(codes[0] == codes[1]);
+}
+
 /* A strict guard hides the context from who receives. */
 static void step_context(void)
 {
@@ -596,7 +613,7 @@ static const struct {
               { 6, step_policy },   { 6, step_trace },     { 4, step_port },
               { 3, step_quota },    { 3, step_task },          { 2, step_no_senders },
               { 6, step_message },  { 8, step_rule },      { 4, step_sample },
-              { 4, step_halt },     { 20, step_quiet },     { 3, compare } };
+              { 4, step_halt },     { 20, step_quiet },     { 8, step_interface }, { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)
