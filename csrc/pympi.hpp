@@ -730,6 +730,10 @@ public:
         int code = pm_task_create(kernel_, above, name, known->sid(), nullptr, nullptr, &made);
         return code ? result<task>::failed(code) : result<task>(task::adopt(made));
     }
+    result<task> try_create_task(const std::string &name, std::string_view label_text = "-", const task *parent = nullptr) const
+    {
+        return try_create_task(name.c_str(), label_text, parent);
+    }
     /* 1 allowed, 0 denied. */
     result<bool> try_check(uint32_t ssid, uint32_t tsid, uint32_t tclass, uint32_t permissions) const noexcept
     {
@@ -777,6 +781,10 @@ public:
     task create_task(const char *name, std::string_view label_text = "-", const task *parent = nullptr) const
     {
         return try_create_task(name, label_text, parent).must("create_task", parent ? parent->get() : nullptr);
+    }
+    task create_task(const std::string &name, std::string_view label_text = "-", const task *parent = nullptr) const
+    {
+        return create_task(name.c_str(), label_text, parent);
     }
     bool check(uint32_t ssid, uint32_t tsid, uint32_t tclass, uint32_t permissions) const
     {

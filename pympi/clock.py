@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .kernel import Kernel
 
-__all__ = ["NS", "SimulatedClock"]
+__all__ = ["LAST", "NS", "SimulatedClock", "simulated"]
 
 NS = 1_000_000_000
 """Nanoseconds, which the core counts in, of a second."""
 _END = 1 << 63
+LAST = _END / NS
+"""Seconds, which no time reaches."""
 
 
 class SimulatedClock:
@@ -65,7 +67,7 @@ class SimulatedClock:
 
     def _set(self, now: int) -> None:
         self._now = now
-        for known in [*self._kernels]:
+        for known in tuple(self._kernels):
             if (kernel := known()) is not None:
                 kernel._set_time(now)
 
@@ -74,12 +76,23 @@ class SimulatedClock:
         kernel._set_time(self._now)
 
 
+def simulated(clock: object) -> SimulatedClock:
+    """Return what was given for a simulated clock.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(clock, SimulatedClock):
+        raise TypeError(f"clock is a pympi.SimulatedClock, not {clock!r}")
+    return clock
+
+
 def _nanoseconds(seconds: float, after: int = 0) -> int:
     """Return a time in nanoseconds, so many seconds after another.
 
     Raises:
         ValueError: it is more than 63 bits have, as much as columns of time in other tools.
     """
-    if not (0 <= seconds < _END / NS and (time := after + round(seconds * NS)) < _END):
-        raise ValueError(f"time is from 0 to {_END // NS} seconds, not {after / NS + seconds!r}")
+    if not (0 <= seconds < LAST and (time := after + round(seconds * NS)) < _END):
+        raise ValueError(f"time is from 0 to {int(LAST)} seconds, not {after / NS + seconds!r}")
     return time

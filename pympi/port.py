@@ -564,7 +564,12 @@ class _Receiving(Right):
 
         Raises:
             AccessDenied: the task may not receive from the port.
+            ValueError: no message could be served.
         """
+        if limit < 1:
+            raise ValueError(
+                f"limit is how many messages are served at a time, 1 or more: {limit!r}"
+            )
         await _aio.serve(self.receive_async, partial(_handle, handler), limit, _is_over)
 
     async def __aiter__(self) -> AsyncIterator[Message]:

@@ -89,12 +89,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed; 3")
     options = vars(parser.parse_args(arguments))
     rounds = options.pop("rounds")
+    try:
+        size = Size(**options)
+    except ValueError as error:
+        parser.error(str(error))
     loaded = {name: load(name) for name in PROGRAMS}
     for name, (module, why) in loaded.items():
         if module is None:
             print(f"{name:<12} skipped: {why}")
     programs = {name: module for name, (module, _) in loaded.items() if module is not None}
-    if not compare(programs, Size(**options), max(1, rounds)):
+    if not compare(programs, size, max(1, rounds)):
         print("\nThe programs do not agree.", file=sys.stderr)
         return 1
     return 0

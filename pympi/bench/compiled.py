@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib.util
+import os
 import shlex
 import shutil
 import subprocess
@@ -37,9 +38,11 @@ def compiler(variable: str = "CC") -> list[str]:
     Raises:
         Skip: there is none.
     """
-    command = shlex.split(str(sysconfig.get_config_var(variable) or ""))
+    said = os.environ.get(variable) or str(sysconfig.get_config_var(variable) or "")
+    command = shlex.split(said)
     if not command or not shutil.which(command[0]):
-        raise Skip(f"there is no {'C' if variable == 'CC' else 'C++'} compiler")
+        kind = "C" if variable == "CC" else "C++"
+        raise Skip(f"there is no {kind} compiler {said!r}; {variable}=COMMAND names another")
     return command
 
 
@@ -171,7 +174,7 @@ def in_numba(system: System) -> Timed:
     try:
         import numba
     except ImportError:
-        raise Skip("Numba is not installed: pip install numba") from None
+        raise Skip("Numba is not installed: pip install 'pympi-mach[numba]'") from None
     import numpy as np
 
     at_send, at_receive, *_ = ends(system)

@@ -9,14 +9,14 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from .cases import CASES, Case
 from .harness import PROCESSES, Result, Run, Runner, as_json, machine, noise, quartiles
 
-__all__ = ["CONTROL", "Finding", "Selection", "load", "measure", "summary", "to_csv"]
+__all__ = ["CONTROL", "Earlier", "Finding", "Selection", "load", "measure", "summary", "to_csv"]
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where the package is, so that a process of its own imports this one and no other."""
@@ -106,24 +106,59 @@ class _Row(msgspec.Struct):
 
 class _File(msgspec.Struct):
     rows: list[_Row]
+    machine: dict[str, Any] = {}
 
 
-def load(path: Path) -> dict[str, Quartiles]:
-    """Return the quartiles of each case in a file that --json wrote.
+class Earlier(NamedTuple):
+    """An earlier run.
+
+    Attributes:
+        rows: the quartiles of each case.
+        machine: what it was measured on, as `harness.machine` says it.
+    """
+
+    rows: Mapping[str, Quartiles] = {}
+    machine: Mapping[str, Any] = {}
+
+    def check(self, cases: Iterable[Case]) -> None:
+        """Check that there is something to compare.
+
+        Raises:
+            ValueError: it has none of these cases, but for the control.
+        """
+        if not any(case.name in self.rows for case in cases if case.name != CONTROL):
+            raise ValueError("none of these cases is in the earlier run")
+
+    def elsewhere(self, here: Mapping[str, Any]) -> str:
+        """Return in what the machine differs from the one here; "" if it does not."""
+        told = [
+            f"{what} {self.machine[what]} then, {here[what]} now"
+            for what in ("processor", "cores", "system", "python")
+            if what in self.machine and self.machine[what] != here[what]
+        ]
+        return f"the earlier run was made elsewhere: {'; '.join(told)}" if told else ""
+
+
+def load(path: Path) -> Earlier:
+    """Return what is in a file that --json wrote.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no such file.
     """
-    with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
+    with path.open("rb") as source:
+        data = source.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"{path}: larger than {LARGEST >> 20} MB, which no run is")
     try:
-        rows = msgspec.json.decode(data, type=_File).rows
+        file = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: no figures as --json prints them: {error}") from error
-    return {row.case: row.ratio for row in rows if row.ratio}
+    rows = {row.case: row.ratio for row in file.rows if row.ratio}
+    for case, (first, middle, third) in rows.items():
+        if not 0 < first <= middle <= third:
+            raise ValueError(f"{path}: {case} has quartiles of {first}, {middle} and {third}")
+    return Earlier(rows, file.machine)
 
 
 def differs(run: Run, then: Quartiles) -> int:
@@ -177,7 +212,7 @@ def find(case: Case, runner: Runner, then: Quartiles | None) -> Finding:
 # ---- what is kept ----
 
 
-def summary(findings: Sequence[Finding]) -> dict[str, object]:
+def summary(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what is kept of a run: the machine, what the control says, the rows."""
     kept = as_json([finding.result for finding in findings], machine(ROOT, ()))
     rows = kept["rows"]

@@ -99,6 +99,22 @@ def publish_files(files: Iterable[tuple[Path, bytes]], inputs: Iterable[Path] = 
             written.unlink(missing_ok=True)
 
 
+def look_ahead(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Check that a file can be written, which is not made before much else is done.
+
+    Raises:
+        ValueError: `path` would be written over an input.
+        OSError: it cannot be written.
+    """
+    _check_apart([path], inputs)
+    if path.exists() and not path.is_file():
+        return  # a pipe, a device: nobody knows before
+    with _about(path):
+        beside = _beside(path.resolve())
+        beside.touch()
+        beside.unlink()
+
+
 @contextmanager
 def replacing(path: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
     """Yield a file to write to, which is there under its name once all is written, or not at all.

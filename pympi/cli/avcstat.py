@@ -22,11 +22,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "lookups": ("checks_avc", "misses"),
     "hits": ("checks_avc",),
     "misses": ("misses",),
+    "native": ("native_decisions",),
+    "decisions": ("decider_calls",),
+    "denials": ("denials",),
     "inserts": ("avc_inserts",),
     "evictions": ("avc_evictions",),
     "stale": ("avc_refused",),
-    "decisions": ("decider_calls",),
-    "denials": ("denials",),
     "records": ("audit_records",),
     "lost": ("audit_lost",),
 }
@@ -43,9 +44,10 @@ def avcstat(
     """Show how the access vector cache does.
 
     With INTERVAL, every so many seconds, until Ctrl-C. The first line counts from when the kernel
-    began, each later one what came since the last. "stale" are decisions that came too late to be
-    kept, "decisions" questions to the policy, "records" and "lost" are of the audit trail. What a
-    right's own hint answers is in none of the columns.
+    began, each later one what came since the last. "native" are the misses that the core decided by
+    tables of the policy, "decisions" questions to the policy itself, "stale" decisions that came
+    too late to be kept; "records" and "lost" are of the audit trail. What a right's own hint
+    answers is in none of the columns.
     """
     seconds = None if interval is None else Seconds()(interval)
     if seconds is not None and source.file is not None:

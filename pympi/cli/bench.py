@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._artefacts import publish, publish_files
+from ._artefacts import look_ahead, publish, publish_files
 from ._output import FILE, bad_input, complain, json_option, plural, print_json, progress, say
 from ._table import Column, Section, print_sections
 
@@ -86,30 +86,37 @@ def bench(
     with bad_input():
         selection = runs.Selection(patterns, quick, peers, rounds or 0)
         cases = selection.cases()
-        old = runs.load(compare) if compare else {}
+        old = runs.load(compare) if compare else runs.Earlier()
+        if compare:
+            old.check(cases)
     if listed:
         _list(cases, as_json)
         return 0
-    _look_ahead(plot)
+    inputs = [compare] if compare else []
+    _look_ahead(csv, plot, inputs)
     with progress("measuring", len(cases), hidden=as_json) as advance:
-        found = list(runs.measure(cases, selection.runner(), old, advance))
+        found = list(runs.measure(cases, selection.runner(), old.rows, advance))
+    kept = runs.summary(found)
     if as_json:
-        print_json(runs.summary(found))
+        print_json(kept)
     else:
-        _print(found, runs.summary(found))
-    _keep(found, csv, plot, plot_format, [compare] if compare else [])
+        _print(found, kept)
+    if elsewhere := old.elsewhere(kept["machine"]):
+        complain(elsewhere)
+    _keep(found, csv, plot, plot_format, inputs)
     return 1 if [crash for crash in map(_crash, found) if crash] else 0
 
 
-def _look_ahead(plot: Path | None) -> None:
-    """Say what will be missing before all is measured."""
-    if plot is None:
-        return
+def _look_ahead(csv: Path | None, plot: Path | None, inputs: list[Path]) -> None:
+    """Say what will be missing, or cannot be written, before all is measured."""
     from ..bench import plots
 
     with bad_input():
-        plots.check_available()
-        plot.mkdir(parents=True, exist_ok=True)
+        if csv:
+            look_ahead(csv, inputs)
+        if plot:
+            plots.check_available()
+            publish(plot, {})
 
 
 def _keep(
@@ -123,6 +130,8 @@ def _keep(
         drawn = publish(plot, plots.draw(found, form)) if plot else []
     for path in drawn:
         say(f"wrote {path}", err=True)
+    if plot and not drawn:
+        complain(f"{plot}: nothing was measured that there is a picture of")
 
 
 def _list(cases: Sequence[Case], as_json: bool) -> None:

@@ -61,6 +61,7 @@ _AVCSTAT = {
     "inserts": "avc_inserts",
     "evictions": "avc_evictions",
     "refused_inserts": "avc_refused",
+    "native_decisions": "native_decisions",
     "decider_calls": "decider_calls",
     "decider_failures": "decider_failures",
     "denials": "denials",

@@ -15,18 +15,27 @@ except ImportError as error:
     ) from error
 from simpy.events import NORMAL, Condition, Event, EventPriority
 
-from ..clock import SimulatedClock
-from ..port import SendRight
+from ..clock import LAST, SimulatedClock, simulated
+from ..message import Message
+from ..port import PortSet, ReceiveRight, SendOnceRight, SendRight
+from ..task import Task
 from .observer import Observer
 from .waits import AT_ONCE, Call, Receive, Send
 
 if TYPE_CHECKING:
     from ..kernel import Kernel
-    from ..message import Carried, Message
-    from ..port import PortSet, ReceiveRight, SendOnceRight
-    from ..task import Task
+    from ..message import Carried
 
 __all__ = ["Environment"]
+
+# They are called for each event; super() would take as long as they do.
+_step, _schedule = simpy.Environment.step, simpy.Environment.schedule
+
+
+def _expect(what: str, given: object, *kinds: type) -> None:
+    if not isinstance(given, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{what} a {names}, not {given!r}")
 
 
 class Environment(simpy.Environment):
@@ -41,7 +50,7 @@ class Environment(simpy.Environment):
         clock: to drive; a new one unless given. The simulation begins at its time.
         label: of the task, one in each kernel, that asks to be notified for those who wait. Under
             policies it needs `insert_right` to the tasks, and `request_notification` to the ports,
-            that are waited on; `make_send_once`, `use_recv` and `set_attributes` to its own.
+            that are waited on; `make_send_once` and `set_attributes` to its own.
 
     Attributes:
         clock (SimulatedClock): the one source of time; only the environment may advance it.
@@ -66,7 +75,7 @@ class Environment(simpy.Environment):
     """
 
     def __init__(self, clock: SimulatedClock | None = None, *, label: str | None = None) -> None:
-        self.clock = clock or SimulatedClock()
+        self.clock = SimulatedClock() if clock is None else simulated(clock)
         super().__init__(self.clock.now())
         self._label = label
         self._observers: dict[Kernel, Observer] = {}
@@ -85,6 +94,7 @@ class Environment(simpy.Environment):
         Raises, into the process that waits:
             TimedOut: no message came. Else what `ReceiveRight.receive` raises.
         """
+        _expect("env.receive() from", right, ReceiveRight, PortSet)
         return Receive(self, right, timeout)
 
     def send(
@@ -103,12 +113,21 @@ class Environment(simpy.Environment):
         Raises, into the process that waits:
             QueueFull: there was no room. Else what `SendRight.send` raises.
         """
+        _expect("env.send() to", right, SendRight, SendOnceRight)
         return Send(self, right, lambda: right.send(body, msgh_id, timeout=0, **arguments), timeout)
 
-    def reply(self, request: Message, body: Any = b"", **arguments: Any) -> Send:
-        """Answer as `Message.reply` does; return the event that it is sent."""
+    def reply(
+        self, request: Message, body: Any = b"", *, timeout: float | None = None, **arguments: Any
+    ) -> Send:
+        """Answer as `Message.reply` does; return the event that it is sent.
+
+        Args:
+            timeout: simulated seconds; 0 polls, None waits for ever.
+            arguments: as of `Message.reply`.
+        """
+        _expect("env.reply() to", request, Message)
         right = request.reply_right or SendRight(request.task, 0)  # which it complains of
-        return Send(self, right, partial(request.reply, body, timeout=0, **arguments), None)
+        return Send(self, right, partial(request.reply, body, timeout=0, **arguments), timeout)
 
     def call(
         self, right: SendRight | SendOnceRight, body: Any = b"", msgh_id: int = 0, *,
@@ -122,6 +141,7 @@ class Environment(simpy.Environment):
         Raises, into the process that waits:
             TimedOut, QueueFull: it took longer. Else what `SendRight.call` raises.
         """
+        _expect("env.call() to", right, SendRight, SendOnceRight)
         arguments = {
             "body": body, "msgh_id": msgh_id, "rights": rights, "effective": effective,
             "memory": memory,
@@ -132,6 +152,7 @@ class Environment(simpy.Environment):
         self, task: Task, generator: Generator[Event, Any, Any]
     ) -> simpy.events.Process:
         """Return a process that is the life of a task: when it ends, the task is terminated."""
+        _expect("env.task_process() of", task, Task)
 
         def end(_: Event) -> None:
             if task.alive:
@@ -156,13 +177,24 @@ class Environment(simpy.Environment):
             if when != self._now:
                 self.clock.advance_to(when)
             self._delivering = priority == AT_ONCE
-        super().step()
+        _step(self)
 
     def schedule(self, event: Event, priority: EventPriority = NORMAL, delay: float = 0) -> None:
-        """Schedule an event. A condition that a message made true comes at once, as that does."""
+        """Schedule an event. A condition that a message made true comes at once, as that does.
+
+        Raises:
+            ValueError: the clock has no such time.
+        """
+        if delay:
+            # With one of numpy's short floats `now` would become one, and as coarse.
+            delay = float(delay)
+            if not 0 <= delay < LAST - self._now:
+                raise ValueError(
+                    f"time is from 0 to {int(LAST)} seconds, not {self._now + delay!r}"
+                )
         if self._delivering and isinstance(event, Condition):
             priority = AT_ONCE
-        super().schedule(event, priority, delay)
+        _schedule(self, event, priority, delay)
 
     def observer(self, kernel: Kernel) -> Observer:
         """Return what the events of a kernel ask to be told.
@@ -174,5 +206,6 @@ class Environment(simpy.Environment):
         if found is None:
             if not self.clock.drives(kernel):
                 raise ValueError(f"{kernel!r} has another clock: make it with clock=env.clock")
+            self._observers = {k: each for k, each in self._observers.items() if not k.closed}
             found = self._observers[kernel] = Observer(kernel, self._label)
         return found

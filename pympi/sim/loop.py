@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
-from ..clock import SimulatedClock
+from ..clock import SimulatedClock, simulated
 
 __all__ = ["EventLoop", "NothingLeft", "run"]
 
@@ -83,6 +84,11 @@ class EventLoop(asyncio.SelectorEventLoop):
         self.clock = clock
         super().__init__(_Selector(clock))
         self._clock_resolution = 1e-9  # of the clock: a timer is due at its time
+        try:
+            simulated(clock)
+        except TypeError:
+            self.close()
+            raise
 
     def time(self) -> float:
         """Return the clock's time in seconds."""
@@ -110,7 +116,7 @@ class EventLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T], clock: SimulatedClock) -> T:
-    """Run a coroutine as `asyncio.run` does, in simulated time.
+    """Run a coroutine as `asyncio.run` does, in simulated time; Ctrl-C cancels it.
 
     Args:
         main: the coroutine.
@@ -121,25 +127,9 @@ def run(main: Coroutine[Any, Any, T], clock: SimulatedClock) -> T:
 
     Raises:
         NothingLeft: it waits for what can never happen.
+        RuntimeError: an event loop runs in this thread already.
     """
-    loop = EventLoop(clock)
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        _end(loop)
-
-
-def _end(loop: EventLoop) -> None:
-    try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(_gather(left))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
-
-
-async def _gather(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("sim.run() cannot be called while an event loop runs in this thread")
+    with asyncio.Runner(loop_factory=partial(EventLoop, clock)) as runner:
+        return runner.run(main)

@@ -11,10 +11,12 @@ again when somebody waits for it again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+import simpy
 from simpy.events import PENDING, Condition, Event, EventPriority
 
 from ..enums import Notification
@@ -30,6 +32,7 @@ __all__ = ["AT_ONCE", "Call", "Line", "Receive", "Send", "Wait"]
 AT_ONCE = EventPriority(-1)
 """Before interrupts, and whatever else happens at the same time."""
 
+_schedule = simpy.Environment.schedule
 _PORT_DIED = code_number("MACH_RCV_PORT_DIED")
 
 
@@ -38,28 +41,43 @@ def check_timeout(timeout: float | None) -> None:
 
     Raises:
         ValueError: it is not finite, or negative.
+        TypeError: it is no number.
     """
-    if timeout is not None and not 0 <= timeout < float("inf"):
+    if timeout is not None and not (isfinite(timeout) and timeout >= 0):
         raise ValueError(f"timeout must be at least 0 seconds, or None for ever, not {timeout!r}")
 
 
 class _Listeners(list):  # type: ignore[type-arg]
-    """The callbacks of an event; whoever wants to know is told of each that comes."""
+    """The callbacks of an event; whoever wants to know is told of each that comes.
 
-    def __init__(self, callbacks: Iterable[Any] = ()) -> None:
-        super().__init__(callbacks)
-        self.tell: dict[Callable[[], None], None] = {}  # in order, each once
+    Attributes:
+        tell: to be called then, in order, each once.
+    """
+
+    __slots__ = ("tell",)
+
+    tell: tuple[Callable[[], None], ...]
 
     def append(self, callback: Any) -> None:
-        super().append(callback)
-        for tell in [*self.tell]:
+        list.append(self, callback)
+        for tell in self.tell:
             tell()
 
 
 class Line:
-    """Those who wait for the same: messages of a port, or room in its queue."""
+    """Those who wait for the same: messages of a port, or room in its queue.
 
-    def __init__(self, watch: Callable[[Line, Wait], None]) -> None:
+    Args:
+        key: of what they wait for.
+        lines: where this is found by its key while somebody waits.
+        watch: sees to it that this is served when the first in line may succeed.
+    """
+
+    def __init__(
+        self, key: Any, lines: dict[Any, Line], watch: Callable[[Line, Wait], None]
+    ) -> None:
+        self.key = key
+        self._lines = lines
         self._waits: deque[Wait] = deque()
         self._watch = watch
         self._serving = self._again = False
@@ -67,17 +85,26 @@ class Line:
 
     def join(self, wait: Wait, tried: bool = False) -> None:
         """Stand in line, unless there already; the first has its try, if it was not in vain."""
-        if wait not in self._waits:
+        if wait.line is not self:
+            wait.line = self
             self._waits.append(wait)
-        if len(self._waits) > self._many:  # of whom some may have gone
-            self._waits = deque(wait for wait in self._waits if wait.wanted())
-            self._many = 16 + 2 * len(self._waits)
-        self.serve(tried and self._waits[0] is wait)
+        if len(self._waits) > self._many:
+            self._tidy()
+        self.serve(tried and wait.line is self and self._waits[0] is wait)
+
+    def _tidy(self) -> None:
+        """Many wait, of whom some may have gone."""
+        for wait in [wait for wait in tuple(self._waits) if not wait.wanted()]:
+            self.leave(wait)
+        self._many = 16 + 2 * len(self._waits)
 
     def leave(self, wait: Wait) -> None:
         """Do not wait any more."""
-        if wait in self._waits:
+        if wait.line is self:
+            wait.line = None
             self._waits.remove(wait)
+            if not self._waits:
+                del self._lines[self.key]
 
     def serve(self, tried: bool = False) -> None:
         """Let those in front try, as long as they succeed. A try may lead here again."""
@@ -115,28 +142,29 @@ class Wait(Event):
     Attributes:
         right: with which.
         kind: MESSAGE or SEND_POSSIBLE: what tells that it is worth a try.
+        line: where this waits, or None.
     """
 
     env: Environment
     kind: Notification = Notification.MESSAGE
     right: Any
+    line: Line | None = None
+    _was_heard = False
     _value: Any
     _ok: bool
 
     def __init__(
         self, env: Environment, right: Any, act: Callable[[], Any], timeout: float | None
     ) -> None:
-        super().__init__(env)
         check_timeout(timeout)
+        self.env = env  # all that Event.__init__ does, but for a list that is not used
         self.right = right
         self._act = act
         self._observer = env.observer(right.task.kernel)
-        self._line: Line | None = None
         self._expired = timeout == 0
-        self._was_heard = False
         self.callbacks = listeners = _Listeners()
-        listeners.tell[self._heard_of] = None
-        if timeout is not None and timeout != 0:
+        listeners.tell = (self._heard_of,)
+        if timeout:
             env.timeout(timeout).callbacks.append(self._expire)
 
     def _heard_of(self) -> None:
@@ -147,12 +175,11 @@ class Wait(Event):
 
     def _stand(self) -> None:
         """Stand in line. Where nobody else does, or the time is over, try first."""
-        self._line = None if self._expired else self._line or self._observer.known(self)
-        if self._line is not None:
-            self._line.join(self)
+        line = None if self._expired else self.line or self._observer.known(self)
+        if line is not None:
+            line.join(self)
         elif self.blocked():
-            self._line = self._observer.line(self)
-            self._line.join(self, tried=True)
+            self._observer.line(self).join(self, tried=True)
 
     def wanted(self) -> bool:
         """Whether to try: it has not happened yet, and somebody waits for it."""
@@ -177,7 +204,7 @@ class Wait(Event):
         """The time is over: so it is for those who wait now, and for who does later."""
         self._expired = True
         if self.wanted():
-            if (line := self._line) is not None:
+            if (line := self.line) is not None:
                 line.leave(self)
             self.blocked()
             if line is not None:
@@ -186,7 +213,7 @@ class Wait(Event):
     def settle(self, ok: bool, value: Any) -> None:
         """It happened; whoever waits is told before anything else happens."""
         self._ok, self._value = ok, value
-        self.env.schedule(self, AT_ONCE)
+        _schedule(self.env, self, AT_ONCE)
 
 
 class Receive(Wait):
@@ -225,11 +252,14 @@ class Call(Send):
         self, env: Environment, right: SendRight | SendOnceRight, arguments: dict[str, Any],
         timeout: float | None,
     ) -> None:  # fmt: skip
-        check_timeout(timeout)  # before there is a port to be closed
         self.answers = right.task.allocate_port()
         self._sent = False
         act = partial(right.send, timeout=0, reply=self.answers, **arguments)
-        super().__init__(env, right, act, timeout)
+        try:
+            super().__init__(env, right, act, timeout)
+        except BaseException:
+            self.answers.close()
+            raise
 
     def _done(self, value: Any) -> None:
         if self._sent:
@@ -237,9 +267,8 @@ class Call(Send):
             return
         self._sent, self.kind, self.right = True, Notification.MESSAGE, self.answers
         self._act = partial(self.answers.receive, 0)
-        if self._line is not None:
-            self._line.leave(self)
-            self._line = None
+        if self.line is not None:
+            self.line.leave(self)
         self._stand()
 
     def wanted(self) -> bool:
@@ -269,7 +298,10 @@ def _heard(event: Event, tell: Callable[[], None]) -> bool:
             continue
         if _heard(condition, tell):
             return True
-        if not isinstance(condition.callbacks, _Listeners):
-            condition.callbacks = _Listeners(condition.callbacks)
-        condition.callbacks.tell[tell] = None
+        listeners = condition.callbacks
+        if not isinstance(listeners, _Listeners):
+            condition.callbacks = listeners = _Listeners(listeners)
+            listeners.tell = ()
+        if tell not in listeners.tell:
+            listeners.tell += (tell,)
     return False

@@ -105,3 +105,12 @@ def test_sizes_that_are_none(example: Any) -> None:
     for wrong in ({"clients": 0}, {"services": 0}, {"requests": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match="1 of each at least"):
             example.world.Size(**wrong)
+
+
+@pytest.mark.parametrize("word", ["--clients=0", "--requests=-1", "--seed=-1", "--services=many"])
+def test_no_size_of_a_simulation(
+    example: Any, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    with pytest.raises(SystemExit):
+        example.simulate.main([word])
+    assert "error: " in capsys.readouterr().err

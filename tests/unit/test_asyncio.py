@@ -450,3 +450,14 @@ def test_a_service_that_may_not_receive_says_so() -> None:
         port = kernel.create_task("server", "rules/server").allocate_port()
         with pytest.raises(AccessDenied, match="use_recv"):
             asyncio.run(asyncio.wait_for(port.serve_async(handle), 10))
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_service_that_serves_nothing_is_refused(limit: int) -> None:
+    async def handle(_request: Message) -> None:
+        """Is never called."""
+
+    with Kernel() as kernel:
+        port = kernel.create_task("server").allocate_port()
+        with pytest.raises(ValueError, match=f"limit is how many .* 1 or more: {limit}"):
+            asyncio.run(port.serve_async(handle, limit=limit))

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pympi.bench import cases, plots, runs
+from pympi.bench import cases, compiled, plots, runs
 from pympi.bench.cases import CASES
 from pympi.bench.harness import Result, Run, Runner, Skip
 from pympi.bench.loops import DRAIN_EVERY, LOOPS, loop
@@ -126,6 +127,17 @@ def test_what_is_recorded_is_drained_between_timings(system: System) -> None:
     assert (stats["audit_records"], stats["audit_lost"]) == (6 * DRAIN_EVERY, 0)
 
 
+@pytest.mark.parametrize("variable", ["CC", "CXX"])
+def test_the_compiler_is_the_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, f"{sys.executable} -v")
+    assert compiled.compiler(variable) == [sys.executable, "-v"]
+    monkeypatch.setenv(variable, "absent-cc -O1")
+    with pytest.raises(Skip, match=rf"compiler 'absent-cc -O1'; {variable}=COMMAND names another"):
+        compiled.compiler(variable)
+
+
 @pytest.mark.parametrize("name", [*QUEUES, *JUDGES])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # their sockets go with the process
 def test_peers_do_what_is_measured(name: str) -> None:
@@ -224,7 +236,7 @@ def test_what_is_kept_can_be_compared_with(fake: Fake, tmp_path: Path) -> None:
     found = list(runs.measure(runs.Selection(("trace",)).cases(), fake, {}))
     kept = tmp_path / "old.json"
     kept.write_text(json.dumps(runs.summary(found)))
-    assert runs.load(kept) == {"trace/none": (1.0, 1.0, 1.0), runs.CONTROL: (1.0, 1.0, 1.0)}
+    assert runs.load(kept).rows == {"trace/none": (1.0, 1.0, 1.0), runs.CONTROL: (1.0, 1.0, 1.0)}
     table = list(csv.DictReader(io.StringIO(runs.to_csv(found).decode(), newline="")))
     assert [line["verdict"] for line in table] == ["", "skipped", ""]
     assert table[1]["remark"] == "no =trace"
@@ -298,6 +310,11 @@ def test_cases_are_listed(pympi: Callable[..., Any]) -> None:
         ("--compare list.json", "list.json: no figures"),
         ("--compare nan.json", "nan.json: no figures"),
         ("--compare deep.json", "deep.json: no figures"),
+        ("--compare back.json", "back.json: trace/te has quartiles of 3.0, 2.0 and 1.0"),
+        ("--compare nothing.json", "none of these cases is in the earlier run"),
+        ("--csv absent/a.csv --quick", "absent/a.csv: No such file"),
+        ("--csv old.json --compare old.json --quick", "old.json: would be written twice, or over"),
+        pytest.param("--plot /proc/absent", "/proc/absent", marks=NEEDS_MATPLOTLIB),
         ("--compare /dev/zero", "/dev/zero: larger than 1 MB"),
         ("--plot-format gif", "'gif' is not one of"),
         ("--plot wrong.json", "wrong.json"),
@@ -313,8 +330,12 @@ def test_bad_use(
     monkeypatch.setattr(runs, "LARGEST", 1 << 20)
     Path("list.json").write_text("[1]")
     Path("deep.json").write_text('{"rows": [], "deep": ' + "[" * 100_000)
+    Path("back.json").write_text('{"rows": [{"case": "trace/te", "ratio": [3, 2, 1]}]}')
+    Path("nothing.json").write_text('{"rows": [{"case": "control/same", "ratio": [1, 1, 1]}]}')
+    Path("old.json").write_text('{"rows": [{"case": "trace/te", "ratio": [1, 1, 1]}]}')
     Path("nan.json").write_text('{"rows": [{"case": "a", "ratio": [NaN, 1, 1]}]}')
-    done = pympi("bench", "--list" if "--plot" not in words else "--quick", *words.split())
+    quick = "--quick" in words or "--plot" in words  # complains before anything is measured
+    done = pympi("bench", "--quick" if quick else "--list", *words.split())
     assert done.code == 2
     assert complaint in done.err
 
@@ -333,11 +354,39 @@ def test_an_earlier_run_is_not_written_over(
     pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
 ) -> None:
     monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
-    old = tmp_path / "old.json"
-    old.write_text('{"rows": []}')
+    old, rows = tmp_path / "old.json", '{"rows": [{"case": "trace/none", "ratio": [1, 1, 1]}]}'
+    old.write_text(rows)
     done = pympi("bench", "--only", "trace/none", "--compare", old, "--csv", old)
     assert done.code == 2
-    assert old.read_text() == '{"rows": []}'
+    assert old.read_text() == rows
+    assert fake.asked == []
+
+
+def test_a_run_that_was_made_elsewhere(
+    pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+) -> None:
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
+    here = pympi("bench", "--only", "trace/none", "--json").json
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(here))
+    same = pympi("bench", "--only", "trace/none", "--compare", old)
+    assert "elsewhere" not in same.err
+    old.write_text(json.dumps(here | {"machine": {"processor": "Z80\x1b[1m", "cores": 1}}))
+    done = pympi("bench", "--only", "trace/none", "--compare", old)
+    assert done.code == 0
+    assert "the earlier run was made elsewhere: processor Z80" in done.err
+    assert f"; cores 1 then, {here['machine']['cores']} now" in done.err
+    assert "\x1b" not in done.err
+
+
+@NEEDS_MATPLOTLIB
+def test_a_run_without_pictures_says_so(
+    pympi: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+) -> None:
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: fake)
+    done = pympi("bench", "--only", "trace/none", "--plot", tmp_path / "pictures")
+    assert done.code == 0
+    assert "pictures: nothing was measured that there is a picture of" in done.err
 
 
 def test_a_crash_is_told_and_fails(

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from pympi import Kernel
-from pympi.inspect import Snapshot
-from pympi.policy import TypeEnforcement
+from pympi.inspect import Connection, Snapshot
+from pympi.policy import Partition, TypeEnforcement
+from pympi.policy.native import PATIENCE
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +126,24 @@ def test_avcstat_is_relative_after_the_first_line(
         hits = [line["hits"] for line in cumulative]
         assert hits == sorted(hits)
         assert hits[0] >= first["hits"]
+
+
+def test_avcstat_tells_what_the_core_decided(tmp_path: Path, pympi: Run) -> None:
+    with Kernel(policies=[Partition()]) as kernel:
+        kernel.inspect_at(tmp_path / "run" / "control")
+        words = ("avcstat", "--attach", tmp_path / "run" / "control")
+        assert pympi(*words, "--json").json["lines"][0]["native"] == 0
+        labels = [f"partition/{number}" for number in range(2 * PATIENCE)]
+        for label in labels:
+            kernel.access(label, labels[0], "mach_port", "send")
+        decided = kernel.stats()["native_decisions"]
+        assert decided > 0
+        [line] = pympi(*words, "--json").json["lines"]
+        assert (line["native"], line["misses"]) == (decided, kernel.stats()["misses"])
+        header, figures = pympi(*words).lines
+        assert figures[header.index("native")] == str(decided)
+        with Connection(tmp_path / "run" / "control") as connection:
+            assert connection.avcstat()["native_decisions"] == decided
 
 
 def test_avcstat_repeats_its_header(

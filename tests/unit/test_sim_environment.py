@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pympi import (
@@ -18,6 +19,7 @@ from pympi import (
     InvalidName,
     InvalidRight,
     Kernel,
+    MachError,
     Message,
     PortDied,
     QueueFull,
@@ -27,13 +29,14 @@ from pympi import (
     Task,
     TimedOut,
 )
+from pympi.enums import Notification, PortType
 from pympi.policy import Rules, SelfTest
 from pympi.port import ReceiveRight
 
 simpy = pytest.importorskip("simpy", reason="the extra `sim` is not installed")
 
 from pympi.sim import Environment  # noqa: E402
-from pympi.sim.waits import Receive  # noqa: E402
+from pympi.sim.waits import Line, Receive  # noqa: E402
 
 Life = Generator[Any, Any, Any]
 
@@ -588,9 +591,50 @@ def test_no_time_to_wait(
             act(inbox if act == env.receive else right, timeout=timeout)
     assert right.task.names() == names
     if timeout != -1:
-        env.timeout(timeout)
         with pytest.raises(ValueError, match="time is from 0 to"):
-            env.run()
+            env.timeout(timeout)
+
+
+@pytest.mark.parametrize("timeout", [1e11, 1e300])
+def test_a_time_that_no_clock_has(
+    env: Environment, inbox: ReceiveRight, right: SendRight, timeout: float
+) -> None:
+    names = right.task.names()
+    for act in (env.receive, env.send, env.call):
+        with pytest.raises(ValueError, match="time is from 0 to 9223372036 seconds, not 1"):
+            act(inbox if act == env.receive else right, timeout=timeout)
+    assert right.task.names() == names
+    right.send(b"there", timeout=0)
+    env.run()
+
+
+def test_times_of_numpy_are_as_fine_as_others(env: Environment, kernel: Kernel) -> None:
+    env.timeout(1e6)
+    env.run()
+    for delay in (np.float32(0.25), np.float16(0.125), np.int8(1)):
+        env.timeout(delay)
+    env.receive(kernel.create_task("a").allocate_port(), timeout=np.float32(0.0625))
+    env.run()
+    assert (type(env.now), env.now, kernel.time) == (float, 1e6 + 1, 1e6 + 1)
+
+
+def test_what_is_not_waited_on(
+    env: Environment, inbox: ReceiveRight, right: SendRight, server: Task
+) -> None:
+    wrong: list[tuple[Any, tuple[Any, ...], str]] = [
+        (env.receive, (right,), r"env\.receive\(\) from a ReceiveRight or PortSet, not <SendRight"),
+        (env.send, (inbox,), r"env\.send\(\) to a SendRight or SendOnceRight, not <ReceiveRight"),
+        (env.call, (None,), r"env\.call\(\) to a SendRight or SendOnceRight, not None"),
+        (env.reply, (b"x",), r"env\.reply\(\) to a Message, not b'x'"),
+        (env.task_process, (inbox, iter_send(env, right, 1)), r"task_process\(\) of a Task, not <"),
+        (env.receive, (inbox, "1"), "must be real number, not str"),
+        (Environment, (env,), r"clock is a pympi\.SimulatedClock, not <pympi"),
+    ]
+    names = right.task.names(), server.names()
+    for what, arguments, told in wrong:
+        with pytest.raises(TypeError, match=told):
+            what(*arguments)
+    assert (right.task.names(), server.names()) == names
 
 
 def test_wrong_arguments_are_told_to_who_sends(
@@ -607,6 +651,25 @@ def test_wrong_arguments_are_told_to_who_sends(
     env.run(until=env.process(scenario()))
     assert bodies(inbox) == [b"the line goes on"]
     assert right.task.names() == names
+
+
+def test_an_answer_waits_for_room(
+    env: Environment, server: Task, client: Task, inbox: ReceiveRight, right: SendRight
+) -> None:
+    answers = client.allocate_port(qlimit=1)
+
+    def scenario() -> Life:
+        yield env.send(right, b"?", reply=answers.make_send())  # a send right: it can be full
+        answers.make_send(server).send(b"in the way")
+        request = yield env.receive(inbox)
+        with pytest.raises(QueueFull):
+            yield env.reply(request, b"!", timeout=2)
+        env.timeout(1).callbacks.append(lambda _: answers.receive(0))
+        yield env.reply(request, b"!", timeout=2)
+        return env.now
+
+    assert env.run(until=env.process(scenario())) == 3
+    assert bodies(answers) == [b"!"]
 
 
 def test_a_request_that_wants_no_answer(
@@ -645,6 +708,12 @@ def test_a_task_ends_with_its_process(env: Environment, server: Task, end: str) 
     assert env.now == (0.5 if end == "interrupt" else 1)
 
 
+def lines() -> int:
+    """Return how many lines there are to wait in."""
+    gc.collect()
+    return sum(type(thing) is Line for thing in gc.get_objects())
+
+
 def test_tasks_that_come_and_go_leave_nothing_behind(env: Environment, kernel: Kernel) -> None:
     def life(task: Task) -> Life:
         inbox = task.allocate_port()
@@ -656,8 +725,51 @@ def test_tasks_that_come_and_go_leave_nothing_behind(env: Environment, kernel: K
             task = kernel.create_task(f"task{number}")
             env.task_process(task, life(task))
         env.run()
-        sizes.append((kernel.stats()["ports"], kernel.stats()["names"], len(kernel.tasks)))
+        stats = kernel.stats()
+        sizes.append((stats["ports"], stats["names"], len(kernel.tasks), lines()))
     assert sizes[1:] == sizes[:-1]
+
+
+def test_tasks_that_are_ended_by_others_leave_little_behind(env: Environment) -> None:
+    def life(task: Task) -> Life:
+        inbox = task.allocate_port()
+        inbox.make_send(task).send(b"there")
+        for _ in range(2):
+            yield env.receive(inbox)
+
+    def leftover() -> int:
+        with Kernel(clock=env.clock) as kernel:
+            for number in range(400):
+                task = kernel.create_task(f"task{number}")
+                process = env.process(life(task))
+                env.run(until=env.now + 1)
+                task.terminate()
+                with pytest.raises(MachError):
+                    env.run(until=process)
+            kernel.verify()
+            observer = env.observer(kernel)
+            assert len(observer._by_port) == len(observer._ears)
+            assert len(observer._task._handlers) == 1  # type: ignore[union-attr]
+            return kernel.stats()["ports"]
+
+    assert leftover() < 40
+    leftover()
+    assert len(env._observers) == 1
+
+
+def test_waits_on_a_silent_port_leave_nothing_behind(
+    env: Environment, inbox: ReceiveRight, kernel: Kernel
+) -> None:
+    def patient() -> Life:
+        for _ in range(300):
+            with pytest.raises(TimedOut):
+                yield env.receive(inbox, timeout=1)
+
+    before = lines()
+    env.run(until=env.process(patient()))
+    assert lines() == before
+    [ear] = env.observer(kernel)._ears.values()
+    assert [len(keys) for names in ear.asked.values() for keys in names.values()] == [1]
 
 
 def test_time_is_the_kernels_to_the_nanosecond(env: Environment, kernel: Kernel) -> None:
@@ -695,6 +807,119 @@ def test_a_kernel_with_another_clock_is_refused(env: Environment) -> None:
     for clock in (None, SimulatedClock()):
         with Kernel(clock=clock) as kernel, pytest.raises(ValueError, match=r"clock=env\.clock"):
             env.receive(kernel.create_task("a").allocate_port())
+        with Kernel(clock=clock) as kernel:
+            port = kernel.create_task("a").allocate_port()
+            right, names = port.make_send(port.task), port.task.names()
+            with pytest.raises(ValueError, match=r"clock=env\.clock"):
+                env.call(right)
+            assert port.task.names() == names
+
+
+@pytest.mark.parametrize("through", ["port", "set"])
+def test_when_a_port_dies_the_others_of_its_task_are_still_heard_of(
+    env: Environment, server: Task, client: Task, through: str
+) -> None:
+    ports = [server.allocate_port(qlimit=1) for _ in range(4)]
+    rights = [port.make_send(client) for port in ports]
+    waited = server.create_port_set(*ports) if through == "set" else None
+    got, sent = [], []
+
+    def receiver(number: int) -> Life:
+        try:
+            while True:
+                got.append((yield env.receive(waited or ports[number])).body)
+        except InvalidName:
+            got.append(b"%d died" % number)
+
+    def sender(number: int) -> Life:
+        yield env.send(rights[number], b"%d" % number)
+        yield env.send(rights[number], b"%d again" % number)  # there is no room
+        sent.append(number)
+
+    def life() -> Life:
+        for number in range(4):
+            yield env.timeout(1)
+            ports[number].close()
+            with contextlib.suppress(PortDied):
+                yield env.all_of([env.process(sender(each)) for each in range(number + 1, 4)])
+
+    for number in range(4 if waited is None else 1):
+        env.process(receiver(number))
+    env.run(until=env.process(life()))
+    assert sent == [1, 2, 3, 2, 3, 3]
+    told = [b"%d%s" % (number, more) for number in sent for more in (b"", b" again")]
+    deaths = [] if waited else [b"%d died" % number for number in range(4)]
+    assert sorted(got) == sorted(told + deaths)
+
+
+def test_when_a_port_dies_who_waits_for_room_elsewhere_still_hears(
+    env: Environment, server: Task, client: Task
+) -> None:
+    ports = [server.allocate_port(qlimit=1) for _ in range(3)]
+    rights = [port.make_send(client) for port in ports]
+    for right in rights:
+        right.send(b"first")
+    sends = [env.send(right, b"second") for right in rights]
+    env.timeout(1).callbacks.append(lambda _: ports[0].close())
+    with pytest.raises(PortDied):
+        env.run(until=sends[0])
+    env.timeout(1).callbacks.append(lambda _: [port.receive(0) for port in ports[1:]])
+    env.run(until=sends[1] & sends[2])
+    assert env.now == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_at_random_whoever_waits_hears_of_the_end(
+    env: Environment, kernel: Kernel, seed: int
+) -> None:
+    rng = random.Random(seed)
+    servers = [kernel.create_task(f"server{number}") for number in range(3)]
+    ports = [task.allocate_port(qlimit=1) for task in servers for _ in range(3)]
+    client = kernel.create_task("client")
+
+    def receiver(port: ReceiveRight) -> Life:
+        with contextlib.suppress(MachError):
+            while True:
+                with contextlib.suppress(simpy.Interrupt), (yield env.receive(port)) as request:
+                    if request.reply_name and rng.random() < 0.5:
+                        with contextlib.suppress(PortDied):  # it was given up
+                            request.reply(timeout=0)
+
+    def sender(right: SendRight) -> Life:
+        while True:
+            try:
+                with contextlib.suppress(simpy.Interrupt):
+                    yield env.timeout(rng.random())
+                    yield rng.choice([env.send, env.call])(right)
+            except MachError:
+                if right.type != PortType.SEND:  # else a request was destroyed unanswered
+                    return
+
+    lives = [env.process(receiver(port)) for port in ports * 2]
+    lives += [env.process(sender(port.make_send(client))) for port in ports * 2]
+    for _ in range(40):
+        env.run(until=env.now + rng.random())
+        rng.choice([life for life in lives if life.is_alive]).interrupt()
+    for end in rng.sample([*(port.close for port in ports), *(t.terminate for t in servers)], 12):
+        end()
+        env.run(until=env.now + rng.random())
+    env.run(until=env.now + 5)
+    assert not [life for life in lives if life.is_alive]
+
+
+@pytest.mark.parametrize("forged", [*Notification])
+def test_a_request_that_was_taken_back_and_used_up(
+    env: Environment, inbox: ReceiveRight, right: SendRight, forged: Notification
+) -> None:
+    def meddle(_: Any) -> None:
+        taken = inbox.cancel_notification(Notification.MESSAGE, caller=inbox.task)
+        assert taken is not None
+        taken.use_up(b"\0" * 8 + inbox.name.to_bytes(4, "little"), forged)
+
+    env.timeout(1).callbacks.append(meddle)
+    env.process(iter_send(env, right, 2, b"x"))
+    assert env.run(until=env.receive(inbox, timeout=9)).body == b"x"
+    assert env.now == 2
 
 
 def test_several_kernels(env: Environment) -> None:
@@ -715,7 +940,7 @@ RULES = """
     allow b a mach_port { hold_send copy_send };
     allow sim a mach_task { insert_right };
     allow sim a mach_port { request_notification };
-    allow sim sim mach_port { make_send_once use_recv set_attributes };
+    allow sim sim mach_port { make_send_once set_attributes };
 """
 ELSE = {"mach_task": "observe", "mach_port": "get_attributes"}
 
@@ -728,7 +953,17 @@ def test_what_the_observer_needs() -> None:
         right = inbox.make_send(inbox.task)
         env.process(iter_send(env, right, 1, b"x"))
         assert env.run(until=env.receive(inbox)).body == b"x"
+        full = inbox.task.allocate_port(qlimit=1)
+        to_full = full.make_send(inbox.task)
+        to_full.send(b"1")
+        send = env.send(to_full, b"2")
+        env.timeout(1).callbacks.append(lambda _: full.receive(0))
+        env.run(until=send)
         assert not len(kernel.audit.drain())
+        send = env.send(to_full, b"3")
+        env.timeout(1).callbacks.append(lambda _: full.close())
+        with pytest.raises(PortDied):
+            env.run(until=send)
         other = inbox.make_send(kernel.create_task("b", "rules/b"))
         with pytest.raises(AccessDenied, match="send"):
             env.run(until=env.send(other, b"x"))
@@ -737,7 +972,7 @@ def test_what_the_observer_needs() -> None:
 @pytest.mark.parametrize(
     ("whom", "less"),
     [("a", "insert_right"), ("a", "request_notification"), ("sim", "make_send_once"),
-     ("sim", "use_recv"), ("sim", "set_attributes")],
+     ("sim", "set_attributes")],
 )  # fmt: skip
 def test_an_observer_that_may_not_observe_says_so(whom: str, less: str) -> None:
     env = Environment(label="rules/sim")

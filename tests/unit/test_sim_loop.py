@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import signal
 import time
 from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ import pytest
 from pympi import Kernel, QueueFull, SendRight, SimulatedClock, Task
 from pympi.policy import SelfTest
 from pympi.port import ReceiveRight
-from pympi.sim import NothingLeft, run
+from pympi.sim import EventLoop, NothingLeft, run
 
 
 @pytest.fixture
@@ -152,6 +154,71 @@ def test_what_is_left_at_the_end_is_cancelled(clock: SimulatedClock) -> None:
 
     assert run(main(), clock) == 7
     assert log[1:] == [101]
+
+
+def test_an_error_at_the_end_is_told(
+    clock: SimulatedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(1)
+        finally:
+            raise ZeroDivisionError("while it was cancelled")
+
+    async def main() -> int:
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0.5)
+        return 0 if task.done() else 7
+
+    assert run(main(), clock) == 7
+    [record] = caplog.records
+    assert "unhandled exception during asyncio.run() shutdown" in record.message
+    assert "while it was cancelled" in str(record.exc_info)
+
+
+def test_ctrl_c_cancels_what_runs(
+    clock: SimulatedClock, inbox: ReceiveRight, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = []
+
+    async def main() -> None:
+        waiting = asyncio.create_task(inbox.receive_async())
+        try:
+            while True:
+                await asyncio.sleep(1)
+                if clock.now() == 110:
+                    signal.raise_signal(signal.SIGINT)
+        except asyncio.CancelledError:
+            ended.append(clock.now())
+            raise
+        finally:
+            ended.append(waiting.done())
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main(), clock)
+    assert ended == [110, False]
+    assert not caplog.records
+
+
+@pytest.mark.filterwarnings("error")
+def test_loops_that_cannot_be(clock: SimulatedClock) -> None:
+    async def inner() -> None:
+        raise AssertionError("it does not run")
+
+    async def main() -> None:
+        left = inner()
+        try:
+            with pytest.raises(RuntimeError, match="while an event loop runs in this thread"):
+                run(left, clock)
+        finally:
+            left.close()
+
+    run(main(), clock)
+    asyncio.run(main())
+    for wrong in (None, "x", asyncio):
+        with pytest.raises(TypeError, match=r"clock is a pympi\.SimulatedClock, not"):
+            EventLoop(wrong)  # type: ignore[arg-type]
+    gc.collect()
 
 
 def test_an_error_comes_out(clock: SimulatedClock) -> None:

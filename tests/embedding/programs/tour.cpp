@@ -166,7 +166,8 @@ static void handlers_may_fail_keep_and_end_themselves()
     w.outbox.send("queued", 4);
     CHECK(w.inbox.receive().view() == "queued");
     kept.clear();
-    pympi::task gone = w.kernel.create_task("gone");
+    pympi::task gone = w.kernel.create_task(std::string("gone") + " soon");
+    CHECK(w.kernel.try_create_task(std::string("another")));
     pympi::receive_right port = gone.allocate_port();
     gone.terminate();
     CHECK(port.try_handle([](pympi::message &) {}) == KERN_INVALID_TASK);
