@@ -148,7 +148,7 @@ struct taken { struct pm_result result; uint32_t reply, right, disposition; };
 
 static uint64_t need_plain(const struct receive *receive, const struct kmsg *kmsg) {
     (void)receive;
-    bool plain = !kmsg->reply_type && (!kmsg->cargo || !kmsg->cargo->descriptors_used);
+    bool plain = !kmsg->reply && (!kmsg->cargo || !kmsg->cargo->descriptors_used);
     return plain ? kmsg->size : NEED_MORE;
 }
 

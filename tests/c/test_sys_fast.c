@@ -18,6 +18,8 @@
 #define PORTS 6
 #define LABELS 8
 #define RULES 3
+#define WATCHES 2
+#define INTERFACES 2
 #define BODY_MAX 400
 
 struct world {
@@ -26,6 +28,10 @@ struct world {
     uint32_t sids[LABELS];
     uint32_t receive[PORTS], send[TASKS][PORTS]; /* 0: none */
     uint64_t rules[RULES]; /* 0: none */
+    uint64_t watches[WATCHES]; /* 0: none */
+    uint32_t sets[2], interfaces[INTERFACES];
+    uint64_t handled; /* of all that handlers were given */
+    int depth; /* of handlers that send */
 };
 
 static struct world worlds[2];
@@ -114,6 +120,8 @@ static void make_worlds(void)
         }
         for (uint32_t i = 0; i < TASKS; i++)
             world->tasks[i] = make_task(world, i);
+        for (uint32_t i = 0; i < INTERFACES; i++)
+            world->interfaces[i] = (uint32_t)pm_interface_create(world->kernel, 1, 3, i ? PM_INTERFACE_ALLOW_UNKNOWN : 0, NULL);
         assert(pm_kernel_set_decider(world->kernel, decide, NULL) == 0);
     }
     for (uint32_t port = 0; port < PORTS; port++)
@@ -207,10 +215,8 @@ static void step_receive_message(void)
         received[i].message = NULL;
         codes[i] = pm_receive_message(task, worlds[i].receive[port], sid, &received[i], NULL);
         kept[i] = received[i].message;
-        for (uint32_t j = 0; kept[i] && j < received[i].rights_count; j++)
-            pm_port_deallocate(task, task, received[i].rights[j].name);
-        if (kept[i] && received[i].reply)
-            pm_port_deallocate(task, task, received[i].reply);
+        if (kept[i])
+            pm_message_refuse(task, &received[i]);
     }
     assert(codes[0] == codes[1] && !kept[0] == !kept[1]);
     assert(!kept[0] || same_received(&received[0], &received[1]));
@@ -328,6 +334,199 @@ static void step_receive_many(void)
     assert(got[0] == got[1] && !memcmp(results[0], results[1], sizeof results[0]));
     assert(!memcmp(data[0], data[1], sizeof data[0]));
 }
+
+/* ---- what stands in the way of the fast paths ---- */
+
+static void step_interface(void)
+{
+    uint32_t port = draw(PORTS), which = draw(INTERFACES + 1);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        codes[i] = pm_port_set_interface(owner, owner, worlds[i].receive[port],
+                                         which < INTERFACES ? worlds[i].interfaces[which] : 0);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+/* What handlers do to others, and to what they are called from. */
+static void meddle(struct world *world, uint32_t port, uint64_t hash)
+{
+    static const char data[24];
+    struct pm_bodies many = { .data = data, .size = sizeof data, .stride = 8, .count = 3 };
+    struct pm_task *owner = world->tasks[port % 2], *other = world->tasks[2];
+    uint32_t next = (uint32_t)(hash >> 8) % PORTS;
+    int32_t codes[3];
+
+    switch (hash % 16) {
+    case 0: pm_send(owner, world->send[port % 2][next], data, 8, 2, NULL); break;
+    case 1: pm_send_many(owner, world->send[port % 2][next], &many, codes); break;
+    case 2: pm_port_mod_refs(owner, owner, world->receive[port], MACH_PORT_RIGHT_RECEIVE, -1); break;
+    case 3: pm_task_relabel(other, other, world->sids[next]); break;
+    case 4: pm_kernel_set_policy(world->kernel, PM_POLICY_LOADED); break;
+    case 5: pm_port_set_handler(owner, owner, world->receive[port], NULL, NULL, 0); break;
+    case 6: pm_task_terminate(other, other); break;
+    default: break;
+    }
+}
+
+struct place { struct world *world; uint32_t port; };
+static struct place places[2][PORTS];
+
+static int handle(void *context, struct pm_received *received)
+{
+    struct place *place = context;
+    struct world *world = place->world;
+    uint64_t hash = mix(received->transfer ^ received->size << 20 ^ (uint32_t)received->msgh_id);
+
+    world->handled = mix(world->handled ^ hash ^ received->seqno ^ received->sender_task ^ received->access);
+    if (received->reply && hash & 64) {
+        struct pm_send_spec answer = { .dest = received->reply, .body = "answer", .size = 6 };
+        pm_send_message(world->tasks[place->port % 2], &answer, NULL);
+    }
+    if (world->depth++ < 2)
+        meddle(world, place->port, hash);
+    world->depth--;
+    return hash % 5 == 0;
+}
+
+static void step_handler(void)
+{
+    uint32_t port = draw(PORTS), on = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        places[i][port] = (struct place){ &worlds[i], port };
+        codes[i] = pm_port_set_handler(owner, owner, worlds[i].receive[port], on ? NULL : handle, &places[i][port], 0);
+    }
+    assert(codes[0] == codes[1]);
+    assert(worlds[0].handled == worlds[1].handled);
+}
+
+static void step_set(void)
+{
+    uint32_t port = draw(PORTS), what = draw(6);
+    char bodies[2][BODY_MAX];
+    int64_t results[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        struct pm_task *owner = world->tasks[port % 2];
+        uint32_t name = world->receive[port], set = world->sets[port % 2];
+        memset(bodies[i], 0, sizeof bodies[i]);
+        if (!set)
+            world->sets[port % 2] = (uint32_t)(results[i] = pm_port_allocate(owner, owner, MACH_PORT_RIGHT_PORT_SET, 0));
+        else
+            results[i] = what == 0   ? pm_port_insert_member(owner, owner, name, set)
+                         : what == 1 ? pm_port_extract_member(owner, owner, name, set)
+                                     : pm_receive(owner, set, bodies[i], BODY_MAX, NULL);
+    }
+    assert(results[0] == results[1] && !memcmp(bodies[0], bodies[1], BODY_MAX));
+}
+
+/* Its senders have dead names from then on. */
+static void step_death(void)
+{
+    uint32_t port = draw(PORTS);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        codes[i] = pm_port_mod_refs(owner, owner, worlds[i].receive[port], MACH_PORT_RIGHT_RECEIVE, -1);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+/* Who has a send right asks to be told that its port died, or that there is room again. */
+static void step_request(void)
+{
+    uint32_t task = draw(2), port = draw(PORTS), to = draw(PORTS / 2) * 2 + task, sync = draw(2);
+    uint32_t id = draw(2) ? MACH_NOTIFY_DEAD_NAME : MACH_NOTIFY_SEND_POSSIBLE;
+    int64_t previous[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        previous[i] = pm_port_request_notification(world->tasks[task], world->tasks[task], world->send[task][port], id, sync,
+                                                   world->receive[to], MACH_MSG_TYPE_MAKE_SEND_ONCE);
+    }
+    assert(previous[0] == previous[1]);
+}
+
+/* A receive right goes along, and with it perhaps messages, which it was sent before. */
+static void step_moved_port(void)
+{
+    uint32_t task = draw(2), port = draw(PORTS), filled = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *sender = worlds[i].tasks[task];
+        struct pm_port_options options = { .flags = MPO_INSERT_SEND_RIGHT, .sid = worlds[i].sids[port], .trace_number = -1 };
+        int64_t name = pm_port_construct(sender, sender, &options);
+        struct pm_right right = { name > 0 ? (uint32_t)name : 0, MACH_MSG_TYPE_MOVE_RECEIVE };
+        struct pm_send_spec spec = { .dest = worlds[i].send[task][port], .body = "moved", .size = 5,
+                                     .rights = &right, .rights_count = 1 };
+        for (uint32_t j = 0; j < filled; j++)
+            pm_send(sender, right.name, "inside", 6, 1, NULL);
+        codes[i] = pm_send_message(sender, &spec, NULL);
+        if (codes[i])
+            pm_port_destroy(sender, sender, right.name);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+/* As it stands on the wire: also with a type of a reply that there is none of. */
+static void step_wire(void)
+{
+    uint32_t task = draw(TASKS), port = draw(PORTS), type = draw(3) ? 0 : MACH_MSG_TYPE_MAKE_SEND_ONCE, dead = draw(4) == 0;
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t message[] = { MACH_MSG_TYPE_COPY_SEND | type << 8, 28, worlds[i].send[task][port],
+                               dead ? MACH_PORT_DEAD : 0, 0, 4, 7 };
+        codes[i] = pm_mach_msg(worlds[i].tasks[task], message, MACH_SEND_MSG | MACH_SEND_TIMEOUT, 28, 0, 0, 0, NULL);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+static void step_watch(void)
+{
+    uint32_t place = draw(WATCHES), granted = draw(2) ? draw(UINT32_MAX) : 0, denied = draw(UINT32_MAX), what = draw(4);
+    uint32_t numbers[2][2], kind = draw(2);
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        uint64_t *known = &world->watches[place];
+        numbers[i][0] = kind ? world->sids[1] : 1, numbers[i][1] = kind ? world->sids[2] : 3;
+        if (!*known)
+            *known = (uint64_t)pm_watch_open(world->kernel, 32);
+        else if (what == 0)
+            assert(pm_watch_close(world->kernel, *known) == 0), *known = 0;
+        else if (what == 1)
+            assert(pm_watch_leave_out(world->kernel, *known, kind, numbers[i], 2) == 0);
+        else
+            assert(pm_watch_select(world->kernel, *known, 0, granted, denied) == 0);
+    }
+}
+
+static void step_watched(void)
+{
+    static struct pm_audit_record records[2][32];
+    uint32_t place = draw(WATCHES), receivers[2][32];
+    uint64_t lost[2] = { 0, 0 };
+    int64_t count[2];
+
+    if (!worlds[0].watches[place])
+        return;
+    for (int i = 0; i < 2; i++)
+        count[i] = pm_watch_drain(worlds[i].kernel, worlds[i].watches[place], records[i], receivers[i], 32, &lost[i]);
+    assert(count[0] == count[1] && lost[0] == lost[1]);
+    assert(!memcmp(records[0], records[1], (size_t)count[0] * sizeof records[0][0]));
+    assert(!memcmp(receivers[0], receivers[1], (size_t)count[0] * sizeof receivers[0][0]));
+}
+
+/* ---- what changes who may do what, and what is recorded ---- */
 
 static void step_policy(void)
 {
@@ -480,7 +679,7 @@ static void step_task(void)
 
     EACH(world) {
         struct pm_task **task = &world->tasks[number];
-        assert(pm_task_terminate(*task, *task) == 0);
+        assert(!pm_task_alive(*task) || pm_task_terminate(*task, *task) == 0);
         pm_task_release(*task);
         *task = make_task(world, number);
         memset(world->send[number], 0, sizeof world->send[number]);
@@ -576,17 +775,20 @@ static const struct {
               { 60, step_submit },  { 40, step_send_many }, { 40, step_receive_many },
               { 60, step_letter },  { 60, step_context },  { 40, step_drain },
               { 20, step_relabel }, { 12, step_clock },    { 8, step_audit },
-              { 6, step_policy },   { 6, step_trace },     { 4, step_port },
-              { 3, step_quota },    { 3, step_task },          { 2, step_no_senders },
+              { 6, step_policy },   { 6, step_trace },     { 30, step_port },
+              { 3, step_quota },    { 8, step_task },     { 2, step_no_senders },
               { 6, step_message },  { 8, step_rule },      { 4, step_sample },
-              { 4, step_halt },     { 3, compare } };
+              { 4, step_halt },     { 8, step_interface }, { 8, step_handler },
+              { 30, step_set },     { 2, step_death },     { 10, step_request },
+              { 10, step_moved_port }, { 30, step_wire },  { 4, step_watch },
+              { 30, step_watched }, { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)
 {
     EACH(world) {
         for (uint32_t i = 0; i < TASKS; i++) {
-            assert(pm_task_terminate(world->tasks[i], world->tasks[i]) == 0);
+            assert(!pm_task_alive(world->tasks[i]) || pm_task_terminate(world->tasks[i], world->tasks[i]) == 0);
             pm_task_release(world->tasks[i]);
         }
         for (uint32_t i = 0; i < LABELS; i++)
