@@ -151,7 +151,7 @@ def _sizes(values: Any, count: int) -> Numbers:
         raise TypeError(f"sizes are integers, one for each of {count} messages, not {_kind(array)}")
     if count and not (array.min() >= 0 and array.max() <= lib.PM_MESSAGE_MAX):
         raise OverflowError(f"a size is 0 to {lib.PM_MESSAGE_MAX} bytes")
-    return np.ascontiguousarray(array, np.uint32)
+    return _aligned(np.ascontiguousarray(array, np.uint32))
 
 
 def _msgh_ids(values: Any, count: int) -> Codes:
@@ -160,7 +160,11 @@ def _msgh_ids(values: Any, count: int) -> Codes:
         raise TypeError(f"msgh_id is an integer, or {count} of them, not {_kind(array)}")
     if count and not (array.min() >= -(1 << 31) and array.max() < 1 << 31):
         raise OverflowError("a msgh_id is a number of 32 bits, signed")
-    return np.ascontiguousarray(array, np.int32)
+    return _aligned(np.ascontiguousarray(array, np.int32))
+
+
+def _aligned(array: Any) -> Any:
+    return array if array.flags.aligned else array.copy()
 
 
 # ---- calls ----
@@ -224,7 +228,9 @@ def submit(kernel: Kernel, operations: Any, data: Any) -> int:
         raise TypeError(f"operations are of the dtype pympi.batch.OPERATION: {_kind(operations)}")
     if operations.ndim != 1 or not operations.flags.carray:
         raise ValueError("operations are an array of one dimension, contiguous, aligned, writable")
-    call = lib.pm_submit if len(operations) < _LONG else lib.pm_long_submit
+    # Another thread may close the kernel as soon as the GIL is given up; a task keeps its memory.
+    held = next(iter(kernel.tasks.values()), None) if len(operations) >= _LONG else None
+    call = lib.pm_submit if held is None else lib.pm_long_submit
     ops = _from_buffer(_OPERATIONS, operations)
     with _from_buffer(_BYTES, data, require_writable=True) as buffer:
         done = call(kernel.pointer, ops, len(operations), buffer, len(buffer))

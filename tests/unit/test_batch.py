@@ -2,12 +2,14 @@
 """Many messages in one call: what is done, what is reported, what cannot be an array."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pympi import InvalidName, Kernel, KernelClosed, MachError, Message, Task, batch, mach
+from pympi._ffi import lib
 from pympi.enums import Disposition
 from pympi.policy import Rules
 
@@ -201,6 +203,14 @@ def test_wrong_sizes_and_numbers(
     assert not inbox.status.msgcount
 
 
+def test_sizes_and_numbers_need_not_be_aligned(server: Task, client: Task) -> None:
+    """The core reads whole words; a sanitizer would say so (make asan)."""
+    inbox, odd = server.allocate_port(), np.frombuffer(bytearray(9), np.uint8)[1:]
+    sizes, ids = odd.view(np.uint32), odd.view(np.int32)
+    assert not inbox.make_send(client).send_many(b"", sizes=sizes, msgh_id=ids).any()
+    assert server.kernel.check_many(sizes, sizes, sizes, sizes).tolist() == [True, True]
+
+
 def test_a_size_beyond_the_buffer_is_the_elements_own_fault(server: Task, client: Task) -> None:
     inbox = server.allocate_port()
     right = inbox.make_send(client)
@@ -367,6 +377,33 @@ def test_a_batch_survives_the_end_of_its_kernel() -> None:
     assert ops["result"].tolist()[1:] == [mach.KERN_INVALID_TASK] * 2
     with pytest.raises(KernelClosed):
         kernel.submit(ops, bytearray())
+
+
+def test_another_thread_closes_the_kernel_as_the_gil_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No object of a task is left by then; the kernel is kept until the call ends."""
+    kernel = Kernel()
+    kernel.create_task("only")
+
+    def closed_meanwhile(*arguments: Any) -> Any:
+        kernel.close()
+        return lib.pm_long_submit(*arguments)
+
+    slow = SimpleNamespace(pm_submit=lib.pm_submit, pm_long_submit=closed_meanwhile)
+    monkeypatch.setattr(batch, "lib", slow)
+    ops = batch.operations(5000)
+    ops["op"] = batch.SEND
+    assert kernel.submit(ops, bytearray()) == 0
+    assert set(ops["result"].tolist()) == {mach.KERN_INVALID_TASK}
+
+
+def test_many_operations_of_nobody() -> None:
+    with Kernel() as kernel:
+        ops = batch.operations(2000)
+        ops["op"] = batch.RECEIVE
+        assert kernel.submit(ops, bytearray()) == 0
+        assert set(ops["result"].tolist()) == {mach.KERN_INVALID_TASK}
 
 
 def test_nobody_resizes_what_the_core_works_on(kernel: Kernel, server: Task, client: Task) -> None:
