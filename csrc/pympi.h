@@ -179,7 +179,8 @@ const char *pm_code_name(int code);
  * that says which header the program was compiled with: PM_ABI_MISMATCH where that is not the library's. */
 int pm_kernel_create(const struct pm_config *config, struct pm_kernel **kernel);
 int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_kernel **kernel);
-/* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released. */
+/* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released; no
+ * decider, handler or drainer is called after. */
 void pm_kernel_destroy(struct pm_kernel *kernel);
 /* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each,
  * in report. */

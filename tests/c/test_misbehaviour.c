@@ -237,6 +237,27 @@ static void test_a_drainer_may_destroy_the_kernel(void) {
     release_tasks();
 }
 
+static int count_drains(void *context) {
+    (void)context;
+    return times++, 0;
+}
+
+/* Tasks may be used after their kernel, what it called may not: its memory is its owner's again. */
+static void test_nothing_is_called_after_the_kernel(void) {
+    struct pm_sender_question question = {.real_sid = plain, .sender_sid = plain, .tsid = plain, .tclass = PM_CLASS_MACH_PORT,
+                                          .permissions = PM_MACH_PORT__send};
+    record_all(count_drains);
+    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_BLOCK, 1) == 0);
+    enforce(leave_unanswered, 0);
+    pm_kernel_destroy(kernel);
+    times = 0;
+    assert(send_one("late") == KERN_INVALID_TASK);
+    assert(pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0) == -KERN_INVALID_TASK);
+    assert(pm_check_sender(client, &question) == -KERN_INVALID_TASK);
+    assert(times == 0);
+    release_tasks();
+}
+
 static void release_by_sending(void *context) { times++, send_one(context ? "again" : "last"); }
 static void release_by_destroying(void *context) { (void)context, times++, pm_kernel_destroy(kernel); }
 
@@ -335,6 +356,7 @@ int main(void) {
     test_a_handler_makes_trouble();
     test_a_drainer_sends();
     test_a_drainer_may_destroy_the_kernel();
+    test_nothing_is_called_after_the_kernel();
     test_release_functions_call_back();
     return 0;
 }
