@@ -42,10 +42,9 @@ void mac_set_native(struct mac *mac, struct native *native, bool keep_values) {
 
 void mac_move_epoch(struct mac *mac) {
     mac_set_native(mac, NULL, false);
-    if (++mac->epoch == 0) {
-        mac->epoch = 1;
-        avc_flush(&mac->avc);
-    }
+    uint32_t next = mac->epoch + 1;
+    if (next == 0) avc_flush(&mac->avc);
+    __atomic_store_n(&mac->epoch, next ? next : 1, __ATOMIC_RELAXED);   /* pm_kernel_epoch() looks without the lock */
     mac_move_stamp(mac);
 }
 
