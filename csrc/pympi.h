@@ -434,7 +434,8 @@ struct pm_quota {                       /* 0 = no limit */
 struct pm_identity { uint32_t audit_token[8], security_token[2]; };     /* auid euid egid ruid rgid pid asid pidversion */
 
 /* sid 0: the policy's label for a new task, else the parent's. Special and registered ports come from the parent.
- * `parent` may be NULL (sid must be given then, nothing is asked). The caller owns a handle: pm_task_release(). */
+ * `parent` may be NULL (sid must be given then, nothing is asked). The caller owns a handle: pm_task_release().
+ * KERN_NO_SPACE: 2^32 tasks were made. */
 int pm_task_create(struct pm_kernel *kernel, struct pm_task *parent, const char *name, uint32_t sid,
                    const struct pm_identity *identity, const struct pm_quota *quota, struct pm_task **task);
 /* Destroys every right of the task, wakes what waits in it. Asks mach_task:terminate where caller differs. */

@@ -50,6 +50,7 @@ static void inherit_ports(struct pm_task *task, const struct pm_task *parent) {
 
 static int make_task(struct create_call *args, struct pm_kernel *kernel, struct pm_task *parent, uint32_t sid) {
     struct selection *selection = &kernel->mac.audit.selection;
+    if (kernel->next_task_id == UINT32_MAX) return KERN_NO_SPACE;
     if (!tasks_reserve(&kernel->by_id, kernel->next_task_id + 1)) return KERN_RESOURCE_SHORTAGE;
     if (!selection_pick(selection, kernel->next_task_id + 1, args->name, (uint32_t)args->length)) return KERN_RESOURCE_SHORTAGE;
     struct pm_task *task = task_alloc(kernel, args);
