@@ -92,6 +92,8 @@ class _Bodies:
     def __init__(self, bodies: Any, msgh_id: Any, sizes: Any) -> None:
         array = isinstance(bodies, np.ndarray)
         if not array and isinstance(bodies, (list, tuple)):
+            if sizes is not None:
+                raise TypeError("bodies in a list have their own sizes")
             parts = [bytes_of(body) for body in bodies]
             bodies, sizes = b"".join(parts), np.array([*map(len, parts)], np.uint32)
         if sizes is None or (array and bodies.ndim > 1):
@@ -100,11 +102,11 @@ class _Bodies:
         else:
             stride, self.count = 0, len(sizes)
         self.pointer = struct = _new(_BODIES)
-        self._data = struct.data = buffer = _from_buffer(_BYTES, bodies)
+        self._data = struct.data = buffer = _from_buffer(_BYTES, _plain(bodies, "what is sent"))
         struct.size, struct.stride, struct.count = len(buffer), stride, self.count
         if sizes is not None:
             struct.sizes = self._sizes = _from_buffer(_UINTS, _sizes(sizes, self.count))
-        if isinstance(msgh_id, int):
+        if isinstance(msgh_id, (int, np.integer)):
             struct.msgh_id = msgh_id
         else:
             struct.msgh_ids = self._ids = _from_buffer(_INTS, _msgh_ids(msgh_id, self.count))
@@ -131,12 +133,19 @@ def _rows(array: Any, what: str) -> tuple[int, int]:
     """Return the bytes of each message in an array, and how many there are."""
     if not isinstance(array, np.ndarray) or array.ndim <= (array.dtype.names is None):
         raise TypeError(f"{what}: (n, size) bytes, or n structures, not {_kind(array)}")
-    if array.dtype.hasobject:
-        raise TypeError(f"{what}: bytes, not Python objects: {_kind(array)}")
+    _plain(array, what)
     if not array.flags.c_contiguous:
         raise ValueError(f"{what} is not contiguous; np.ascontiguousarray() makes it so")
     count = len(array)
     return array.nbytes // count if count else max(1, array.itemsize), count
+
+
+def _plain(data: Any, what: str) -> Any:
+    """Return what has bytes. Those of Python objects are neither to be read nor to be written."""
+    owner = data.obj if isinstance(data, memoryview) else data
+    if isinstance(owner, np.ndarray) and owner.dtype.hasobject:
+        raise TypeError(f"{what}: bytes, not Python objects: {_kind(owner)}")
+    return data
 
 
 def _kind(array: Any) -> str:
@@ -232,7 +241,7 @@ def submit(kernel: Kernel, operations: Any, data: Any) -> int:
     held = next(iter(kernel.tasks.values()), None) if len(operations) >= _LONG else None
     call = lib.pm_submit if held is None else lib.pm_long_submit
     ops = _from_buffer(_OPERATIONS, operations)
-    with _from_buffer(_BYTES, data, require_writable=True) as buffer:
+    with _from_buffer(_BYTES, _plain(data, "data"), require_writable=True) as buffer:
         done = call(kernel.pointer, ops, len(operations), buffer, len(buffer))
     if done < 0:
         raise exception(-done, "submit()")

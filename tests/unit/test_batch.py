@@ -27,7 +27,8 @@ def room(count: int, size: int = 8) -> Any:
 
 def test_rows_go_and_come(server: Task, client: Task) -> None:
     inbox = server.allocate_port(qlimit=10)
-    codes = inbox.make_send(client).send_many(rows(3), msgh_id=[7, 8, 9])
+    right = inbox.make_send(client)
+    codes = right.send_many(rows(3), msgh_id=[7, 8, 9])
     assert codes.tolist() == [0, 0, 0]
     got = inbox.receive_many(out := room(5))
     assert got.stopped == mach.MACH_RCV_TIMED_OUT
@@ -38,6 +39,8 @@ def test_rows_go_and_come(server: Task, client: Task) -> None:
     assert (np.diff(got.results["transfer"].astype(int)) == 1).all()
     assert (out[:3, :4] == rows(3)).all()
     assert not out[3:].any()
+    right.send_many(rows(1), msgh_id=np.int32(-7))  # as send() takes it
+    assert inbox.receive(timeout=0).msgh_id == -7
 
 
 STRUCTURE = np.dtype([("when", "<f8"), ("what", "<u2")])
@@ -192,6 +195,9 @@ def test_what_is_no_array_of_messages(server: Task, client: Task, wrong: Any) ->
         (rows(3), {"msgh_id": [0, 0, 1 << 31]}, OverflowError),
         (rows(3), {"msgh_id": 1 << 31}, OverflowError),
         ([b"a", "b"], {}, TypeError),
+        ([b"abc"], {"sizes": [1]}, TypeError),
+        (np.array([b"x", None], object), {"sizes": [8, 8]}, TypeError),
+        (memoryview(np.array([b"x"], object)), {"sizes": [8]}, TypeError),
     ],
 )
 def test_wrong_sizes_and_numbers(
@@ -443,7 +449,8 @@ def test_what_are_no_operations(kernel: Kernel, wrong: Any) -> None:
 
 
 def test_data_must_be_writable(kernel: Kernel) -> None:
-    for data in (b"bytes", "text", None, np.zeros((4, 4))[:, 1]):
+    objects = np.array([b"x", None], object)
+    for data in (b"bytes", "text", None, np.zeros((4, 4))[:, 1], objects, memoryview(objects)):
         with pytest.raises((TypeError, ValueError, BufferError)):
             kernel.submit(batch.operations(1), data)
 
