@@ -37,6 +37,7 @@ struct world {
 static struct world worlds[2];
 static uint64_t state, policy_seed, now_ns;
 static int strict; /* percent of questions in which something is refused, recorded or reported */
+static int tabled; /* one of them decides about ports by tables */
 
 static uint64_t mix(uint64_t value)
 {
@@ -58,20 +59,51 @@ static uint32_t chance(uint64_t *hash)
 }
 
 /* The same question has the same answer until the policy changes. */
+static void answer(struct pm_query *query)
+{
+    uint64_t hash = mix(policy_seed ^ mix((uint64_t)query->ssid << 32 | query->tsid) ^ query->tclass);
+
+    query->allowed = query->tclass == PM_CLASS_MACH_TASK ? UINT32_MAX : ~(chance(&hash) & chance(&hash));
+    query->auditallow = chance(&hash);
+    query->auditdeny = ~chance(&hash);
+    query->report = tabled ? 0 : chance(&hash) & chance(&hash);
+    query->uncached = tabled ? 0 : chance(&hash) & 1;
+    query->code = 0;
+}
+
 static int decide(void *context, struct pm_query *queries, size_t count, uint32_t epoch)
 {
     (void)context, (void)epoch;
-    for (size_t i = 0; i < count; i++) {
-        struct pm_query *query = &queries[i];
-        uint64_t hash = mix(policy_seed ^ mix((uint64_t)query->ssid << 32 | query->tsid) ^ query->tclass);
-        query->allowed = query->tclass == PM_CLASS_MACH_TASK ? UINT32_MAX : ~(chance(&hash) & chance(&hash));
-        query->auditallow = chance(&hash);
-        query->auditdeny = ~chance(&hash);
-        query->report = chance(&hash) & chance(&hash);
-        query->uncached = chance(&hash) & 1;
-        query->code = 0;
-    }
+    for (size_t i = 0; i < count; i++)
+        answer(&queries[i]);
     return 0;
+}
+
+/* The answers about ports as rules, a kind for each label; what else is asked is not in the tables. */
+static void load_tables(const struct world *world)
+{
+    static const uint32_t none[LABELS + 1], seen[] = { 1, 0, 0, 0, 7, 7, 7, 0, 0, 0 };
+    static const uint8_t known[] = { 0, PM_CLASS_MACH_PORT };
+    static const struct pm_native_class classes[2];
+    struct pm_native_rule rules[LABELS * LABELS];
+    struct pm_native_module module = { .rules = rules, .rules_count = LABELS * LABELS, .classes = classes, .groups_first = none,
+                                       .groups = none, .kinds = LABELS, .numbers = LABELS, .sets_first = none, .sets = none };
+    struct pm_native tables = { .modules = &module, .modules_count = 1, .known = known, .classes_count = 2 };
+
+    for (uint32_t i = 0; i < LABELS * LABELS; i++) {
+        struct pm_query query = { .ssid = world->sids[i / LABELS], .tsid = world->sids[i % LABELS], .tclass = PM_CLASS_MACH_PORT };
+        answer(&query);
+        rules[i] = (struct pm_native_rule){ i / LABELS, i % LABELS, PM_CLASS_MACH_PORT, query.allowed, query.auditallow,
+                                            ~query.auditdeny, 0 };
+    }
+    tables.epoch = pm_kernel_epoch(world->kernel);
+    assert(pm_kernel_set_native(world->kernel, &tables) == 0);
+    for (uint32_t i = 0; i < LABELS; i++) {
+        uint32_t words[10];
+        memcpy(words, seen, sizeof words);
+        words[1] = i;
+        assert(pm_sid_set_values(world->kernel, world->sids[i], tables.epoch, words, 10) == 0);
+    }
 }
 
 /* ---- both worlds, in step ---- */
@@ -111,7 +143,7 @@ static void make_worlds(void)
 {
     EACH(world) {
         struct pm_config config = { .clock = PM_CLOCK_SIMULATED, .no_fast_path = world == worlds, .seed = 1,
-                                    .audit_records = 64, .trace_paths = 16 };
+                                    .audit_records = 64, .trace_paths = 16, .avc_entries = world == worlds ? 0 : 8 };
         assert(pm_kernel_create(&config, &world->kernel) == 0);
         for (uint32_t i = 0; i < LABELS; i++) {
             char text[16];
@@ -534,8 +566,11 @@ static void step_policy(void)
 
     policy_seed = draw(UINT32_MAX);
     strict = draw(3) ? (int)draw(30) : 0;
+    tabled = draw(2) == 0;
     EACH(world)
         assert(pm_kernel_set_policy(world->kernel, flags) == 0);
+    if (tabled)
+        load_tables(&worlds[1]);
 }
 
 static void step_audit(void)
@@ -749,7 +784,8 @@ static void compare_stats(void)
         struct pm_stats *s = &stats[i];
         assert(pm_kernel_stats(worlds[i].kernel, s) == 0);
         s->checks_avc = s->misses = s->decider_calls = s->avc_inserts = s->memory = 0;
-        s->avc_evictions = s->avc_refused = 0;
+        s->avc_evictions = s->avc_refused = s->avc_entries = 0;
+        s->native = s->native_decisions = s->native_labels = s->native_memory = s->memory_mac = s->memory_labels = 0;
     }
     assert(!memcmp(&stats[0], &stats[1], sizeof stats[0]));
 }
