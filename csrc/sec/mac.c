@@ -316,6 +316,8 @@ static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass,
     struct mac *mac = op->mac;
     uint32_t denied = permissions & ~vector->allowed, worth = worth_telling(mac, vector);
     bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
+    /* The first refusal counts, and is recorded: which that is must not depend on what is remembered. */
+    if (denied && !permissive && op->missed) return MAC_MISS;
     uint32_t report = permissions & vector->report & worth, told = permissive ? denied & worth : denied;
     struct watch_event event = {op->task, op->sid, tsid, tclass, permissions, told, report};
     bool trail = selected(op, &event, denied, vector, site->operation);
