@@ -238,7 +238,7 @@ def submit(kernel: Kernel, operations: Any, data: Any) -> int:
     if operations.ndim != 1 or not operations.flags.carray:
         raise ValueError("operations are an array of one dimension, contiguous, aligned, writable")
     # Another thread may close the kernel as soon as the GIL is given up; a task keeps its memory.
-    held = next(iter(kernel.tasks.values()), None) if len(operations) >= _LONG else None
+    held = _any_task(kernel) if len(operations) >= _LONG else None
     call = lib.pm_submit if held is None else lib.pm_long_submit
     ops = _from_buffer(_OPERATIONS, operations)
     with _from_buffer(_BYTES, _plain(data, "data"), require_writable=True) as buffer:
@@ -246,3 +246,11 @@ def submit(kernel: Kernel, operations: Any, data: Any) -> int:
     if done < 0:
         raise exception(-done, "submit()")
     return int(done)
+
+
+def _any_task(kernel: Kernel) -> Task | None:
+    while True:
+        try:
+            return next(iter(kernel.tasks.values()), None)
+        except RuntimeError:  # another thread made one, or ended one, between the two steps
+            continue

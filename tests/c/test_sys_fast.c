@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -367,7 +368,56 @@ static void step_receive_many(void)
     assert(!memcmp(data[0], data[1], sizeof data[0]));
 }
 
+static uint64_t called_singly(struct pm_task *task, const uint32_t names[2], struct pm_bodies bodies, struct pm_room room)
+{
+    const char *data = bodies.data;
+    uint64_t count = bodies.count, at = 0;
+
+    bodies.count = room.count = 1;
+    bodies.size = bodies.stride, room.size = room.stride;
+    for (; at < count; at++, room.results++) {
+        bodies.data = data + at * bodies.stride;
+        if (pm_call_many(task, names[0], names[1], &bodies, &room, 0, NULL) == 0)
+            break;
+        room.data = (char *)room.data + room.stride;
+    }
+    return at;
+}
+
+static void step_call_many(void)
+{
+    static char data[BATCH * 8], rooms[2][BATCH * 16];
+    struct pm_result results[2][BATCH] = { 0 };
+    uint32_t task = draw(2), port = draw(PORTS), answers = draw(PORTS / 2) * 2 + task, count = draw(BATCH);
+    const struct pm_bodies bodies = { .data = data, .size = sizeof data, .stride = 8, .count = count, .msgh_id = (int32_t)draw(5) };
+    int64_t reached[2];
+
+    memset(data, (int)draw(256), sizeof data);
+    for (int i = 0; i < 2; i++) {
+        const struct world *world = &worlds[i];
+        const uint32_t names[2] = { world->send[task][port], world->receive[answers] };
+        const struct pm_room room = { .data = rooms[i], .size = sizeof rooms[i], .stride = 16, .count = count, .results = results[i] };
+        reached[i] = i ? pm_call_many(world->tasks[task], names[0], names[1], &bodies, &room, 0, NULL)
+                       : (int64_t)called_singly(world->tasks[task], names, bodies, room);
+    }
+    assert(reached[0] == reached[1] && !memcmp(results[0], results[1], sizeof results[0]));
+    assert(!memcmp(rooms[0], rooms[1], sizeof rooms[0]));
+}
+
 /* ---- what stands in the way of the fast paths ---- */
+
+static void step_event(void)
+{
+    uint32_t port = draw(PORTS);
+    int64_t fds[2];
+    int ready[2];
+
+    for (int i = 0; i < 2; i++) {
+        fds[i] = pm_port_event_fd(worlds[i].tasks[port % 2], worlds[i].receive[port]);
+        ready[i] = fds[i] < 0 ? (int)fds[i] : poll(&(struct pollfd){ .fd = (int)fds[i], .events = POLLIN }, 1, 0);
+    }
+    assert(ready[0] == ready[1]);
+}
 
 static void step_interface(void)
 {
@@ -817,7 +867,8 @@ static const struct {
               { 4, step_halt },     { 8, step_interface }, { 8, step_handler },
               { 30, step_set },     { 2, step_death },     { 10, step_request },
               { 10, step_moved_port }, { 30, step_wire },  { 4, step_watch },
-              { 30, step_watched }, { 3, compare } };
+              { 30, step_watched }, { 10, step_call_many }, { 8, step_event },
+              { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)

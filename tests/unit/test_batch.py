@@ -404,6 +404,22 @@ def test_another_thread_closes_the_kernel_as_the_gil_is_given_up(
     assert set(ops["result"].tolist()) == {mach.KERN_INVALID_TASK}
 
 
+def test_a_task_comes_while_one_is_looked_for() -> None:
+    class Growing(dict[int, Task]):
+        def values(self) -> Any:
+            found = iter(super().values())
+            if len(self) == 1:
+                self[task.id + 1] = task  # as another thread may
+            return found
+
+    with Kernel() as kernel:
+        task = kernel.create_task("task")
+        kernel.tasks = Growing(kernel.tasks)
+        assert kernel.submit(batch.operations(2000), bytearray()) == 2000
+        assert len(kernel.tasks) == 2
+        kernel.tasks = {task.id: task}
+
+
 def test_many_operations_of_nobody() -> None:
     with Kernel() as kernel:
         ops = batch.operations(2000)
