@@ -122,7 +122,7 @@ int64_t pm_send_many(struct pm_task *task, uint32_t dest, const struct pm_bodies
     struct batch batch;
     int64_t sent = 0;
     if (!task) return -(int64_t)KERN_INVALID_TASK;
-    if (!bodies_valid(bodies)) return -(int64_t)KERN_INVALID_ARGUMENT;
+    if (!bodies_valid(bodies) || (bodies->count && !codes)) return -(int64_t)KERN_INVALID_ARGUMENT;
     int code = batch_begin(&batch, task->kernel);
     if (code) return -(int64_t)code;
     bool full = false;                  /* none overtakes another */

@@ -335,17 +335,20 @@ static void test_a_decider_destroys_the_kernel_of_a_batch(void) {
     release_tasks();
 }
 
-static void test_a_batch_of_no_task(void) {
+static void test_batches_of_nothing(void) {
     struct pm_result result;
     const struct pm_bodies none = {0};
     const struct pm_room room = {.data = bodies, .size = 8, .stride = 8, .count = 1, .results = &result};
     assert(pm_send_many(NULL, 1, &none, NULL) == -KERN_INVALID_TASK);
     assert(pm_receive_many(NULL, 1, &room) == -KERN_INVALID_TASK);
     assert(pm_call_many(NULL, 1, 1, &none, &room, 0, NULL) == -KERN_INVALID_TASK);
+    begin(NULL);
+    assert(send_bodies(NULL) == -KERN_INVALID_ARGUMENT && stats_of(kernel).messages_queued == 0);
+    end();
 }
 
 int main(void) {
-    test_a_batch_of_no_task();
+    test_batches_of_nothing();
     test_a_handler_makes_trouble_within_a_batch();
     test_a_decider_destroys_the_kernel_of_a_batch();
     test_questions_and_answers_are_written_over();
