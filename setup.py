@@ -99,7 +99,7 @@ def modules() -> list[str]:
 
 options = {"build": {"build_base": f"build/{variant()}"}}
 if not (sysconfig.get_config_var("Py_GIL_DISABLED") or hasattr(sys, "gettotalrefcount")):
-    options["bdist_wheel"] = {"py_limited_api": "cp310"}
+    options["bdist_wheel"] = {"py_limited_api": "cp311"}
 
 setup(
     cffi_modules=modules(),

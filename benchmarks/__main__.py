@@ -141,7 +141,7 @@ def remarks(results: list[Result], where: dict[str, object]) -> list[str]:
 def keep(path: Path | None, text: str) -> Path:
     """Write the figures to a file, of our naming unless one is given; return which."""
     if path is None:
-        now = dt.datetime.now(dt.timezone.utc)
+        now = dt.datetime.now(dt.UTC)
         path = RESULTS / f"{now:%Y%m%dT%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

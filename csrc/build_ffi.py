@@ -226,8 +226,8 @@ def limited_api() -> bool:
 
 
 def python_macros() -> list[tuple[str, str | None]]:
-    """Return the macros that say what of CPython's C API is used: as much as 3.10's stable part."""
-    return [("Py_LIMITED_API", "0x030a0000")] if limited_api() else []
+    """Return the macros that say what of CPython's C API is used: as much as 3.11's stable part."""
+    return [("Py_LIMITED_API", "0x030b0000")] if limited_api() else []
 
 
 def installed() -> dict[str, str]:

@@ -32,6 +32,8 @@ void *pm_callable_checker(void *owner, void *slow, struct pm_kernel **kernel, ui
 void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_task *task, uint32_t dest);
 void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task);
 void *pm_callable_judge(void *owner, void *slow, void *type, struct pm_task *task, uint32_t tclass, uint32_t permissions);
+void *pm_callable_rows_sender(void *owner, void *slow, struct pm_task *task);
+void *pm_callable_rows_receiver(void *owner, void *slow, struct pm_task *task);
 /* cdef-end */
 #endif
 
@@ -677,6 +679,168 @@ static PyObject *pm_bound_judge(PyObject *self, PyObject *const *args, Py_ssize_
     return verdict < 0 ? pm_slow(bound, -verdict) : PyBool_FromLong(verdict != 0);
 }
 
+/* ---- many messages -------------------------------------------------------------------------------------------------- */
+
+#define PM_ROWS_LONG 1024               /* messages; so many give the GIL up meanwhile */
+
+/* The memory of `object`, which nobody resizes or frees before it is released; None has none. */
+static bool pm_lend(PyObject *object, Py_buffer *view, int flags)
+{
+    if (object == Py_None)
+        return true;
+    return PyObject_GetBuffer(object, view, flags) == 0;
+}
+
+/* Numbers of 32 bits, one for each message, or None. */
+static bool pm_lend_numbers(PyObject *object, Py_buffer *view, uint64_t count)
+{
+    if (!pm_lend(object, view, PyBUF_SIMPLE))
+        return false;
+    if (view->obj == NULL || (uint64_t)view->len / 4 == count)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "expected a number of 32 bits for each message");
+    return false;
+}
+
+/* Rows of bytes, one for each message: what most batches are. Anything else has its stride and count told by batch.py. */
+static bool pm_lend_rows(PyObject *object, Py_buffer *view, int flags, long long *stride, long long *count)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_ND | flags) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    if (view->ndim != 2 || view->itemsize != 1 || view->shape[0] > INT32_MAX || view->shape[1] < 1 || view->shape[1] > UINT32_MAX)
+        return false;
+    *count = view->shape[0];
+    *stride = view->shape[1];
+    return true;
+}
+
+/* The arguments of send_rows() behind the name; what is lent stands in views. */
+static bool pm_rows_arguments(PyObject *const *args, Py_buffer views[3], struct pm_bodies *bodies)
+{
+    long long stride, count, msgh_id;
+
+    if (!pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) || !pm_int_argument(args[2], 0, UINT32_MAX, &stride) ||
+        !pm_int_argument(args[3], 0, INT32_MAX, &count) || !pm_lend(args[0], &views[0], PyBUF_SIMPLE) ||
+        !pm_lend_numbers(args[4], &views[1], (uint64_t)count) || !pm_lend_numbers(args[5], &views[2], (uint64_t)count))
+        return false;
+    *bodies = (struct pm_bodies){ .stride = (uint64_t)stride, .count = (uint64_t)count, .sizes = views[1].buf,
+                                  .msgh_ids = views[2].buf, .msgh_id = (int32_t)msgh_id };
+    return true;
+}
+
+/* The same, where there are no more arguments: rows of bytes. False with no exception: they are something else. */
+static bool pm_rows_plain(PyObject *const *args, Py_buffer *view, struct pm_bodies *bodies)
+{
+    long long stride, count, msgh_id;
+
+    if (!pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) || !pm_lend_rows(args[0], view, 0, &stride, &count))
+        return false;
+    *bodies = (struct pm_bodies){ .stride = (uint64_t)stride, .count = (uint64_t)count, .msgh_id = (int32_t)msgh_id };
+    return true;
+}
+
+static int64_t pm_rows_send(const struct pm_bound *bound, uint32_t name, const struct pm_bodies *bodies, int32_t *codes)
+{
+    return (bodies->count < PM_ROWS_LONG ? pm_send_many : pm_long_send_many)(bound->task, name, bodies, codes);
+}
+
+/* None, where nothing was made and nothing is wrong. */
+static PyObject *pm_or_none(PyObject *made)
+{
+    if (made != NULL || PyErr_Occurred())
+        return made;
+    Py_RETURN_NONE;
+}
+
+/* A bytearray of what there will be; what was not said to be wrong is given away as it is. */
+static PyObject *pm_rows_answer(const struct pm_bound *bound, uint32_t name, int64_t result, PyObject *array)
+{
+    if (!pm_exception_left() && result >= 0)
+        return array;
+    Py_DECREF(array);
+    return PyErr_Occurred() ? NULL : PyObject_CallFunction(bound->slow, "iI", (int)-result, name);
+}
+
+/* send_rows(name, bodies, msgh_id[, stride, count, sizes, msgh_ids]) -> bytearray of codes, or None: not rows of bytes */
+static PyObject *pm_bound_send_rows(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct pm_bound *bound = (struct pm_bound *)self;
+    Py_buffer views[3] = { { 0 } };
+    struct pm_bodies bodies;
+    PyObject *codes = NULL;
+    long long name;
+
+    if (count != 3 && count != 7) {
+        PyErr_SetString(PyExc_TypeError, "expected 3 or 7 arguments (name, bodies, msgh_id[, stride, count, sizes, msgh_ids])");
+        return NULL;
+    }
+    if (pm_int_argument(args[0], 0, UINT32_MAX, &name) &&
+        (count == 3 ? pm_rows_plain(args + 1, views, &bodies) : pm_rows_arguments(args + 1, views, &bodies)))
+        codes = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)bodies.count * 4);
+    if (codes != NULL) {
+        bodies.data = views[0].buf;
+        bodies.size = (uint64_t)views[0].len;
+        codes = pm_rows_answer(bound, (uint32_t)name,
+                               pm_rows_send(bound, (uint32_t)name, &bodies, (int32_t *)PyByteArray_AsString(codes)), codes);
+    }
+    for (int i = 0; i < 3; i++)
+        PyBuffer_Release(&views[i]);
+    return pm_or_none(codes);
+}
+
+/* (bytearray of results, why there are no more): `count` of the results are final, and if there is room the next one tells why. */
+static PyObject *pm_rows_results(PyObject *results, uint64_t count, const struct pm_room *room)
+{
+    int stopped = count < room->count ? room->results[count].code : 0;
+
+    if (count < room->count && PyByteArray_Resize(results, (Py_ssize_t)(count * sizeof(struct pm_result))) < 0) {
+        Py_DECREF(results);
+        return NULL;
+    }
+    return Py_BuildValue("(Ni)", results, stopped);
+}
+
+static PyObject *pm_rows_receive(const struct pm_bound *bound, uint32_t name, struct pm_room *room)
+{
+    PyObject *results = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(room->count * sizeof(struct pm_result)));
+    int64_t count;
+
+    if (results == NULL)
+        return NULL;
+    room->results = (struct pm_result *)PyByteArray_AsString(results);
+    count = (room->count < PM_ROWS_LONG ? pm_receive_many : pm_long_receive_many)(bound->task, name, room);
+    results = pm_rows_answer(bound, name, count, results);
+    return results != NULL ? pm_rows_results(results, (uint64_t)count, room) : NULL;
+}
+
+/* receive_rows(name, out[, stride, count]) -> (bytearray of results, code), or None: not rows of bytes */
+static PyObject *pm_bound_receive_rows(PyObject *self, PyObject *const *args, Py_ssize_t arguments)
+{
+    Py_buffer view = { 0 };
+    PyObject *answer = NULL;
+    long long name, stride, count;
+    bool lent;
+
+    if (arguments != 2 && arguments != 4) {
+        PyErr_SetString(PyExc_TypeError, "expected 2 or 4 arguments (name, out[, stride, count])");
+        return NULL;
+    }
+    if (!pm_int_argument(args[0], 0, UINT32_MAX, &name))
+        return NULL;
+    if (arguments == 2)
+        lent = pm_lend_rows(args[1], &view, PyBUF_WRITABLE, &stride, &count);
+    else
+        lent = pm_int_argument(args[2], 0, UINT32_MAX, &stride) && pm_int_argument(args[3], 0, INT32_MAX, &count) &&
+               pm_lend(args[1], &view, PyBUF_WRITABLE);
+    if (lent)
+        answer = pm_rows_receive((struct pm_bound *)self, (uint32_t)name, &(struct pm_room){
+            .data = view.buf, .size = (uint64_t)view.len, .stride = (uint64_t)stride, .count = (uint64_t)count });
+    PyBuffer_Release(&view);
+    return pm_or_none(answer);
+}
+
 #define PM_FAST(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef pm_send_method = { "send", PM_FAST(pm_bound_send), METH_FASTCALL, "send(body[, msgh_id[, timeout_ns]])" };
 static PyMethodDef pm_receive_method = { "receive", pm_bound_receive, METH_NOARGS, "receive() -> bytes" };
@@ -686,6 +850,10 @@ static PyMethodDef pm_answer_method = { "answer", PM_FAST(pm_bound_answer), METH
                                         "answer(message, body, msgh_id, timeout_ns[, name, disposition])" };
 static PyMethodDef pm_judge_method = { "may", PM_FAST(pm_bound_judge), METH_FASTCALL,
                                        "may(message, target_sid[, name, port, result])" };
+static PyMethodDef pm_send_rows_method = { "send_rows", PM_FAST(pm_bound_send_rows), METH_FASTCALL,
+                                           "send_rows(name, bodies, msgh_id[, stride, count, sizes, msgh_ids])" };
+static PyMethodDef pm_receive_rows_method = { "receive_rows", PM_FAST(pm_bound_receive_rows), METH_FASTCALL,
+                                              "receive_rows(name, out[, stride, count])" };
 static PyMethodDef pm_check_method = { "check", PM_FAST(pm_bound_check), METH_FASTCALL, "check(source_sid, target_sid)" };
 
 static void *pm_callable_sender(void *owner, void *slow, struct pm_task *task, uint32_t dest, int32_t msgh_id, int64_t timeout_ns)
@@ -715,6 +883,16 @@ static void *pm_callable_caller(void *owner, void *slow, void *type, struct pm_t
 static void *pm_callable_answerer(void *owner, void *slow, void *type, struct pm_task *task)
 {
     return pm_bind(&pm_answer_method, (struct pm_bound){ .owner = owner, .slow = slow, .type = type, .task = task });
+}
+
+static void *pm_callable_rows_sender(void *owner, void *slow, struct pm_task *task)
+{
+    return pm_bind(&pm_send_rows_method, (struct pm_bound){ .owner = owner, .slow = slow, .task = task });
+}
+
+static void *pm_callable_rows_receiver(void *owner, void *slow, struct pm_task *task)
+{
+    return pm_bind(&pm_receive_rows_method, (struct pm_bound){ .owner = owner, .slow = slow, .task = task });
 }
 
 static void *pm_callable_judge(void *owner, void *slow, void *type, struct pm_task *task, uint32_t tclass, uint32_t permissions)

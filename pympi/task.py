@@ -264,6 +264,16 @@ class Task:
             lib.pm_callable_answerer(borrow(self), borrow(slow), borrow(Message), self._pointer)
         )
 
+    @functools.cached_property
+    def _send_rows(self) -> Callable[..., Any]:
+        slow = self._receive_failed
+        return adopt(lib.pm_callable_rows_sender(borrow(self), borrow(slow), self._pointer))
+
+    @functools.cached_property
+    def _receive_rows(self) -> Callable[..., Any]:
+        slow = self._receive_failed
+        return adopt(lib.pm_callable_rows_receiver(borrow(self), borrow(slow), self._pointer))
+
     def sender_checker(
         self, tclass: str, permissions: str | int | Iterable[str]
     ) -> Callable[..., bool]:

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-OLDEST = (3, 10)
+OLDEST = (3, 11)
 HINT = "on Debian or Ubuntu: apt install gcc python3-dev python3-venv"
 
 

@@ -456,14 +456,19 @@ void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer,
     note(op, &error, result, op->mac->audit.errors);
 }
 
+/* Where no module is loaded all is allowed. False: neither cache nor tables know. */
+static bool vector_known(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
+    *vector = everything_allowed;
+    if (!(mac->policy & PM_POLICY_LOADED)) return true;
+    const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, tclass);
+    if (entry) *vector = entry->vector;
+    return entry || mac_tabled(mac, ssid, tsid, tclass, vector);
+}
+
 static void hint_fill(struct mac *mac, struct hint *hint, uint32_t task, uint32_t ssid, uint32_t tsid) {
-    struct avc_vector vector = everything_allowed;
+    struct avc_vector vector;
     hint->stamp = 0;
-    if (mac->policy & PM_POLICY_LOADED) {
-        const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, PM_CLASS_MACH_PORT);
-        if (entry) vector = entry->vector;
-        else if (!mac_tabled(mac, ssid, tsid, PM_CLASS_MACH_PORT, &vector)) return;
-    }
+    if (!vector_known(mac, ssid, tsid, PM_CLASS_MACH_PORT, &vector)) return;
     uint32_t unsure, selected = selection_of_messages(&mac->audit.selection, task, ssid, tsid, &unsure);
     uint32_t recorded = vector.auditallow | selected;
     uint32_t watched = watches_granted(&mac->watches, task, ssid, tsid, PM_CLASS_MACH_PORT);
@@ -476,4 +481,13 @@ enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t task, ui
     if (!hint_fresh(mac, hint, ssid, tsid)) hint_fill(mac, hint, task, ssid, tsid);
     if (!hint_fresh(mac, hint, ssid, tsid) || permissions & ~(hint->quiet | hint->loud)) return HINT_UNKNOWN;
     return permissions & hint->loud ? HINT_LOUD : HINT_QUIET;
+}
+
+const struct method_hint *mac_method_look(struct mac *mac, struct method_hint *hint, uint32_t ssid, uint32_t tsid, uint32_t tclass) {
+    struct avc_vector vector;
+    *hint = (struct method_hint){0};
+    if (mac->watches.any_granted || !vector_known(mac, ssid, tsid, tclass, &vector)) return hint;
+    uint32_t told = vector.auditallow | (vector.report & worth_telling(mac, &vector)) | mac->audit.selection.granted[tclass];
+    *hint = (struct method_hint){mac->stamp, ssid, tsid, tclass, vector.allowed & ~told, vector.allowed};
+    return hint;
 }

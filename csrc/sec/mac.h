@@ -32,6 +32,8 @@
 #define MAC_REPORTS_MAX (1u << 20)
 
 struct hint { uint32_t stamp, ssid, tsid, quiet, loud, allowed; };
+/* The same of routines, which have classes of their own. All tasks share it, and what is recorded or watched of anybody is not quiet. */
+struct method_hint { uint32_t stamp, ssid, tsid, tclass, quiet, allowed; };
 
 struct mac {
     struct heap *heap;
@@ -51,6 +53,7 @@ struct mac {
     uint64_t (*clock)(void *context), (*exact_clock)(void *context);
     void *clock_context;
     struct hint recent[MAC_RECENT];
+    struct method_hint methods[MAC_RECENT];
     struct reports reports;
     struct watches watches;
 };
@@ -174,6 +177,14 @@ static inline enum hint_answer hint_ask(struct mac *mac, struct hint *hint, uint
 }
 static inline struct hint *mac_recent(struct mac *mac, uint32_t ssid, uint32_t tsid) {
     return &mac->recent[(ssid * 31 + tsid) & (MAC_RECENT - 1)];
+}
+
+/* What the cache, or the tables, know of (ssid, tsid, tclass); nothing is quiet where they do not. */
+const struct method_hint *mac_method_look(struct mac *mac, struct method_hint *hint, uint32_t ssid, uint32_t tsid, uint32_t tclass);
+static inline const struct method_hint *mac_method(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass) {
+    struct method_hint *hint = &mac->methods[(ssid * 31 + tsid * 7 + tclass) & (MAC_RECENT - 1)];
+    bool known = hint->stamp == mac->stamp && hint->ssid == ssid && hint->tsid == tsid && hint->tclass == tclass;
+    return pm_likely(known) ? hint : mac_method_look(mac, hint, ssid, tsid, tclass);
 }
 
 #endif

@@ -73,20 +73,28 @@ static pm_noinline void fast_sample(struct pm_kernel *kernel, const struct space
     record->flags |= weight;
 }
 
-static inline void fast_queue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
+static inline void fast_link(struct port *port, struct kmsg *kmsg) {
     if (port->last) port->last->next = kmsg;
     else port->first = kmsg;
     port->last = kmsg;
-    port->msgcount++;
-    port->srights++;
-    port->refs++;
-    ipc->messages++;
-    ipc->bytes += kmsg->size;
-    ipc->sent++;
+}
+
+/* What is counted of messages that `space` has queued. */
+static inline void fast_queued(struct ipc *ipc, struct space *space, struct port *port, uint32_t count, uint64_t bytes) {
+    port->msgcount += count;
+    port->srights += count;
+    port->refs += count;
+    ipc->messages += count;
+    ipc->bytes += bytes;
+    ipc->sent += count;
+    ipc->transfers += count;
+    space->in_flight += count;
+    space->usage.queued_bytes += bytes;
+    space->refs += count;
 }
 
 static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *space, struct port *port, uint32_t size,
-                             int32_t msgh_id, uint32_t access) {
+                             int32_t msgh_id, uint32_t access, uint64_t transfer) {
     kmsg->next = NULL;
     kmsg->reply = NULL;
     kmsg->cargo = NULL;
@@ -97,21 +105,18 @@ static inline void fast_fill(struct kmsg *kmsg, struct ipc *ipc, struct space *s
     kmsg->dest = port;
     kmsg->body = kmsg->inside;
     kmsg->sender = space;
-    kmsg->transfer = ++ipc->transfers;
+    kmsg->transfer = transfer;
     kmsg->size = size;
     kmsg->sid = kmsg->real_sid = space->sid;
     kmsg->access = access;
     kmsg->msgh_id = msgh_id;
     kmsg->charge = size;
     kmsg->ipc = ipc;
-    space->in_flight++;
-    space->usage.queued_bytes += size;
-    space->refs++;
 }
 
 /* The decision is made. False: memory is short, and nothing was touched. */
-static inline bool fast_post(struct pm_task *task, struct entry *entry, const void *body, uint64_t size, int32_t msgh_id,
-                             uint32_t access, bool recorded) {
+static pm_inline bool fast_post(struct pm_task *task, struct entry *entry, const void *body, uint64_t size, int32_t msgh_id,
+                                uint32_t access, bool recorded) {
     struct pm_kernel *kernel = task->kernel;
     struct port *port = entry->object;
     struct kmsg *kmsg = pool_take(&kernel->ipc.kmsgs);
@@ -120,9 +125,10 @@ static inline bool fast_post(struct pm_task *task, struct entry *entry, const vo
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_SEND);
         fast_trace(kernel, &task->space, entry, port, PM_EVENT_COPY_SEND);
     }
-    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access);
+    fast_fill(kmsg, &kernel->ipc, &task->space, port, (uint32_t)size, msgh_id, access, kernel->ipc.transfers + 1);
     fast_copy(kmsg->inside, body, size);
-    fast_queue(&kernel->ipc, port, kmsg);
+    fast_link(port, kmsg);
+    fast_queued(&kernel->ipc, &task->space, port, 1, size);
     if (recorded) fast_record(kernel, &task->space, entry, kmsg, false);
     return true;
 }
@@ -138,23 +144,58 @@ static pm_noinline bool fast_post_recorded(struct pm_task *task, struct entry *e
     return true;
 }
 
-/* With the lock. False: nothing was touched. */
-static inline bool fast_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id) {
-    struct pm_kernel *kernel = task->kernel;
-    struct space *space = &task->space;
+/* The entry of a send right to a port that takes a message now, by this path; or NULL. */
+static pm_inline struct entry *fast_sendable(struct space *space, uint32_t dest) {
     struct entry *entry = fast_entry(space, dest, MACH_PORT_TYPE_SEND, ENTRY_TYPES & ~MACH_PORT_TYPE_RECEIVE);
-    if (!entry) return false;
+    if (!entry) return NULL;
     const struct port *port = entry->object;
-    if ((port->flags & (PORT_SLOW | PORT_ACTIVE)) != PORT_ACTIVE || port->msgcount >= port->qlimit) return false;
-    if (pm_unlikely(space->quota.queued_bytes)) return false;
-    uint32_t access = UINT32_MAX;
-    if (kernel->mac.active) {
-        enum hint_answer answer = hint_ask(&kernel->mac, &entry->hint, space->id, space->sid, port->sid, SEND_NEEDS);
-        if (pm_unlikely(answer != HINT_QUIET))
-            return answer == HINT_LOUD && fast_post_recorded(task, entry, body, size, msgh_id);
-        access = entry->hint.allowed;
-    }
-    return fast_post(task, entry, body, size, msgh_id, access, false);
+    if ((port->flags & ((PORT_SLOW & ~PORT_INTERFACE) | PORT_ACTIVE)) != PORT_ACTIVE || port->msgcount >= port->qlimit) return NULL;
+    return pm_likely(!space->quota.queued_bytes) ? entry : NULL;
+}
+
+/* access: what the sender may do, as far as it is allowed and told. */
+static pm_inline enum hint_answer fast_may_send(struct mac *mac, const struct space *space, struct entry *entry, uint32_t *access) {
+    const struct port *port = entry->object;
+    *access = UINT32_MAX;
+    if (!mac->active) return HINT_QUIET;
+    enum hint_answer answer = hint_ask(mac, &entry->hint, space->id, space->sid, port->sid, SEND_NEEDS);
+    *access = entry->hint.allowed;
+    return answer;
+}
+
+/* Of a port with an interface: may its routine be called, with nothing to be told of it. access: as the class of the routine has it. */
+static pm_noinline bool fast_may_call(struct pm_kernel *kernel, const struct space *space, const struct port *port, int32_t msgh_id,
+                                      uint32_t *access) {
+    const struct interface *interface = interface_find(&kernel->interfaces, port->rest->interface);
+    struct method method;
+    *access = UINT32_MAX;
+    if (!interface || !interface_method(interface, msgh_id, &method)) return false;
+    if (!kernel->mac.active) return true;
+    const struct method_hint *hint = mac_method(&kernel->mac, space->sid, port->sid, method.tclass);
+    *access = hint->allowed;
+    return hint->quiet & method.permission;
+}
+
+/* Apart, so that a port without an interface pays nothing. */
+static pm_noinline bool fast_post_method(struct pm_task *task, struct entry *entry, const void *body, uint64_t size, int32_t msgh_id) {
+    struct port *port = entry->object;
+    uint32_t access;
+    if (!fast_may_call(task->kernel, &task->space, port, msgh_id, &access)) return false;
+    if (!fast_post(task, entry, body, size, msgh_id, access, false)) return false;
+    port->last->flags = KMSG_METHOD;
+    return true;
+}
+
+/* With the lock. False: nothing was touched. */
+static pm_inline bool fast_send(struct pm_task *task, uint32_t dest, const void *body, uint64_t size, int32_t msgh_id) {
+    uint32_t access;
+    struct entry *entry = fast_sendable(&task->space, dest);
+    if (!entry) return false;
+    enum hint_answer answer = fast_may_send(&task->kernel->mac, &task->space, entry, &access);
+    if (pm_unlikely(((const struct port *)entry->object)->flags & PORT_INTERFACE))
+        return answer == HINT_QUIET && fast_post_method(task, entry, body, size, msgh_id);
+    if (pm_likely(answer == HINT_QUIET)) return fast_post(task, entry, body, size, msgh_id, access, false);
+    return answer == HINT_LOUD && fast_post_recorded(task, entry, body, size, msgh_id);
 }
 
 /* Both questions of a receive, where they have one answer. */
@@ -166,12 +207,13 @@ static inline enum hint_answer fast_may_receive(struct mac *mac, struct entry *e
     return use == from ? use : HINT_UNKNOWN;
 }
 
-/* What takes more than memory to take apart, or tells somebody something, is not for this path. */
-static inline bool fast_message(const struct kmsg *kmsg, const struct port *port) {
+/* What takes more than memory to take apart, or tells somebody something, is not for this path. gone: messages that are taken and
+ * still counted at the port. */
+static inline bool fast_message(const struct kmsg *kmsg, const struct port *port, uint32_t gone) {
     const struct space *sender = kmsg->sender;
     return !kmsg->cargo && !kmsg->reply && kmsg->body == kmsg->inside && kmsg->dest_type == MACH_MSG_TYPE_PORT_SEND &&
            !(kmsg->flags & KMSG_EFFECTIVE) && sender && sender->refs > 1 && !sender->past_used &&
-           (port->srights > 1 || !port->extra);
+           (port->srights > gone + 1 || !port->extra);
 }
 
 static pm_noinline bool fast_receive_recorded(struct pm_kernel *kernel, const struct space *space, const struct entry *entry,
@@ -191,31 +233,42 @@ static pm_inline struct entry *fast_find(struct pm_task *task, uint32_t name, ui
     const struct port *port = entry->object;
     const struct kmsg *kmsg = port->first;
     if (port->flags & (PORT_SLOW & ~PORT_INTERFACE) || !kmsg) return NULL;
-    if (!fast_message(kmsg, port) || kmsg->size > capacity || method_outdated(&kernel->ipc, port, kmsg)) return NULL;
+    if (!fast_message(kmsg, port, 0) || kmsg->size > capacity || method_outdated(&kernel->ipc, port, kmsg)) return NULL;
     if (!kernel->mac.active) return entry;
     enum hint_answer answer = fast_may_receive(&kernel->mac, entry, space, port->sid, kmsg->sid);
     if (pm_likely(answer == HINT_QUIET)) return entry;
     return answer == HINT_LOUD && fast_receive_recorded(kernel, space, entry, kmsg) ? entry : NULL;
 }
 
-static inline void fast_dequeue(struct ipc *ipc, struct port *port, struct kmsg *kmsg) {
+static inline void fast_unlink(struct port *port, const struct kmsg *kmsg) {
     port->first = kmsg->next;
     if (!port->first) port->last = NULL;
-    port->msgcount--;
-    port->seqno++;
-    port->srights--;
-    port->refs--;
-    kmsg->sender->usage.queued_bytes -= kmsg->charge;
-    ipc->messages--;
-    ipc->bytes -= kmsg->size;
-    ipc->received++;
+}
+
+static inline void fast_dequeued(struct ipc *ipc, struct port *port, uint32_t count, uint64_t bytes) {
+    port->msgcount -= count;
+    port->seqno += count;
+    port->srights -= count;
+    port->refs -= count;
+    ipc->messages -= count;
+    ipc->bytes -= bytes;
+    ipc->received += count;
+}
+
+/* What messages were of a sender's that are taken, and no longer refer to it. */
+static inline void fast_relieve(struct space *sender, uint32_t count, uint64_t charge) {
+    sender->usage.queued_bytes -= charge;
+    sender->in_flight -= count;
+    sender->refs -= count;
 }
 
 static inline struct kmsg *fast_take(struct pm_kernel *kernel, struct space *space, struct entry *entry) {
     struct port *port = entry->object;
     struct kmsg *kmsg = port->first;
     if (pm_unlikely(kernel->trace.on)) fast_trace(kernel, space, entry, port, PM_EVENT_RECV);
-    fast_dequeue(&kernel->ipc, port, kmsg);
+    fast_unlink(port, kmsg);
+    fast_dequeued(&kernel->ipc, port, 1, kmsg->size);
+    kmsg->sender->usage.queued_bytes -= kmsg->charge;
     return kmsg;
 }
 

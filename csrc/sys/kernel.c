@@ -230,6 +230,7 @@ void kernel_leave(struct pm_kernel *kernel, struct after *after) {
 static void forget_hints(struct pm_kernel *kernel) {
     kernel->mac.stamps_began_anew = false;
     memset(kernel->mac.recent, 0, sizeof kernel->mac.recent);
+    memset(kernel->mac.methods, 0, sizeof kernel->mac.methods);
     list_each(&kernel->tasks, node) {
         struct space *space = container_of(node, struct space, tasks);
         for (uint32_t i = 0; i < space->used; i++) space->table[i].hint.stamp = 0;

@@ -4,7 +4,7 @@
  * defining one, and takes it again. Each is an operation of its own, done in order: what becomes of one is in its result, and
  * changes nothing of the others.
  */
-#include "sys/fast.h"
+#include "sys/run.h"
 
 #define BATCH_SLICE 64                  /* operations; who waits for the lock has it after so many */
 #define LARGE 8192                      /* ports; as many as this, with what belongs to them, are not all in the nearer caches */
@@ -32,8 +32,14 @@ static void batch_rest(struct batch *batch) {
     batch->left = BATCH_SLICE;
 }
 
-static inline void batch_next(struct batch *batch) {
-    if (pm_unlikely(!--batch->left)) batch_rest(batch);
+/* After `count` operations, which is not more than were left. */
+static inline void batch_next(struct batch *batch, uint32_t count) {
+    batch->left -= count;
+    if (pm_unlikely(!batch->left)) batch_rest(batch);
+}
+
+static inline uint32_t batch_most(const struct batch *batch, uint64_t count) {
+    return count < batch->left ? (uint32_t)count : batch->left;
 }
 
 /* Around what needs the lock dropped; the task lives on. */
@@ -73,25 +79,22 @@ static pm_noinline int send_one_slowly(struct batch *batch, struct pm_task *task
     return code;
 }
 
-static inline int send_one(struct batch *batch, struct pm_task *task, const struct letter *letter, uint64_t *transfer) {
-    const struct pm_kernel *kernel = batch->kernel;
-    bool plain = letter->size <= KMSG_INLINE && !letter->reply && !letter->right.disposition && !kernel->no_fast_path;
-    if (pm_unlikely(!plain || !fast_send(task, letter->dest, letter->body, letter->size, letter->msgh_id)))
-        return send_one_slowly(batch, task, letter, transfer);
-    *transfer = kernel->ipc.transfers;
-    return 0;
+/* By the shortest path, what brings no right. False: nothing was touched. */
+static pm_inline bool send_fast(const struct batch *batch, struct pm_task *task, uint32_t dest, const void *body, uint32_t size,
+                                int32_t msgh_id) {
+    return size <= KMSG_INLINE && !batch->kernel->no_fast_path && fast_send(task, dest, body, size, msgh_id);
 }
 
-/* Which body is next, and where it is. */
-struct cursor { const struct pm_bodies *bodies; uint64_t index, offset; };
+/* Which body is next, and where it is. The bodies are told of by a copy, which nothing that is written can change. */
+struct cursor { struct pm_bodies bodies; uint64_t index, offset; };
 
 static inline uint32_t cursor_size(const struct cursor *cursor) {
-    const struct pm_bodies *bodies = cursor->bodies;
+    const struct pm_bodies *bodies = &cursor->bodies;
     return bodies->sizes ? read_once(&bodies->sizes[cursor->index]) : (uint32_t)bodies->stride;
 }
 
 static inline void cursor_next(struct cursor *cursor, uint32_t size) {
-    cursor->offset += cursor->bodies->stride ? cursor->bodies->stride : size;
+    cursor->offset += cursor->bodies.stride ? cursor->bodies.stride : size;
     cursor->index++;
 }
 
@@ -99,26 +102,55 @@ static inline bool lies_within(uint64_t offset, uint64_t length, uint64_t size) 
     return offset <= size && length <= size - offset;
 }
 
-/* What to send next; false where that does not lie in the buffer. */
-static inline bool cursor_letter(const struct cursor *cursor, uint32_t dest, uint32_t size, struct letter *letter) {
-    const struct pm_bodies *bodies = cursor->bodies;
-    *letter = (struct letter){.body = (const char *)bodies->data + cursor->offset, .size = size, .dest = dest,
-                              .msgh_id = bodies->msgh_ids ? bodies->msgh_ids[cursor->index] : bodies->msgh_id};
+/* Whether what is next lies in the buffer. */
+static inline bool cursor_valid(const struct cursor *cursor, uint32_t size) {
+    const struct pm_bodies *bodies = &cursor->bodies;
     return lies_within(cursor->offset, size, bodies->size) && (!bodies->stride || size <= bodies->stride);
+}
+
+static inline const void *cursor_body(const struct cursor *cursor) { return (const char *)cursor->bodies.data + cursor->offset; }
+
+static inline int32_t cursor_msgh_id(const struct cursor *cursor) {
+    return cursor->bodies.msgh_ids ? cursor->bodies.msgh_ids[cursor->index] : cursor->bodies.msgh_id;
 }
 
 static bool bodies_valid(const struct pm_bodies *bodies) {
     return (bodies->data || !bodies->size) && bodies->stride <= UINT32_MAX && (bodies->stride || bodies->sizes || !bodies->count);
 }
 
-static inline int send_next(struct batch *batch, struct pm_task *task, uint32_t dest, const struct cursor *cursor, uint32_t size) {
-    struct letter letter;
+static pm_noinline int send_next_slowly(struct batch *batch, struct pm_task *task, uint32_t dest, const void *body, uint32_t size,
+                                        int32_t msgh_id) {
+    const struct letter letter = {.body = body, .size = size, .dest = dest, .msgh_id = msgh_id};
     uint64_t transfer;
-    return cursor_letter(cursor, dest, size, &letter) ? send_one(batch, task, &letter, &transfer) : KERN_INVALID_ARGUMENT;
+    return send_one_slowly(batch, task, &letter, &transfer);
+}
+
+static pm_inline int send_next(struct batch *batch, struct pm_task *task, uint32_t dest, const struct cursor *cursor, uint32_t size) {
+    if (pm_unlikely(!cursor_valid(cursor, size))) return KERN_INVALID_ARGUMENT;
+    const void *body = cursor_body(cursor);
+    const int32_t msgh_id = cursor_msgh_id(cursor);
+    if (pm_likely(send_fast(batch, task, dest, body, size, msgh_id))) return 0;
+    return send_next_slowly(batch, task, dest, body, size, msgh_id);
+}
+
+/* What can go without another look at the right; returns how many. */
+static pm_inline uint32_t send_many_fast(const struct batch *batch, struct pm_task *task, uint32_t dest, struct cursor *cursor,
+                                   int32_t *codes) {
+    const uint32_t most = batch_most(batch, cursor->bodies.count - cursor->index);
+    struct sending run;
+    if (!sending_begin(&run, task, dest)) return 0;
+    while (run.count < most) {
+        uint32_t size = cursor_size(cursor);
+        if (!cursor_valid(cursor, size) || !sending_add(&run, cursor_body(cursor), size, cursor_msgh_id(cursor))) break;
+        codes[cursor->index] = 0;
+        cursor_next(cursor, size);
+    }
+    sending_end(&run);
+    return run.count;
 }
 
 int64_t pm_send_many(struct pm_task *task, uint32_t dest, const struct pm_bodies *bodies, int32_t *codes) {
-    struct cursor cursor = {.bodies = bodies};
+    struct cursor cursor = {.bodies = *bodies};
     struct batch batch;
     int64_t sent = 0;
     if (!task) return -(int64_t)KERN_INVALID_TASK;
@@ -126,14 +158,18 @@ int64_t pm_send_many(struct pm_task *task, uint32_t dest, const struct pm_bodies
     int code = batch_begin(&batch, task->kernel);
     if (code) return -(int64_t)code;
     bool full = false;                  /* none overtakes another */
-    while (cursor.index < bodies->count) {
-        uint32_t size = cursor_size(&cursor);
-        code = full ? MACH_SEND_TIMED_OUT : send_next(&batch, task, dest, &cursor, size);
-        full |= code == MACH_SEND_TIMED_OUT;
-        sent += code == 0;
-        codes[cursor.index] = code;
-        cursor_next(&cursor, size);
-        batch_next(&batch);
+    while (cursor.index < cursor.bodies.count) {
+        uint32_t run = full ? 0 : send_many_fast(&batch, task, dest, &cursor, codes);
+        sent += run;
+        if (!run) {
+            uint32_t size = cursor_size(&cursor);
+            code = full ? MACH_SEND_TIMED_OUT : send_next(&batch, task, dest, &cursor, size);
+            full |= code == MACH_SEND_TIMED_OUT;
+            sent += code == 0;
+            codes[cursor.index] = code;
+            cursor_next(&cursor, size);
+        }
+        batch_next(&batch, run ? run : 1);
     }
     batch_end(&batch);
     return sent;
@@ -198,19 +234,28 @@ static pm_noinline int take_one_slowly(struct batch *batch, struct pm_task *task
     return code;
 }
 
-static inline int take_one(struct batch *batch, struct pm_task *task, uint32_t name, void *body, uint32_t room,
-                           struct taken *taken,
-                           uint64_t (*need)(const struct receive *receive, const struct kmsg *kmsg)) {
+/* Field by field: a structure that is made elsewhere and copied is read before it is written in full, and waited for. */
+static inline void tell_result(struct pm_result *result, const struct kmsg *kmsg, uint32_t seqno) {
+    result->code = 0;
+    result->msgh_id = kmsg->msgh_id;
+    result->size = kmsg->size;
+    result->sender = kmsg->sender->id;
+    result->sender_sid = kmsg->sid;
+    result->seqno = seqno;
+    result->transfer = kmsg->transfer;
+}
+
+/* By the shortest path. False: nothing was touched. */
+static pm_inline bool take_fast(const struct batch *batch, struct pm_task *task, uint32_t name, void *body, uint32_t room,
+                                struct pm_result *result) {
     struct pm_kernel *kernel = batch->kernel;
     struct entry *entry = kernel->no_fast_path ? NULL : fast_find(task, name, room);
-    if (!entry) return take_one_slowly(batch, task, name, body, room, taken, need);
+    if (!entry) return false;
     struct kmsg *kmsg = fast_take(kernel, &task->space, entry);
-    *taken = (struct taken){.result = {
-        .size = kmsg->size, .sender = kmsg->sender->id, .sender_sid = kmsg->sid, .msgh_id = kmsg->msgh_id,
-        .seqno = ((const struct port *)entry->object)->seqno - 1, .transfer = kmsg->transfer}};
+    tell_result(result, kmsg, ((const struct port *)entry->object)->seqno - 1);
     fast_copy(body, kmsg->inside, kmsg->size);
     fast_free(&kernel->ipc, kmsg);
-    return 0;
+    return true;
 }
 
 /* A refused message is destroyed and told of; what comes behind it can still be received. */
@@ -224,23 +269,55 @@ static bool room_valid(const struct pm_room *room) {
 static inline uint64_t room_places(const struct pm_room *room) { return room->size / room->stride; }
 static inline char *room_body(const struct pm_room *room, uint64_t index) { return (char *)room->data + index * room->stride; }
 
-int64_t pm_receive_many(struct pm_task *task, uint32_t name, const struct pm_room *room) {
+/* What can be taken without another look at the right; returns how many. */
+static pm_inline uint32_t take_many_fast(const struct batch *batch, struct pm_task *task, uint32_t name,
+                                         const struct pm_room *room, uint64_t first, uint64_t count) {
+    const uint32_t most = batch_most(batch, count - first);
+    struct receiving run;
+    if (!receiving_begin(&run, task, name)) return 0;
+    while (run.count < most) {
+        const uint64_t index = first + run.count;
+        struct kmsg *kmsg = receiving_next(&run, room->stride);
+        if (!kmsg) break;
+        tell_result(&room->results[index], kmsg, run.port->seqno + run.count - 1);
+        fast_copy(room_body(room, index), kmsg->inside, kmsg->size);
+        pool_give(&run.ipc->kmsgs, kmsg);
+    }
+    receiving_end(&run);
+    return run.count;
+}
+
+static pm_noinline int receive_next_slowly(struct batch *batch, struct pm_task *task, uint32_t name, void *body, uint32_t room,
+                                           struct pm_result *result) {
+    struct taken taken;
+    int code = take_one_slowly(batch, task, name, body, room, &taken, need_plain);
+    *result = taken.result;
+    return result->code = code;
+}
+
+static inline int receive_next(struct batch *batch, struct pm_task *task, uint32_t name, const struct pm_room *room, uint64_t index) {
+    char *body = room_body(room, index);
+    struct pm_result *result = &room->results[index];
+    if (pm_likely(take_fast(batch, task, name, body, (uint32_t)room->stride, result))) return 0;
+    return receive_next_slowly(batch, task, name, body, (uint32_t)room->stride, result);
+}
+
+int64_t pm_receive_many(struct pm_task *task, uint32_t name, const struct pm_room *where) {
     struct batch batch;
     uint64_t index = 0;
     if (!task) return -(int64_t)KERN_INVALID_TASK;
-    if (!room_valid(room)) return -(int64_t)KERN_INVALID_ARGUMENT;
-    const uint64_t places = room_places(room);
+    if (!room_valid(where)) return -(int64_t)KERN_INVALID_ARGUMENT;
+    const struct pm_room room = *where;
+    const uint64_t count = room.count < room_places(&room) ? room.count : room_places(&room);
     int code = batch_begin(&batch, task->kernel);
     if (code) return -(int64_t)code;
-    for (; index < room->count; index++) {
-        struct taken taken;
-        code = index < places ? take_one(&batch, task, name, room_body(room, index), (uint32_t)room->stride, &taken, need_plain)
-                              : KERN_INVALID_ARGUMENT;
-        room->results[index] = index < places ? taken.result : (struct pm_result){0};
-        room->results[index].code = code;
-        if (!goes_on(code)) break;
-        batch_next(&batch);
+    while (index < count) {
+        uint32_t run = take_many_fast(&batch, task, name, &room, index, count);
+        if (!run && !goes_on(receive_next(&batch, task, name, &room, index))) break;
+        index += run ? run : 1;
+        batch_next(&batch, run ? run : 1);
     }
+    if (index == count && count < room.count) room.results[index] = (struct pm_result){.code = KERN_INVALID_ARGUMENT};
     batch_end(&batch);
     return (int64_t)index;
 }
@@ -267,10 +344,10 @@ static int call_one(struct caller *caller, const struct letter *letter, void *bo
 
 static int call_next(struct caller *caller, const struct cursor *cursor, uint32_t size, const struct pm_room *room) {
     struct taken taken = {0};
-    struct letter letter;
     uint64_t index = cursor->index;
-    bool holds = cursor_letter(cursor, caller->dest, size, &letter) && index < room_places(room);
-    letter.reply = caller->reply;
+    struct letter letter = {.size = size, .dest = caller->dest, .reply = caller->reply};
+    bool holds = cursor_valid(cursor, size) && index < room_places(room);
+    if (holds) letter.body = cursor_body(cursor), letter.msgh_id = cursor_msgh_id(cursor);
     caller->asked = false;
     int code = holds ? call_one(caller, &letter, room_body(room, index), (uint32_t)room->stride, &taken) : KERN_INVALID_ARGUMENT;
     room->results[index] = taken.result;
@@ -280,7 +357,7 @@ static int call_next(struct caller *caller, const struct cursor *cursor, uint32_
 
 /* The bodies before `first` are passed over. */
 static struct cursor cursor_at(const struct pm_bodies *bodies, uint64_t first) {
-    struct cursor cursor = {.bodies = bodies};
+    struct cursor cursor = {.bodies = *bodies};
     while (cursor.index < first) cursor_next(&cursor, cursor_size(&cursor));
     return cursor;
 }
@@ -292,7 +369,7 @@ int64_t pm_call_many(struct pm_task *task, uint32_t dest, uint32_t reply, const 
     bool fit = bodies_valid(bodies) && room_valid(room) && bodies->count == room->count && first <= bodies->count;
     if (!fit) return -(int64_t)KERN_INVALID_ARGUMENT;
     struct cursor cursor = cursor_at(bodies, first);
-    while (cursor.index < bodies->count) {
+    while (cursor.index < cursor.bodies.count) {
         uint32_t size = cursor_size(&cursor);
         int code = call_next(&caller, &cursor, size, room);
         if (caller.asked && code != MACH_RCV_PORT_DIED && !goes_on(code)) break;
@@ -341,13 +418,18 @@ static inline int submit_send(struct batch *batch, struct pm_task *task, struct 
                               const char *body) {
     const struct letter letter = {.body = body, .size = op->length, .dest = op->name, .reply = op->reply,
                                   .msgh_id = op->msgh_id, .right = {op->right, op->disposition}};
-    return send_one(batch, task, &letter, &out->transfer);
+    bool plain = !op->reply && !op->disposition;
+    if (pm_unlikely(!plain || !send_fast(batch, task, op->name, body, op->length, op->msgh_id)))
+        return send_one_slowly(batch, task, &letter, &out->transfer);
+    out->transfer = batch->kernel->ipc.transfers;
+    return 0;
 }
 
 static inline int submit_receive(struct batch *batch, struct pm_task *task, struct pm_submission *out, const struct pm_submission *op,
                                  char *body) {
-    struct taken taken;
-    int code = take_one(batch, task, op->name, body, op->length, &taken, need_one_right);
+    struct taken taken = {0};
+    int code = take_fast(batch, task, op->name, body, op->length, &taken.result)
+                   ? 0 : take_one_slowly(batch, task, op->name, body, op->length, &taken, need_one_right);
     out->length = taken.result.size;
     out->msgh_id = taken.result.msgh_id;
     out->sender = taken.result.sender;
@@ -384,7 +466,7 @@ int64_t pm_submit(struct pm_kernel *kernel, struct pm_submission *ops, uint64_t 
         code = submit_one(&batch, &ops[i], data, size);
         ops[i].result = code;
         done += code == 0;
-        batch_next(&batch);
+        batch_next(&batch, 1);
     }
     batch_end(&batch);
     return done;

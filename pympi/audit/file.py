@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ class File(Closing):
             self._kernel = kernel
 
     def _time(self) -> str:
-        return datetime.fromtimestamp(self._now(), timezone.utc).isoformat()
+        return datetime.fromtimestamp(self._now(), UTC).isoformat()
 
     # ---- batches ----
 

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,7 @@ _DAY = re.compile(r"(\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?)(?:\.(\d{1,9}))
 def _nanoseconds(_: str, text: str) -> int:
     if day := _DAY.fullmatch(text):
         with contextlib.suppress(ValueError):
-            at = datetime.fromisoformat(day[1]).replace(tzinfo=timezone.utc)
+            at = datetime.fromisoformat(day[1]).replace(tzinfo=UTC)
             return int(at.timestamp()) * 10**9 + int((day[2] or "0").ljust(9, "0"))
     try:
         seconds = Decimal(text)

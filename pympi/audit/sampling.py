@@ -288,9 +288,9 @@ class _Known:
         self.seen = np.concatenate([[np.nan], np.where(whole & (here > 0), more, np.nan)])
         lonely = np.flatnonzero(whole & (here == 0) & (more > 0)) + 1
         first = np.where(by_chance | is_certain(records), 0, place)
-        for number in lonely.tolist():
-            found = np.flatnonzero(first == number)[:1].tolist()
-            self.alone += [(record, int(more[number - 1])) for record in found]
+        for one in lonely.tolist():
+            found = np.flatnonzero(first == one)[:1].tolist()
+            self.alone += [(record, int(more[one - 1])) for record in found]
 
     def _places(
         self, records: npt.NDArray[Any], keys: list[tuple[int, ...]]

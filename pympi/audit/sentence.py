@@ -8,7 +8,7 @@ and does nothing to a terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Literal
 
 from ..enums import AuditFlag
@@ -55,7 +55,7 @@ def when(seconds: float, digits: Literal[3, 6] = 3) -> str:
     if seconds < _REAL:
         return f"{seconds:.{digits}f}"
     spec = {3: "milliseconds", 6: "microseconds"}[digits]
-    text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec=spec)
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec=spec)
     return text.replace("+00:00", "Z")
 
 

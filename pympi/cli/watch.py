@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +112,7 @@ def line_of(happening: Happening, room: int = ENDLESS) -> str:
 def _time(seconds: float, layout: _Layout) -> str:
     if seconds < _REAL:
         return f"{seconds:{layout.time}.{6 if layout is _WIDE else 3}f}"
-    clock = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
+    clock = datetime.fromtimestamp(seconds, UTC).astimezone()
     return clock.strftime("%H:%M:%S.%f")[: layout.time]
 
 

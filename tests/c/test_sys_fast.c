@@ -20,7 +20,6 @@
 #define LABELS 8
 #define RULES 3
 #define WATCHES 2
-#define INTERFACES 2
 #define BODY_MAX 400
 
 struct world {
@@ -30,13 +29,15 @@ struct world {
     uint32_t receive[PORTS], send[TASKS][PORTS]; /* 0: none */
     uint64_t rules[RULES]; /* 0: none */
     uint64_t watches[WATCHES]; /* 0: none */
-    uint32_t sets[2], interfaces[INTERFACES];
+    uint32_t sets[2];
     uint64_t handled; /* of all that handlers were given */
     int depth; /* of handlers that send */
 };
 
 static struct world worlds[2];
 static uint64_t state, policy_seed, now_ns;
+#define BATCH 160 /* more than two of the slices for which a batch keeps the lock */
+
 static int strict; /* percent of questions in which something is refused, recorded or reported */
 static int tabled; /* one of them decides about ports by tables */
 
@@ -123,7 +124,7 @@ static struct pm_task *make_task(struct world *world, uint32_t number)
 
 static void make_port(uint32_t port)
 {
-    uint32_t owner = port % 2, label = draw(LABELS), qlimit = 1 + draw(6);
+    uint32_t owner = port % 2, label = draw(LABELS), qlimit = draw(4) ? 1 + draw(6) : BATCH;
 
     EACH(world) {
         struct pm_port_options options = { .flags = MPO_QLIMIT, .qlimit = qlimit, .sid = world->sids[label],
@@ -142,6 +143,8 @@ static void make_port(uint32_t port)
 
 static void make_worlds(void)
 {
+    static const uint8_t holes[5] = { 2 };
+
     EACH(world) {
         struct pm_config config = { .clock = PM_CLOCK_SIMULATED, .no_fast_path = world == worlds, .seed = 1,
                                     .audit_records = 64, .trace_paths = 16, .avc_entries = world == worlds ? 0 : 8 };
@@ -153,9 +156,9 @@ static void make_worlds(void)
         }
         for (uint32_t i = 0; i < TASKS; i++)
             world->tasks[i] = make_task(world, i);
-        for (uint32_t i = 0; i < INTERFACES; i++)
-            world->interfaces[i] = (uint32_t)pm_interface_create(world->kernel, 1, 3, i ? PM_INTERFACE_ALLOW_UNKNOWN : 0, NULL);
         assert(pm_kernel_set_decider(world->kernel, decide, NULL) == 0);
+        assert(pm_interface_create(world->kernel, 0, 5, 0, NULL) == 1);
+        assert(pm_interface_create(world->kernel, 1, 40, PM_INTERFACE_ALLOW_UNKNOWN, holes) == 2);
     }
     for (uint32_t port = 0; port < PORTS; port++)
         make_port(port);
@@ -257,7 +260,6 @@ static void step_receive_message(void)
 
 /* ---- many at once in one world, one at a time in the other ---- */
 
-#define BATCH 40
 #define DATA (BATCH * 64)
 
 static struct pm_submission drawn_operation(void)
@@ -289,7 +291,7 @@ static void step_submit(void)
 {
     static struct pm_submission ops[2][BATCH];
     static char data[2][DATA];
-    uint32_t count = draw(BATCH + 1);
+    uint32_t count = draw(41);
     int64_t done = 0;
 
     for (uint32_t i = 0; i < count; i++)
@@ -310,14 +312,14 @@ static void step_send_many(void)
     uint32_t task = draw(TASKS), port = draw(PORTS), sizes[BATCH], packed = draw(2);
     int32_t results[2][BATCH], ids[BATCH];
     int64_t sent[2] = { 0, 0 };
-    struct pm_bodies many = { .data = data, .size = draw(20) ? DATA : draw(DATA), .stride = packed ? 0 : 64, .count = draw(12),
-                              .sizes = sizes, .msgh_ids = draw(2) ? ids : NULL, .msgh_id = 2 };
+    struct pm_bodies many = { .data = data, .size = draw(20) ? DATA : draw(DATA), .stride = packed ? 0 : 64,
+                              .count = draw(4) ? draw(12) : draw(BATCH), .sizes = sizes, .msgh_ids = draw(2) ? ids : NULL, .msgh_id = 2 };
     uint64_t offset = 0;
     int full = 0;
 
     memset(data, (int)draw(256), sizeof data);
     for (uint32_t i = 0; i < BATCH; i++)
-        sizes[i] = draw(70), ids[i] = (int32_t)draw(5);
+        sizes[i] = draw(90) ? draw(65) : 69, ids[i] = (int32_t)draw(5);
     for (uint32_t i = 0; i < many.count; offset += packed ? sizes[i] : 64, i++) {
         int32_t id = many.msgh_ids ? ids[i] : 2;
         int holds = offset + sizes[i] <= many.size && (packed || sizes[i] <= 64);
@@ -356,7 +358,7 @@ static void step_receive_many(void)
 {
     static char data[2][BATCH * 100];
     struct pm_result results[2][BATCH] = { 0 };
-    uint32_t port = draw(PORTS), count = draw(BATCH + 1);
+    uint32_t port = draw(PORTS), count = draw(2) ? draw(12) : BATCH;
     struct pm_room rooms[2];
     int64_t got[2];
 
@@ -417,19 +419,6 @@ static void step_event(void)
         ready[i] = fds[i] < 0 ? (int)fds[i] : poll(&(struct pollfd){ .fd = (int)fds[i], .events = POLLIN }, 1, 0);
     }
     assert(ready[0] == ready[1]);
-}
-
-static void step_interface(void)
-{
-    uint32_t port = draw(PORTS), which = draw(INTERFACES + 1);
-    int codes[2];
-
-    for (int i = 0; i < 2; i++) {
-        struct pm_task *owner = worlds[i].tasks[port % 2];
-        codes[i] = pm_port_set_interface(owner, owner, worlds[i].receive[port],
-                                         which < INTERFACES ? worlds[i].interfaces[which] : 0);
-    }
-    assert(codes[0] == codes[1]);
 }
 
 /* What handlers do to others, and to what they are called from. */
@@ -665,6 +654,22 @@ static void step_sample(void)
         assert(pm_audit_sample(world->kernel, on ? &sampling : NULL) == 0);
 }
 
+/* Nothing is refused, recorded or traced for a while: what goes by the shortest path is then most of it. */
+static void step_quiet(void)
+{
+    uint32_t flags = draw(2) ? PM_POLICY_LOADED : 0;
+
+    policy_seed = draw(UINT32_MAX);
+    strict = 0;
+    EACH(world) {
+        assert(pm_kernel_set_policy(world->kernel, flags) == 0);
+        assert(pm_audit_select(world->kernel, 0, 0, 0) == 0);
+        assert(pm_trace_stop(world->kernel) == 0);
+        for (uint32_t place = 0; place < RULES; place++, world->rules[place - 1] = 0)
+            assert(!world->rules[place] || pm_audit_rule_remove(world->kernel, world->rules[place]) == 0);
+    }
+}
+
 static void step_halt(void)
 {
     int halted = draw(4) == 0;
@@ -739,6 +744,19 @@ static void step_port(void)
     }
     assert(codes[0] == codes[1]);
     make_port(port);
+}
+
+/* What a port is sent from then on asks for routines of its interface, or for none; what is queued is judged again. */
+static void step_interface(void)
+{
+    uint32_t port = draw(PORTS), interface = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        codes[i] = pm_port_set_interface(owner, owner, worlds[i].receive[port], interface);
+    }
+    assert(codes[0] == codes[1]);
 }
 
 /* A strict guard hides the context from who receives. */
@@ -858,9 +876,9 @@ static const struct {
     uint32_t weight;
     void (*step)(void);
 } steps[] = { { 600, step_send },   { 400, step_receive }, { 200, step_receive_message },
-              { 60, step_submit },  { 40, step_send_many }, { 40, step_receive_many },
+              { 60, step_submit },  { 40, step_send_many }, { 90, step_receive_many },
               { 60, step_letter },  { 60, step_context },  { 40, step_drain },
-              { 20, step_relabel }, { 12, step_clock },    { 8, step_audit },
+              { 6, step_relabel }, { 12, step_clock },    { 8, step_audit },
               { 6, step_policy },   { 6, step_trace },     { 30, step_port },
               { 3, step_quota },    { 8, step_task },     { 2, step_no_senders },
               { 6, step_message },  { 8, step_rule },      { 4, step_sample },
@@ -868,7 +886,7 @@ static const struct {
               { 30, step_set },     { 2, step_death },     { 10, step_request },
               { 10, step_moved_port }, { 30, step_wire },  { 4, step_watch },
               { 30, step_watched }, { 10, step_call_many }, { 8, step_event },
-              { 3, compare } };
+              { 20, step_quiet },      { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)
@@ -901,7 +919,7 @@ static void step(void)
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
-    uint32_t count = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 60000;
+    uint32_t count = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 100000;
 
     state = seed;
     make_worlds();

@@ -174,7 +174,7 @@ def records_of(seed: int) -> bytes:
                 try:
                     await asyncio.wait_for(right.send_async(bytes(rng.randrange(9))), 0.5)
                     await asyncio.wait_for(inbox.receive_async(), rng.random())
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     continue
 
     async def main(kernel: Kernel) -> None:

@@ -9,7 +9,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def _facility(facility: str | int) -> int:
 
 def _time(seconds: float) -> str:
     """Return a time as RFC 3339 has it."""
-    time = datetime.fromtimestamp(seconds, timezone.utc)
+    time = datetime.fromtimestamp(seconds, UTC)
     return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
