@@ -179,7 +179,8 @@ const char *pm_code_name(int code);
  * that says which header the program was compiled with: PM_ABI_MISMATCH where that is not the library's. */
 int pm_kernel_create(const struct pm_config *config, struct pm_kernel **kernel);
 int pm_kernel_create_as(uint32_t abi, const struct pm_config *config, struct pm_kernel **kernel);
-/* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released. */
+/* Terminates every task and drops the caller's reference. Memory lives on until the last task and message handle is released; no
+ * decider, handler or drainer is called after. */
 void pm_kernel_destroy(struct pm_kernel *kernel);
 /* Recounts everything from scratch. Returns how many faults were found, or PM_FORKED; up to size bytes of text, a line each,
  * in report. */
@@ -433,7 +434,8 @@ struct pm_quota {                       /* 0 = no limit */
 struct pm_identity { uint32_t audit_token[8], security_token[2]; };     /* auid euid egid ruid rgid pid asid pidversion */
 
 /* sid 0: the policy's label for a new task, else the parent's. Special and registered ports come from the parent.
- * `parent` may be NULL (sid must be given then, nothing is asked). The caller owns a handle: pm_task_release(). */
+ * `parent` may be NULL (sid must be given then, nothing is asked). The caller owns a handle: pm_task_release().
+ * KERN_NO_SPACE: 2^32 tasks were made. */
 int pm_task_create(struct pm_kernel *kernel, struct pm_task *parent, const char *name, uint32_t sid,
                    const struct pm_identity *identity, const struct pm_quota *quota, struct pm_task **task);
 /* Destroys every right of the task, wakes what waits in it. Asks mach_task:terminate where caller differs. */

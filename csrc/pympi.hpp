@@ -6,8 +6,8 @@
  * Errors. Each operation has two forms: try_x() gives a result<T> or a std::error_code, x() throws pympi::error, and
  * pympi::access_denied where access control refused. Without exceptions (-fno-exceptions) the try_ forms are all there is.
  *
- * Ownership. All objects are move-only. A right drops one reference when it ends; release() leaves it in the task's space. A message
- * drops the rights that it brought and nobody took. A right or message may not outlive the task object it came from, nor a task
+ * Ownership. All objects are move-only. A right drops one reference when it ends; release() leaves it in the task's space, without
+ * the handler that a receive right has by its object. A message drops the rights that it brought and nobody took. A right or message may not outlive the task object it came from, nor a task
  * object its kernel where that is borrowed.
  *
  * Sending and receiving bytes allocates nothing here.
@@ -197,6 +197,8 @@ struct bytes {
     template <class C, class = decltype(std::declval<const C &>().data()), class = decltype(std::declval<const C &>().size())>
     bytes(const C &of) noexcept : data(of.data()), size(of.size() * sizeof(*of.data()))
     {
+        static_assert(std::is_trivially_copyable<std::remove_reference_t<decltype(*of.data())>>::value,
+                      "a message carries bytes; these are more than bytes");
     }
     std::string_view view() const noexcept { return {static_cast<const char *>(data), size}; }
 };
@@ -208,18 +210,23 @@ template <class T> bytes bytes_of(const T &object) noexcept
     return {&object, sizeof object};
 }
 
-/* How long to wait: not at all unless said. */
+/* How long to wait: not at all unless said, nor for a time that is over: what is left until some moment may be less than nothing. */
 class wait {
 public:
     wait() = default;
-    template <class Rep, class Period> wait(std::chrono::duration<Rep, Period> time) noexcept
-        : wait_{std::chrono::duration_cast<std::chrono::nanoseconds>(time).count(), nullptr, nullptr}, waits_(true)
-    {
-    }
-    static wait forever() noexcept { return wait(std::chrono::nanoseconds(-1)); }
+    template <class Rep, class Period> wait(std::chrono::duration<Rep, Period> time) noexcept : wait(nanoseconds(time)) {}
+    static wait forever() noexcept { return wait(int64_t{-1}); }
     const pm_wait *get() const noexcept { return waits_ ? &wait_ : nullptr; }
 
 private:
+    explicit wait(int64_t ns) noexcept : wait_{ns, nullptr, nullptr}, waits_(true) {}
+    /* What is longer than 292 years has no number. */
+    template <class Rep, class Period> static int64_t nanoseconds(std::chrono::duration<Rep, Period> time) noexcept
+    {
+        double about = std::chrono::duration<double, std::nano>(time).count();
+        if (!(about > 0)) return 0;
+        return about < 9.2e18 ? std::chrono::duration_cast<std::chrono::nanoseconds>(time).count() : INT64_MAX;
+    }
     pm_wait wait_{0, nullptr, nullptr};
     bool waits_ = false;
 };
@@ -287,15 +294,18 @@ public:
     /* Leaves the reference where it is, and gives its name. */
     uint32_t release() noexcept { return std::exchange(name_, MACH_PORT_NULL); }
     /* Drops the reference; of a name that has died meanwhile, the dead one. */
-    void close() noexcept
-    {
-        if (!*this) return;
-        uint32_t name = release();
-        if (pm_port_mod_refs(task_, task_, name, kind_, -1) == KERN_INVALID_RIGHT)
-            pm_port_mod_refs(task_, task_, name, MACH_PORT_RIGHT_DEAD_NAME, -1);
-    }
+    void close() noexcept { drop(); }
 
 protected:
+    /* False: it could not be dropped, as that of a guarded port. */
+    bool drop() noexcept
+    {
+        if (!*this) return true;
+        uint32_t name = release();
+        int code = pm_port_mod_refs(task_, task_, name, kind_, -1);
+        if (code == KERN_INVALID_RIGHT) code = pm_port_mod_refs(task_, task_, name, MACH_PORT_RIGHT_DEAD_NAME, -1);
+        return code == 0;
+    }
     right(pm_task *task, uint32_t name, uint32_t kind) noexcept : task_(task), name_(name), kind_(kind) {}
     pm_task *task_;
     uint32_t name_;
@@ -460,11 +470,18 @@ public:
         std::swap(handler_, other.handler_);
         return *this;
     }
+    ~receive_right() { close(); }
     /* The port goes with its receive right, and the handler after it. */
-    ~receive_right()
+    void close() noexcept
     {
-        close();
-        if (handler_) handler_->drop();
+        uint32_t name = name_;
+        end_handler(drop() ? MACH_PORT_NULL : name);
+    }
+    /* The port stays where it is, without the handler of this object. */
+    uint32_t release() noexcept
+    {
+        end_handler(name_);
+        return right::release();
     }
 
     /* Copies the bytes of the next message, at most `capacity`, and gives their number. */
@@ -525,6 +542,14 @@ private:
         received->reply = MACH_PORT_NULL;
         received->reply_disposition = received->rights_count = 0;
         return detail::guarded([&] { return now.target->call(arrived), true; });
+    }
+    /* Takes it out of the port, if that stays. One that cannot be taken out may still be called, and is never freed. */
+    void end_handler(uint32_t stays) noexcept
+    {
+        auto *ended = std::exchange(handler_, nullptr);
+        if (!ended) return;
+        int code = stays ? pm_port_set_handler(task_, task_, stays, nullptr, nullptr, 0) : 0;
+        if (!code || code == KERN_INVALID_NAME || code == KERN_INVALID_RIGHT || code == KERN_INVALID_TASK) ended->drop();
     }
     detail::upcall<void(message &)> *handler_ = nullptr;
 };

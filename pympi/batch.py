@@ -98,6 +98,8 @@ def _bodies(bodies: Any, msgh_id: Any, sizes: Any) -> _Bodies:
     """Look at what is to be sent, in any of its forms."""
     array = isinstance(bodies, np.ndarray)
     if not array and isinstance(bodies, (list, tuple)):
+        if sizes is not None:
+            raise TypeError("bodies in a list have their own sizes")
         parts = [bytes_of(body) for body in bodies]
         bodies, sizes = b"".join(parts), np.array([*map(len, parts)], np.uint32)
     if sizes is None or (array and bodies.ndim > 1):
@@ -107,8 +109,9 @@ def _bodies(bodies: Any, msgh_id: Any, sizes: Any) -> _Bodies:
         stride, count = 0, len(sizes)
     if sizes is not None:
         sizes = _sizes(sizes, count)
-    if isinstance(msgh_id, int):
-        return bodies, msgh_id, stride, count, sizes, None
+    bodies = _plain(bodies, "what is sent")
+    if isinstance(msgh_id, (int, np.integer)):
+        return bodies, int(msgh_id), stride, count, sizes, None
     return bodies, 0, stride, count, sizes, _msgh_ids(msgh_id, count)
 
 
@@ -147,12 +150,19 @@ def _rows(array: Any, what: str) -> tuple[int, int]:
     """Return the bytes of each message in an array, and how many there are."""
     if not isinstance(array, np.ndarray) or array.ndim <= (array.dtype.names is None):
         raise TypeError(f"{what}: (n, size) bytes, or n structures, not {_kind(array)}")
-    if array.dtype.hasobject:
-        raise TypeError(f"{what}: bytes, not Python objects: {_kind(array)}")
+    _plain(array, what)
     if not array.flags.c_contiguous:
         raise ValueError(f"{what} is not contiguous; np.ascontiguousarray() makes it so")
     count = len(array)
     return array.nbytes // count if count else max(1, array.itemsize), count
+
+
+def _plain(data: Any, what: str) -> Any:
+    """Return what has bytes. Those of Python objects are neither to be read nor to be written."""
+    owner = data.obj if isinstance(data, memoryview) else data
+    if isinstance(owner, np.ndarray) and owner.dtype.hasobject:
+        raise TypeError(f"{what}: bytes, not Python objects: {_kind(owner)}")
+    return data
 
 
 def _kind(array: Any) -> str:
@@ -167,7 +177,7 @@ def _sizes(values: Any, count: int) -> Numbers:
         raise TypeError(f"sizes are integers, one for each of {count} messages, not {_kind(array)}")
     if count and not (array.min() >= 0 and array.max() <= lib.PM_MESSAGE_MAX):
         raise OverflowError(f"a size is 0 to {lib.PM_MESSAGE_MAX} bytes")
-    return np.ascontiguousarray(array, np.uint32)
+    return _aligned(np.ascontiguousarray(array, np.uint32))
 
 
 def _msgh_ids(values: Any, count: int) -> Codes:
@@ -176,7 +186,11 @@ def _msgh_ids(values: Any, count: int) -> Codes:
         raise TypeError(f"msgh_id is an integer, or {count} of them, not {_kind(array)}")
     if count and not (array.min() >= -(1 << 31) and array.max() < 1 << 31):
         raise OverflowError("a msgh_id is a number of 32 bits, signed")
-    return np.ascontiguousarray(array, np.int32)
+    return _aligned(np.ascontiguousarray(array, np.int32))
+
+
+def _aligned(array: Any) -> Any:
+    return array if array.flags.aligned else array.copy()
 
 
 # ---- calls ----
@@ -232,10 +246,20 @@ def submit(kernel: Kernel, operations: Any, data: Any) -> int:
         raise TypeError(f"operations are of the dtype pympi.batch.OPERATION: {_kind(operations)}")
     if operations.ndim != 1 or not operations.flags.carray:
         raise ValueError("operations are an array of one dimension, contiguous, aligned, writable")
-    call = lib.pm_submit if len(operations) < _LONG else lib.pm_long_submit
+    # Another thread may close the kernel as soon as the GIL is given up; a task keeps its memory.
+    held = _any_task(kernel) if len(operations) >= _LONG else None
+    call = lib.pm_submit if held is None else lib.pm_long_submit
     ops = _from_buffer(_OPERATIONS, operations)
-    with _from_buffer(_BYTES, data, require_writable=True) as buffer:
+    with _from_buffer(_BYTES, _plain(data, "data"), require_writable=True) as buffer:
         done = call(kernel.pointer, ops, len(operations), buffer, len(buffer))
     if done < 0:
         raise exception(-done, "submit()")
     return int(done)
+
+
+def _any_task(kernel: Kernel) -> Task | None:
+    while True:
+        try:
+            return next(iter(kernel.tasks.values()), None)
+        except RuntimeError:  # another thread made one, or ended one, between the two steps
+            continue

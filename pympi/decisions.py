@@ -148,7 +148,7 @@ def _mask(kind: ObjectClass, permissions: Any) -> Any:
 
 def _uint32(column: Any) -> npt.NDArray[np.uint32]:
     array = np.asarray(column)
-    if array.dtype == np.uint32:
+    if array.dtype == np.uint32 and array.flags.aligned:
         return array
     if array.dtype.kind not in "ui" and array.size:
         raise TypeError(f"SIDs, classes and permissions are integers, not {array.dtype}")

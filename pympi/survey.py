@@ -107,6 +107,7 @@ def survey(pointer: Any, stop: bool = False) -> Survey:
     check(lib.pm_inspect_begin(pointer, walk, begin), "survey()")
     try:
         rooms, stopped = _stop(walk, begin) if stop else (_go(walk, begin), None)
+        classes = _classes(pointer, rooms)  # the walk keeps the kernel: another thread may close it
     finally:
         check(lib.pm_inspect_end(walk, end), "survey()")
     found: defaultdict[str, list[npt.NDArray[Any]]] = defaultdict(list)
@@ -119,7 +120,7 @@ def survey(pointer: Any, stop: bool = False) -> Survey:
         end=_counters(begin if stop else end),
         stopped=stopped,
         names=[name for room in rooms for name in room.names()],
-        classes=_classes(pointer, tables["ports"]),
+        classes=classes,
         **tables,
     )
 
@@ -147,6 +148,6 @@ def _stop(walk: Any, mark: Any) -> tuple[list[_Room], float]:
     raise exception(code, "survey(): the kernel grows faster than room can be made")
 
 
-def _classes(pointer: Any, ports: npt.NDArray[Any]) -> dict[int, int]:
-    numbers = np.unique(ports["interface"]).tolist()
-    return {n: int(lib.pm_interface_class(pointer, n)) for n in numbers if n}
+def _classes(pointer: Any, rooms: list[_Room]) -> dict[int, int]:
+    numbers = {n for room in rooms for n in np.unique(room.found("ports")["interface"]).tolist()}
+    return {n: int(lib.pm_interface_class(pointer, n)) for n in sorted(numbers) if n}

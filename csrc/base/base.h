@@ -24,6 +24,10 @@
 #define container_of(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 #define array_count(array) (sizeof(array) / sizeof((array)[0]))
 
+/* Of memory that others may write to meanwhile: what is looked at is what is used. Else a compiler may read it once for each. */
+static inline uint32_t read_once(const uint32_t *word) { return *(const volatile uint32_t *)word; }
+#define read_is_done() __asm__ volatile("" ::: "memory")
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #define memory_poison(address, size) __asan_poison_memory_region(address, size)

@@ -42,10 +42,9 @@ void mac_set_native(struct mac *mac, struct native *native, bool keep_values) {
 
 void mac_move_epoch(struct mac *mac) {
     mac_set_native(mac, NULL, false);
-    if (++mac->epoch == 0) {
-        mac->epoch = 1;
-        avc_flush(&mac->avc);
-    }
+    uint32_t next = mac->epoch + 1;
+    if (next == 0) avc_flush(&mac->avc);
+    __atomic_store_n(&mac->epoch, next ? next : 1, __ATOMIC_RELAXED);   /* pm_kernel_epoch() looks without the lock */
     mac_move_stamp(mac);
 }
 
@@ -317,6 +316,8 @@ static enum mac_verdict judge(struct mac_op *op, uint32_t tsid, uint32_t tclass,
     struct mac *mac = op->mac;
     uint32_t denied = permissions & ~vector->allowed, worth = worth_telling(mac, vector);
     bool permissive = denied && (mac->policy & PM_POLICY_PERMISSIVE);
+    /* The first refusal counts, and is recorded: which that is must not depend on what is remembered. */
+    if (denied && !permissive && op->missed) return MAC_MISS;
     uint32_t report = permissions & vector->report & worth, told = permissive ? denied & worth : denied;
     struct watch_event event = {op->task, op->sid, tsid, tclass, permissions, told, report};
     bool trail = selected(op, &event, denied, vector, site->operation);

@@ -105,7 +105,8 @@ void mac_op_done(struct mac_op *op);
 
 /*
  * Purpose: may op's subject do `permissions` to tsid; records it where it is selected.
- * Returns: MAC_MISS where the answer has to be asked for; the caller goes on collecting or backs out.
+ * Returns: MAC_MISS where the answer has to be asked for, or where it is a refusal and one that was asked for before it in this
+ * pass has no answer yet; the caller goes on collecting or backs out.
  */
 enum mac_verdict mac_check(struct mac_op *op, uint32_t tsid, uint32_t tclass, uint32_t permissions,
                            const struct mac_site *site);

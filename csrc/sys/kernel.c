@@ -188,6 +188,8 @@ void pm_kernel_destroy(struct pm_kernel *kernel) {
     end_tasks(kernel, &after);
     kernel_leave(kernel, &after);
     kernel_lock(kernel);
+    kernel->mac.decider = NULL;         /* what they are called with may go now */
+    kernel->mac.audit.drainer = NULL;
     kernel_unref_unlock(kernel);
 }
 

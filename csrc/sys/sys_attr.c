@@ -294,7 +294,7 @@ static int attempt_relabel(struct call *call) {
     entry = space_lookup(call_ipc(call), &call->task->space, args->name);
     if (!entry) return code ? code : KERN_INVALID_NAME;
     if (entry_type(entry) & (MACH_PORT_TYPE_PORT_SET | MACH_PORT_TYPE_DEAD_NAME)) return code ? code : KERN_INVALID_RIGHT;
-    if (!sids_alive(&call->kernel->sids, args->a)) return KERN_INVALID_ARGUMENT;
+    if (!sids_alive(&call->kernel->sids, args->a)) return code ? code : KERN_INVALID_ARGUMENT;
     struct port *port = entry->object;
     site_port(&call->site, port);
     int relabel = call_check_relabel(call, &port_relabelling, port->sid, args->a);

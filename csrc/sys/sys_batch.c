@@ -90,7 +90,7 @@ struct cursor { struct pm_bodies bodies; uint64_t index, offset; };
 
 static inline uint32_t cursor_size(const struct cursor *cursor) {
     const struct pm_bodies *bodies = &cursor->bodies;
-    return bodies->sizes ? bodies->sizes[cursor->index] : (uint32_t)bodies->stride;
+    return bodies->sizes ? read_once(&bodies->sizes[cursor->index]) : (uint32_t)bodies->stride;
 }
 
 static inline void cursor_next(struct cursor *cursor, uint32_t size) {
@@ -153,7 +153,8 @@ int64_t pm_send_many(struct pm_task *task, uint32_t dest, const struct pm_bodies
     struct cursor cursor = {.bodies = *bodies};
     struct batch batch;
     int64_t sent = 0;
-    if (!bodies_valid(bodies)) return -(int64_t)KERN_INVALID_ARGUMENT;
+    if (!task) return -(int64_t)KERN_INVALID_TASK;
+    if (!bodies_valid(bodies) || (bodies->count && !codes)) return -(int64_t)KERN_INVALID_ARGUMENT;
     int code = batch_begin(&batch, task->kernel);
     if (code) return -(int64_t)code;
     bool full = false;                  /* none overtakes another */
@@ -184,7 +185,7 @@ struct taken { struct pm_result result; uint32_t reply, right, disposition; };
 
 static uint64_t need_plain(const struct receive *receive, const struct kmsg *kmsg) {
     (void)receive;
-    bool plain = !kmsg->reply_type && (!kmsg->cargo || !kmsg->cargo->descriptors_used);
+    bool plain = !kmsg->reply && (!kmsg->cargo || !kmsg->cargo->descriptors_used);
     return plain ? kmsg->size : NEED_MORE;
 }
 
@@ -304,6 +305,7 @@ static inline int receive_next(struct batch *batch, struct pm_task *task, uint32
 int64_t pm_receive_many(struct pm_task *task, uint32_t name, const struct pm_room *where) {
     struct batch batch;
     uint64_t index = 0;
+    if (!task) return -(int64_t)KERN_INVALID_TASK;
     if (!room_valid(where)) return -(int64_t)KERN_INVALID_ARGUMENT;
     const struct pm_room room = *where;
     const uint64_t count = room.count < room_places(&room) ? room.count : room_places(&room);
@@ -340,11 +342,11 @@ static int call_one(struct caller *caller, const struct letter *letter, void *bo
     return !code && tells_no_answer(&taken->result) ? MACH_RCV_PORT_DIED : code;
 }
 
-static int call_next(struct caller *caller, const struct cursor *cursor, const struct pm_room *room) {
+static int call_next(struct caller *caller, const struct cursor *cursor, uint32_t size, const struct pm_room *room) {
     struct taken taken = {0};
     uint64_t index = cursor->index;
-    struct letter letter = {.size = cursor_size(cursor), .dest = caller->dest, .reply = caller->reply};
-    bool holds = cursor_valid(cursor, letter.size) && index < room_places(room);
+    struct letter letter = {.size = size, .dest = caller->dest, .reply = caller->reply};
+    bool holds = cursor_valid(cursor, size) && index < room_places(room);
     if (holds) letter.body = cursor_body(cursor), letter.msgh_id = cursor_msgh_id(cursor);
     caller->asked = false;
     int code = holds ? call_one(caller, &letter, room_body(room, index), (uint32_t)room->stride, &taken) : KERN_INVALID_ARGUMENT;
@@ -363,13 +365,15 @@ static struct cursor cursor_at(const struct pm_bodies *bodies, uint64_t first) {
 int64_t pm_call_many(struct pm_task *task, uint32_t dest, uint32_t reply, const struct pm_bodies *bodies,
                      const struct pm_room *room, uint64_t first, const struct pm_wait *wait) {
     struct caller caller = {.task = task, .dest = dest, .reply = reply, .wait = wait, .deadline = deadline_of(wait)};
+    if (!task) return -(int64_t)KERN_INVALID_TASK;
     bool fit = bodies_valid(bodies) && room_valid(room) && bodies->count == room->count && first <= bodies->count;
     if (!fit) return -(int64_t)KERN_INVALID_ARGUMENT;
     struct cursor cursor = cursor_at(bodies, first);
     while (cursor.index < cursor.bodies.count) {
-        int code = call_next(&caller, &cursor, room);
+        uint32_t size = cursor_size(&cursor);
+        int code = call_next(&caller, &cursor, size, room);
         if (caller.asked && code != MACH_RCV_PORT_DIED && !goes_on(code)) break;
-        cursor_next(&cursor, cursor_size(&cursor));
+        cursor_next(&cursor, size);
     }
     return (int64_t)cursor.index;
 }
@@ -377,12 +381,13 @@ int64_t pm_call_many(struct pm_task *task, uint32_t dest, uint32_t reply, const 
 /* ==== many tasks ================================================================================================= */
 
 static struct pm_task *task_of_op(const struct pm_kernel *kernel, const struct pm_submission *op) {
-    return tasks_find(&kernel->by_id, op->task);
+    return tasks_find(&kernel->by_id, read_once(&op->task));
 }
 
 static const struct entry *entry_of_op(const struct pm_kernel *kernel, const struct pm_submission *op) {
     const struct pm_task *task = task_of_op(kernel, op);
-    return task && op->name >> 8 < task->space.used ? &task->space.table[op->name >> 8] : NULL;
+    const uint32_t index = read_once(&op->name) >> 8;
+    return task && index < task->space.used ? &task->space.table[index] : NULL;
 }
 
 static void fetch_task(const struct pm_kernel *kernel, const struct pm_submission *op) {
@@ -440,6 +445,7 @@ static inline int submit_receive(struct batch *batch, struct pm_task *task, stru
 /* Every field is read once, from a copy: whoever else writes to the array meanwhile can spoil only results. */
 static inline int submit_one(struct batch *batch, struct pm_submission *out, char *data, uint64_t size) {
     const struct pm_submission op = *out;
+    read_is_done();
     if (op.op == PM_SUBMIT_NOTHING) return 0;
     struct pm_task *task = tasks_find(&batch->kernel->by_id, op.task);
     if (!task || !task->space.alive) return KERN_INVALID_TASK;

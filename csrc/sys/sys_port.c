@@ -131,7 +131,7 @@ static int attempt_construct(struct call *call) {
     int code = call_enter(call, INSERT);
     if (code && code != CALL_MISS) return code;
     int labelled = choose_label(call, args->options.sid, &sid);
-    if (labelled) return labelled;
+    if (labelled) return code ? code : labelled;
     code = call_ready(call);
     return code ? code : make_port(args, sid);
 }

@@ -50,6 +50,7 @@ static void inherit_ports(struct pm_task *task, const struct pm_task *parent) {
 
 static int make_task(struct create_call *args, struct pm_kernel *kernel, struct pm_task *parent, uint32_t sid) {
     struct selection *selection = &kernel->mac.audit.selection;
+    if (kernel->next_task_id == UINT32_MAX) return KERN_NO_SPACE;
     if (!tasks_reserve(&kernel->by_id, kernel->next_task_id + 1)) return KERN_RESOURCE_SHORTAGE;
     if (!selection_pick(selection, kernel->next_task_id + 1, args->name, (uint32_t)args->length)) return KERN_RESOURCE_SHORTAGE;
     struct pm_task *task = task_alloc(kernel, args);
@@ -141,7 +142,7 @@ static void drop_kept_ports(struct pm_kernel *kernel, struct port **ports, size_
 
 void task_end(struct pm_kernel *kernel, struct pm_task *task, struct after *after) {
     struct space *space = &task->space;
-    space->alive = false;
+    __atomic_store_n(&space->alive, false, __ATOMIC_RELAXED);   /* pm_task_alive() looks without the lock */
     kernel->tasks_alive--;
     list_each(&space->waiters, node) {
         struct waiter *waiter = container_of(node, struct waiter, in_space);
@@ -235,7 +236,7 @@ static int attempt_relabel_task(struct call *call) {
     sids_retain(&call->kernel->sids, args->sid);
     if (space->in_flight) space->past_sids[space->past_used++] = space->sid;
     else kernel_release_sid(call->kernel, space->sid);
-    space->sid = args->sid;
+    __atomic_store_n(&space->sid, args->sid, __ATOMIC_RELAXED); /* so does pm_task_sid() */
     return 0;
 }
 

@@ -135,6 +135,20 @@ static int child_story(void) {
     return 0;
 }
 
+/* Number 0 is the kernel's: a task that had it would be taken for the kernel by who receives from it. */
+static void test_numbers_of_tasks_end(void) {
+    struct pm_task *last = NULL, *none = NULL;
+    begin_world();
+    kernel->next_task_id = UINT32_MAX - 1;
+    assert(pm_task_create(kernel, first, "last", 0, NULL, NULL, &last) == 0 && pm_task_id(last) == UINT32_MAX);
+    assert(pm_task_create(kernel, first, "none", 0, NULL, NULL, &none) == KERN_NO_SPACE && !none);
+    assert(pm_task_terminate(last, last) == 0);
+    pm_task_release(last);
+    assert(pm_task_create(kernel, NULL, "none", pm_task_sid(first), NULL, NULL, &none) == KERN_NO_SPACE && !none);
+    release_tasks();
+    pm_kernel_destroy(kernel);
+}
+
 static void test_a_forked_child_is_told_so(void) {
     int status;
     begin_world();
@@ -156,6 +170,7 @@ int main(void) {
     test_an_epoch_that_comes_again_remembers_nothing();
     test_time_goes_forward_and_only_where_it_is_simulated();
     test_nobody_waits_under_a_simulated_clock();
+    test_numbers_of_tasks_end();
     test_a_forked_child_is_told_so();
     return 0;
 }

@@ -473,6 +473,44 @@ static void expect_change(size_t at, uint32_t policy, int code, bool denied, boo
     close_scene();
 }
 
+static int two_rights(void) {
+    const struct pm_right rights[] = {{make_port(client, BODY), MACH_MSG_TYPE_MAKE_SEND},
+                                      {make_port(client, MASK), MACH_MSG_TYPE_MAKE_SEND}};
+    const struct pm_send_spec spec = {.dest = right, .rights = rights, .rights_count = 2};
+    int code = pm_send_message(client, &spec, NULL);
+    for (size_t i = 0; i < 2; i++) pm_port_destroy(client, client, rights[i].name);
+    return code;
+}
+
+static int relabel_to_mask(void) { return pm_port_relabel(server, server, target, sids[MASK]); }
+
+/* Two refusals, of which the second is remembered and the first is not: the first counts all the same. */
+static void test_what_is_remembered_refuses_nothing_before_its_turn(void) {
+    static const struct {
+        int (*call)(void);
+        enum label caller;
+        struct { enum label source, object; uint32_t bits; } first, second;
+    } cases[] = {
+        {two_rights, CLIENT, {CLIENT, BODY, P(make_send)}, {CLIENT, MASK, P(make_send)}},
+        {insert_there, CLIENT, {CLIENT, TARGET, P(copy_send)}, {SERVER, TARGET, P(hold_send)}},
+        {relabel_to_mask, SERVER, {SERVER, TARGET, P(relabelfrom)}, {SERVER, MASK, P(relabelto)}}};
+    struct pm_decision decision;
+    struct pm_denial denial;
+    for (size_t i = 0; i < COUNT(cases); i++)
+        for (int remembered = 0; remembered < 2; remembered++) {
+            denials_used = 0;
+            deny(cases[i].first.source, cases[i].first.object, PM_CLASS_MACH_PORT, cases[i].first.bits);
+            deny(cases[i].second.source, cases[i].second.object, PM_CLASS_MACH_PORT, cases[i].second.bits);
+            set_policy(PM_POLICY_LOADED);
+            uint32_t ssid = sids[cases[i].second.source], tsid = sids[cases[i].second.object];
+            if (remembered) assert(pm_decide(kernel, ssid, tsid, PM_CLASS_MACH_PORT, &decision) == 0);
+            assert(cases[i].call() != 0);
+            assert(pm_task_take_denial(cases[i].caller == CLIENT ? client : server, &denial) == 1);
+            assert(denial.object_sid == sids[cases[i].first.object] && denial.denied == cases[i].first.bits);
+        }
+    set_policy(0);
+}
+
 static void test_a_change_of_label_is_refused_in_earnest_or_in_word(void) {
     for (size_t i = 0; i < COUNT(changes); i++) {
         for (uint32_t policy = 0; policy <= PM_POLICY_LOADED; policy++) {       /* with and without a module that decides */
@@ -664,6 +702,7 @@ int main(void) {
     test_answers_that_may_not_be_kept_are_asked_for_each_time();
     test_a_message_keeps_the_label_it_was_sent_under();
     test_kernel_calls_ask_for_their_own_permission();
+    test_what_is_remembered_refuses_nothing_before_its_turn();
     test_a_task_is_made_and_ended_where_that_is_allowed();
     test_a_decider_that_fails_or_is_missing_denies();
     test_a_policy_that_moves_while_it_is_asked();

@@ -237,6 +237,27 @@ static void test_a_drainer_may_destroy_the_kernel(void) {
     release_tasks();
 }
 
+static int count_drains(void *context) {
+    (void)context;
+    return times++, 0;
+}
+
+/* Tasks may be used after their kernel, what it called may not: its memory is its owner's again. */
+static void test_nothing_is_called_after_the_kernel(void) {
+    struct pm_sender_question question = {.real_sid = plain, .sender_sid = plain, .tsid = plain, .tclass = PM_CLASS_MACH_PORT,
+                                          .permissions = PM_MACH_PORT__send};
+    record_all(count_drains);
+    assert(pm_audit_options(kernel, 0, 1, PM_AUDIT_BLOCK, 1) == 0);
+    enforce(leave_unanswered, 0);
+    pm_kernel_destroy(kernel);
+    times = 0;
+    assert(send_one("late") == KERN_INVALID_TASK);
+    assert(pm_port_allocate(client, client, MACH_PORT_RIGHT_RECEIVE, 0) == -KERN_INVALID_TASK);
+    assert(pm_check_sender(client, &question) == -KERN_INVALID_TASK);
+    assert(times == 0);
+    release_tasks();
+}
+
 static void release_by_sending(void *context) { times++, send_one(context ? "again" : "last"); }
 static void release_by_destroying(void *context) { (void)context, times++, pm_kernel_destroy(kernel); }
 
@@ -261,7 +282,75 @@ static void test_release_functions_call_back(void) {
     release_tasks();
 }
 
+/* ---- batches ---- */
+
+#define MANY 100
+static char bodies[MANY * 8];
+
+static int64_t send_bodies(int32_t *codes) {
+    const struct pm_bodies many = {.data = bodies, .size = sizeof bodies, .stride = 8, .count = MANY};
+    return pm_send_many(client, outbox, &many, codes);
+}
+
+static int64_t submit_bodies(struct pm_submission *ops) {
+    for (uint32_t i = 0; i < MANY; i++)
+        ops[i] = (struct pm_submission){.op = PM_SUBMIT_SEND, .task = pm_task_id(client), .name = outbox, .length = 8,
+                                        .right = outbox, .disposition = MACH_MSG_TYPE_COPY_SEND};
+    return pm_submit(kernel, ops, MANY, bodies, sizeof bodies);
+}
+
+/* In the middle of a batch: what was done stays done, what could not be says why, each on its own. */
+static int late_trouble(void *context, struct pm_received *received) {
+    return received->seqno == 40 ? trouble_maker(context, received) : 0;
+}
+
+static void test_a_handler_makes_trouble_within_a_batch(void) {
+    struct pm_submission ops[MANY];
+    int32_t codes[MANY];
+    for (uintptr_t trouble = 0; trouble < 2 * TROUBLES; trouble++) {
+        begin(NULL);
+        assert(pm_port_set_handler(server, server, inbox, late_trouble, (void *)(trouble / 2), 3) == 0);
+        int64_t done = trouble % 2 ? submit_bodies(ops) : send_bodies(codes), good = 0;
+        for (uint32_t i = 0; i < MANY; i++) {
+            int32_t code = trouble % 2 ? ops[i].result : codes[i];
+            assert(pm_code_name(code) && (code == 0 || i > 40));
+            good += code == 0;
+        }
+        assert(done == good && times >= 1);
+        if (trouble / 2 == DESTROY) release_tasks();
+        else end();
+    }
+}
+
+static void test_a_decider_destroys_the_kernel_of_a_batch(void) {
+    struct pm_submission ops[MANY];
+    int32_t codes[MANY];
+    begin(NULL);
+    enforce(destroy, 0);
+    assert(send_bodies(codes) == 0 && codes[MANY - 1] == KERN_INVALID_TASK);
+    release_tasks();
+    begin(NULL);
+    enforce(destroy, 0);
+    assert(submit_bodies(ops) == 0 && ops[MANY - 1].result == KERN_INVALID_TASK);
+    release_tasks();
+}
+
+static void test_batches_of_nothing(void) {
+    struct pm_result result;
+    const struct pm_bodies none = {0};
+    const struct pm_room room = {.data = bodies, .size = 8, .stride = 8, .count = 1, .results = &result};
+    assert(pm_send_many(NULL, 1, &none, NULL) == -KERN_INVALID_TASK);
+    assert(pm_receive_many(NULL, 1, &room) == -KERN_INVALID_TASK);
+    assert(pm_call_many(NULL, 1, 1, &none, &room, 0, NULL) == -KERN_INVALID_TASK);
+    begin(NULL);
+    assert(send_bodies(NULL) == -KERN_INVALID_ARGUMENT && stats_of(kernel).messages_queued == 0);
+    end();
+}
+
 int main(void) {
+    test_batches_of_nothing();
+    test_a_handler_makes_trouble_within_a_batch();
+    test_a_decider_destroys_the_kernel_of_a_batch();
     test_questions_and_answers_are_written_over();
     test_what_is_not_answered_is_refused();
     test_a_decider_that_changes_the_policy_each_time_allows_nothing();
@@ -270,6 +359,7 @@ int main(void) {
     test_a_handler_makes_trouble();
     test_a_drainer_sends();
     test_a_drainer_may_destroy_the_kernel();
+    test_nothing_is_called_after_the_kernel();
     test_release_functions_call_back();
     return 0;
 }

@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #define PORTS 6
 #define LABELS 8
 #define RULES 3
+#define WATCHES 2
 #define BODY_MAX 20000 /* some fit inside a message, some a piece of a pool; the largest come from the heap */
 
 struct world {
@@ -26,6 +28,10 @@ struct world {
     uint32_t sids[LABELS];
     uint32_t receive[PORTS], send[TASKS][PORTS]; /* 0: none */
     uint64_t rules[RULES]; /* 0: none */
+    uint64_t watches[WATCHES]; /* 0: none */
+    uint32_t sets[2];
+    uint64_t handled; /* of all that handlers were given */
+    int depth; /* of handlers that send */
 };
 
 static struct world worlds[2];
@@ -33,6 +39,7 @@ static uint64_t state, policy_seed, now_ns;
 #define BATCH 160 /* more than two of the slices for which a batch keeps the lock */
 
 static int strict; /* percent of questions in which something is refused, recorded or reported */
+static int tabled; /* one of them decides about ports by tables */
 
 static uint64_t mix(uint64_t value)
 {
@@ -54,20 +61,51 @@ static uint32_t chance(uint64_t *hash)
 }
 
 /* The same question has the same answer until the policy changes. */
+static void answer(struct pm_query *query)
+{
+    uint64_t hash = mix(policy_seed ^ mix((uint64_t)query->ssid << 32 | query->tsid) ^ query->tclass);
+
+    query->allowed = query->tclass == PM_CLASS_MACH_TASK ? UINT32_MAX : ~(chance(&hash) & chance(&hash));
+    query->auditallow = chance(&hash);
+    query->auditdeny = ~chance(&hash);
+    query->report = tabled ? 0 : chance(&hash) & chance(&hash);
+    query->uncached = tabled ? 0 : chance(&hash) & 1;
+    query->code = 0;
+}
+
 static int decide(void *context, struct pm_query *queries, size_t count, uint32_t epoch)
 {
     (void)context, (void)epoch;
-    for (size_t i = 0; i < count; i++) {
-        struct pm_query *query = &queries[i];
-        uint64_t hash = mix(policy_seed ^ mix((uint64_t)query->ssid << 32 | query->tsid) ^ query->tclass);
-        query->allowed = query->tclass == PM_CLASS_MACH_TASK ? UINT32_MAX : ~(chance(&hash) & chance(&hash));
-        query->auditallow = chance(&hash);
-        query->auditdeny = ~chance(&hash);
-        query->report = chance(&hash) & chance(&hash);
-        query->uncached = chance(&hash) & 1;
-        query->code = 0;
-    }
+    for (size_t i = 0; i < count; i++)
+        answer(&queries[i]);
     return 0;
+}
+
+/* The answers about ports as rules, a kind for each label; what else is asked is not in the tables. */
+static void load_tables(const struct world *world)
+{
+    static const uint32_t none[LABELS + 1], seen[] = { 1, 0, 0, 0, 7, 7, 7, 0, 0, 0 };
+    static const uint8_t known[] = { 0, PM_CLASS_MACH_PORT };
+    static const struct pm_native_class classes[2];
+    struct pm_native_rule rules[LABELS * LABELS];
+    struct pm_native_module module = { .rules = rules, .rules_count = LABELS * LABELS, .classes = classes, .groups_first = none,
+                                       .groups = none, .kinds = LABELS, .numbers = LABELS, .sets_first = none, .sets = none };
+    struct pm_native tables = { .modules = &module, .modules_count = 1, .known = known, .classes_count = 2 };
+
+    for (uint32_t i = 0; i < LABELS * LABELS; i++) {
+        struct pm_query query = { .ssid = world->sids[i / LABELS], .tsid = world->sids[i % LABELS], .tclass = PM_CLASS_MACH_PORT };
+        answer(&query);
+        rules[i] = (struct pm_native_rule){ i / LABELS, i % LABELS, PM_CLASS_MACH_PORT, query.allowed, query.auditallow,
+                                            ~query.auditdeny, 0 };
+    }
+    tables.epoch = pm_kernel_epoch(world->kernel);
+    assert(pm_kernel_set_native(world->kernel, &tables) == 0);
+    for (uint32_t i = 0; i < LABELS; i++) {
+        uint32_t words[10];
+        memcpy(words, seen, sizeof words);
+        words[1] = i;
+        assert(pm_sid_set_values(world->kernel, world->sids[i], tables.epoch, words, 10) == 0);
+    }
 }
 
 /* ---- both worlds, in step ---- */
@@ -109,7 +147,7 @@ static void make_worlds(void)
 
     EACH(world) {
         struct pm_config config = { .clock = PM_CLOCK_SIMULATED, .no_fast_path = world == worlds, .seed = 1,
-                                    .audit_records = 64, .trace_paths = 16 };
+                                    .audit_records = 64, .trace_paths = 16, .avc_entries = world == worlds ? 0 : 8 };
         assert(pm_kernel_create(&config, &world->kernel) == 0);
         for (uint32_t i = 0; i < LABELS; i++) {
             char text[16];
@@ -213,10 +251,8 @@ static void step_receive_message(void)
         received[i].message = NULL;
         codes[i] = pm_receive_message(task, worlds[i].receive[port], sid, &received[i], NULL);
         kept[i] = received[i].message;
-        for (uint32_t j = 0; kept[i] && j < received[i].rights_count; j++)
-            pm_port_deallocate(task, task, received[i].rights[j].name);
-        if (kept[i] && received[i].reply)
-            pm_port_deallocate(task, task, received[i].reply);
+        if (kept[i])
+            pm_message_refuse(task, &received[i]);
     }
     assert(codes[0] == codes[1] && !kept[0] == !kept[1]);
     assert(!kept[0] || same_received(&received[0], &received[1]));
@@ -335,14 +371,246 @@ static void step_receive_many(void)
     assert(!memcmp(data[0], data[1], sizeof data[0]));
 }
 
+static uint64_t called_singly(struct pm_task *task, const uint32_t names[2], struct pm_bodies bodies, struct pm_room room)
+{
+    const char *data = bodies.data;
+    uint64_t count = bodies.count, at = 0;
+
+    bodies.count = room.count = 1;
+    bodies.size = bodies.stride, room.size = room.stride;
+    for (; at < count; at++, room.results++) {
+        bodies.data = data + at * bodies.stride;
+        if (pm_call_many(task, names[0], names[1], &bodies, &room, 0, NULL) == 0)
+            break;
+        room.data = (char *)room.data + room.stride;
+    }
+    return at;
+}
+
+static void step_call_many(void)
+{
+    static char data[BATCH * 8], rooms[2][BATCH * 16];
+    struct pm_result results[2][BATCH] = { 0 };
+    uint32_t task = draw(2), port = draw(PORTS), answers = draw(PORTS / 2) * 2 + task, count = draw(BATCH);
+    const struct pm_bodies bodies = { .data = data, .size = sizeof data, .stride = 8, .count = count, .msgh_id = (int32_t)draw(5) };
+    int64_t reached[2];
+
+    memset(data, (int)draw(256), sizeof data);
+    for (int i = 0; i < 2; i++) {
+        const struct world *world = &worlds[i];
+        const uint32_t names[2] = { world->send[task][port], world->receive[answers] };
+        const struct pm_room room = { .data = rooms[i], .size = sizeof rooms[i], .stride = 16, .count = count, .results = results[i] };
+        reached[i] = i ? pm_call_many(world->tasks[task], names[0], names[1], &bodies, &room, 0, NULL)
+                       : (int64_t)called_singly(world->tasks[task], names, bodies, room);
+    }
+    assert(reached[0] == reached[1] && !memcmp(results[0], results[1], sizeof results[0]));
+    assert(!memcmp(rooms[0], rooms[1], sizeof rooms[0]));
+}
+
+/* ---- what stands in the way of the fast paths ---- */
+
+static void step_event(void)
+{
+    uint32_t port = draw(PORTS);
+    int64_t fds[2];
+    int ready[2];
+
+    for (int i = 0; i < 2; i++) {
+        fds[i] = pm_port_event_fd(worlds[i].tasks[port % 2], worlds[i].receive[port]);
+        ready[i] = fds[i] < 0 ? (int)fds[i] : poll(&(struct pollfd){ .fd = (int)fds[i], .events = POLLIN }, 1, 0);
+    }
+    assert(ready[0] == ready[1]);
+}
+
+/* What handlers do to others, and to what they are called from. */
+static void meddle(struct world *world, uint32_t port, uint64_t hash)
+{
+    static const char data[24];
+    struct pm_bodies many = { .data = data, .size = sizeof data, .stride = 8, .count = 3 };
+    struct pm_task *owner = world->tasks[port % 2], *other = world->tasks[2];
+    uint32_t next = (uint32_t)(hash >> 8) % PORTS;
+    int32_t codes[3];
+
+    switch (hash % 16) {
+    case 0: pm_send(owner, world->send[port % 2][next], data, 8, 2, NULL); break;
+    case 1: pm_send_many(owner, world->send[port % 2][next], &many, codes); break;
+    case 2: pm_port_mod_refs(owner, owner, world->receive[port], MACH_PORT_RIGHT_RECEIVE, -1); break;
+    case 3: pm_task_relabel(other, other, world->sids[next]); break;
+    case 4: pm_kernel_set_policy(world->kernel, PM_POLICY_LOADED); break;
+    case 5: pm_port_set_handler(owner, owner, world->receive[port], NULL, NULL, 0); break;
+    case 6: pm_task_terminate(other, other); break;
+    default: break;
+    }
+}
+
+struct place { struct world *world; uint32_t port; };
+static struct place places[2][PORTS];
+
+static int handle(void *context, struct pm_received *received)
+{
+    struct place *place = context;
+    struct world *world = place->world;
+    uint64_t hash = mix(received->transfer ^ received->size << 20 ^ (uint32_t)received->msgh_id);
+
+    world->handled = mix(world->handled ^ hash ^ received->seqno ^ received->sender_task ^ received->access);
+    if (received->reply && hash & 64) {
+        struct pm_send_spec answer = { .dest = received->reply, .body = "answer", .size = 6 };
+        pm_send_message(world->tasks[place->port % 2], &answer, NULL);
+    }
+    if (world->depth++ < 2)
+        meddle(world, place->port, hash);
+    world->depth--;
+    return hash % 5 == 0;
+}
+
+static void step_handler(void)
+{
+    uint32_t port = draw(PORTS), on = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        places[i][port] = (struct place){ &worlds[i], port };
+        codes[i] = pm_port_set_handler(owner, owner, worlds[i].receive[port], on ? NULL : handle, &places[i][port], 0);
+    }
+    assert(codes[0] == codes[1]);
+    assert(worlds[0].handled == worlds[1].handled);
+}
+
+static void step_set(void)
+{
+    uint32_t port = draw(PORTS), what = draw(6);
+    char bodies[2][BODY_MAX];
+    int64_t results[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        struct pm_task *owner = world->tasks[port % 2];
+        uint32_t name = world->receive[port], set = world->sets[port % 2];
+        memset(bodies[i], 0, sizeof bodies[i]);
+        if (!set)
+            world->sets[port % 2] = (uint32_t)(results[i] = pm_port_allocate(owner, owner, MACH_PORT_RIGHT_PORT_SET, 0));
+        else
+            results[i] = what == 0   ? pm_port_insert_member(owner, owner, name, set)
+                         : what == 1 ? pm_port_extract_member(owner, owner, name, set)
+                                     : pm_receive(owner, set, bodies[i], BODY_MAX, NULL);
+    }
+    assert(results[0] == results[1] && !memcmp(bodies[0], bodies[1], BODY_MAX));
+}
+
+/* Its senders have dead names from then on. */
+static void step_death(void)
+{
+    uint32_t port = draw(PORTS);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *owner = worlds[i].tasks[port % 2];
+        codes[i] = pm_port_mod_refs(owner, owner, worlds[i].receive[port], MACH_PORT_RIGHT_RECEIVE, -1);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+/* Who has a send right asks to be told that its port died, or that there is room again. */
+static void step_request(void)
+{
+    uint32_t task = draw(2), port = draw(PORTS), to = draw(PORTS / 2) * 2 + task, sync = draw(2);
+    uint32_t id = draw(2) ? MACH_NOTIFY_DEAD_NAME : MACH_NOTIFY_SEND_POSSIBLE;
+    int64_t previous[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        previous[i] = pm_port_request_notification(world->tasks[task], world->tasks[task], world->send[task][port], id, sync,
+                                                   world->receive[to], MACH_MSG_TYPE_MAKE_SEND_ONCE);
+    }
+    assert(previous[0] == previous[1]);
+}
+
+/* A receive right goes along, and with it perhaps messages, which it was sent before. */
+static void step_moved_port(void)
+{
+    uint32_t task = draw(2), port = draw(PORTS), filled = draw(3);
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct pm_task *sender = worlds[i].tasks[task];
+        struct pm_port_options options = { .flags = MPO_INSERT_SEND_RIGHT, .sid = worlds[i].sids[port], .trace_number = -1 };
+        int64_t name = pm_port_construct(sender, sender, &options);
+        struct pm_right right = { name > 0 ? (uint32_t)name : 0, MACH_MSG_TYPE_MOVE_RECEIVE };
+        struct pm_send_spec spec = { .dest = worlds[i].send[task][port], .body = "moved", .size = 5,
+                                     .rights = &right, .rights_count = 1 };
+        for (uint32_t j = 0; j < filled; j++)
+            pm_send(sender, right.name, "inside", 6, 1, NULL);
+        codes[i] = pm_send_message(sender, &spec, NULL);
+        if (codes[i])
+            pm_port_destroy(sender, sender, right.name);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+/* As it stands on the wire: also with a type of a reply that there is none of. */
+static void step_wire(void)
+{
+    uint32_t task = draw(TASKS), port = draw(PORTS), type = draw(3) ? 0 : MACH_MSG_TYPE_MAKE_SEND_ONCE, dead = draw(4) == 0;
+    int codes[2];
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t message[] = { MACH_MSG_TYPE_COPY_SEND | type << 8, 28, worlds[i].send[task][port],
+                               dead ? MACH_PORT_DEAD : 0, 0, 4, 7 };
+        codes[i] = pm_mach_msg(worlds[i].tasks[task], message, MACH_SEND_MSG | MACH_SEND_TIMEOUT, 28, 0, 0, 0, NULL);
+    }
+    assert(codes[0] == codes[1]);
+}
+
+static void step_watch(void)
+{
+    uint32_t place = draw(WATCHES), granted = draw(2) ? draw(UINT32_MAX) : 0, denied = draw(UINT32_MAX), what = draw(4);
+    uint32_t numbers[2][2], kind = draw(2);
+
+    for (int i = 0; i < 2; i++) {
+        struct world *world = &worlds[i];
+        uint64_t *known = &world->watches[place];
+        numbers[i][0] = kind ? world->sids[1] : 1, numbers[i][1] = kind ? world->sids[2] : 3;
+        if (!*known)
+            *known = (uint64_t)pm_watch_open(world->kernel, 32);
+        else if (what == 0)
+            assert(pm_watch_close(world->kernel, *known) == 0), *known = 0;
+        else if (what == 1)
+            assert(pm_watch_leave_out(world->kernel, *known, kind, numbers[i], 2) == 0);
+        else
+            assert(pm_watch_select(world->kernel, *known, 0, granted, denied) == 0);
+    }
+}
+
+static void step_watched(void)
+{
+    static struct pm_audit_record records[2][32];
+    uint32_t place = draw(WATCHES), receivers[2][32];
+    uint64_t lost[2] = { 0, 0 };
+    int64_t count[2];
+
+    if (!worlds[0].watches[place])
+        return;
+    for (int i = 0; i < 2; i++)
+        count[i] = pm_watch_drain(worlds[i].kernel, worlds[i].watches[place], records[i], receivers[i], 32, &lost[i]);
+    assert(count[0] == count[1] && lost[0] == lost[1]);
+    assert(!memcmp(records[0], records[1], (size_t)count[0] * sizeof records[0][0]));
+    assert(!memcmp(receivers[0], receivers[1], (size_t)count[0] * sizeof receivers[0][0]));
+}
+
+/* ---- what changes who may do what, and what is recorded ---- */
+
 static void step_policy(void)
 {
     uint32_t flags = draw(8) ? PM_POLICY_LOADED | (draw(4) ? 0 : PM_POLICY_PERMISSIVE) : 0;
 
     policy_seed = draw(UINT32_MAX);
     strict = draw(3) ? (int)draw(30) : 0;
+    tabled = draw(2) == 0;
     EACH(world)
         assert(pm_kernel_set_policy(world->kernel, flags) == 0);
+    if (tabled)
+        load_tables(&worlds[1]);
 }
 
 static void step_audit(void)
@@ -515,7 +783,7 @@ static void step_task(void)
 
     EACH(world) {
         struct pm_task **task = &world->tasks[number];
-        assert(pm_task_terminate(*task, *task) == 0);
+        assert(!pm_task_alive(*task) || pm_task_terminate(*task, *task) == 0);
         pm_task_release(*task);
         *task = make_task(world, number);
         memset(world->send[number], 0, sizeof world->send[number]);
@@ -585,7 +853,8 @@ static void compare_stats(void)
         struct pm_stats *s = &stats[i];
         assert(pm_kernel_stats(worlds[i].kernel, s) == 0);
         s->checks_avc = s->misses = s->decider_calls = s->avc_inserts = s->memory = 0;
-        s->avc_evictions = s->avc_refused = 0;
+        s->avc_evictions = s->avc_refused = s->avc_entries = 0;
+        s->native = s->native_decisions = s->native_labels = s->native_memory = s->memory_mac = s->memory_labels = 0;
     }
     assert(!memcmp(&stats[0], &stats[1], sizeof stats[0]));
 }
@@ -611,17 +880,21 @@ static const struct {
               { 60, step_submit },  { 40, step_send_many }, { 90, step_receive_many },
               { 60, step_letter },  { 60, step_context },  { 40, step_drain },
               { 6, step_relabel }, { 12, step_clock },    { 8, step_audit },
-              { 6, step_policy },   { 6, step_trace },     { 4, step_port },
-              { 3, step_quota },    { 3, step_task },          { 2, step_no_senders },
+              { 6, step_policy },   { 6, step_trace },     { 30, step_port },
+              { 3, step_quota },    { 8, step_task },     { 2, step_no_senders },
               { 6, step_message },  { 8, step_rule },      { 4, step_sample },
-              { 4, step_halt },     { 20, step_quiet },     { 8, step_interface }, { 3, compare } };
+              { 4, step_halt },     { 8, step_interface }, { 8, step_handler },
+              { 30, step_set },     { 2, step_death },     { 10, step_request },
+              { 10, step_moved_port }, { 30, step_wire },  { 4, step_watch },
+              { 30, step_watched }, { 10, step_call_many }, { 8, step_event },
+              { 20, step_quiet },      { 3, compare } };
 
 /* With everything gone the worlds still count alike: no path has kept a label, or let one go. */
 static void end_worlds(void)
 {
     EACH(world) {
         for (uint32_t i = 0; i < TASKS; i++) {
-            assert(pm_task_terminate(world->tasks[i], world->tasks[i]) == 0);
+            assert(!pm_task_alive(world->tasks[i]) || pm_task_terminate(world->tasks[i], world->tasks[i]) == 0);
             pm_task_release(world->tasks[i]);
         }
         for (uint32_t i = 0; i < LABELS; i++)

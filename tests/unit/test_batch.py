@@ -2,12 +2,14 @@
 """Many messages in one call: what is done, what is reported, what cannot be an array."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pympi import InvalidName, Kernel, KernelClosed, MachError, Message, Task, batch, mach
+from pympi._ffi import lib
 from pympi.enums import Disposition
 from pympi.policy import Rules
 
@@ -25,7 +27,8 @@ def room(count: int, size: int = 8) -> Any:
 
 def test_rows_go_and_come(server: Task, client: Task) -> None:
     inbox = server.allocate_port(qlimit=10)
-    codes = inbox.make_send(client).send_many(rows(3), msgh_id=[7, 8, 9])
+    right = inbox.make_send(client)
+    codes = right.send_many(rows(3), msgh_id=[7, 8, 9])
     assert codes.tolist() == [0, 0, 0]
     got = inbox.receive_many(out := room(5))
     assert got.stopped == mach.MACH_RCV_TIMED_OUT
@@ -36,6 +39,8 @@ def test_rows_go_and_come(server: Task, client: Task) -> None:
     assert (np.diff(got.results["transfer"].astype(int)) == 1).all()
     assert (out[:3, :4] == rows(3)).all()
     assert not out[3:].any()
+    right.send_many(rows(1), msgh_id=np.int32(-7))  # as send() takes it
+    assert inbox.receive(timeout=0).msgh_id == -7
 
 
 STRUCTURE = np.dtype([("when", "<f8"), ("what", "<u2")])
@@ -190,6 +195,9 @@ def test_what_is_no_array_of_messages(server: Task, client: Task, wrong: Any) ->
         (rows(3), {"msgh_id": [0, 0, 1 << 31]}, OverflowError),
         (rows(3), {"msgh_id": 1 << 31}, OverflowError),
         ([b"a", "b"], {}, TypeError),
+        ([b"abc"], {"sizes": [1]}, TypeError),
+        (np.array([b"x", None], object), {"sizes": [8, 8]}, TypeError),
+        (memoryview(np.array([b"x"], object)), {"sizes": [8]}, TypeError),
     ],
 )
 def test_wrong_sizes_and_numbers(
@@ -199,6 +207,14 @@ def test_wrong_sizes_and_numbers(
     with pytest.raises(error):
         inbox.make_send(client).send_many(bodies, **arguments)
     assert not inbox.status.msgcount
+
+
+def test_sizes_and_numbers_need_not_be_aligned(server: Task, client: Task) -> None:
+    """The core reads whole words; a sanitizer would say so (make asan)."""
+    inbox, odd = server.allocate_port(), np.frombuffer(bytearray(9), np.uint8)[1:]
+    sizes, ids = odd.view(np.uint32), odd.view(np.int32)
+    assert not inbox.make_send(client).send_many(b"", sizes=sizes, msgh_id=ids).any()
+    assert server.kernel.check_many(sizes, sizes, sizes, sizes).tolist() == [True, True]
 
 
 def test_a_size_beyond_the_buffer_is_the_elements_own_fault(server: Task, client: Task) -> None:
@@ -369,6 +385,49 @@ def test_a_batch_survives_the_end_of_its_kernel() -> None:
         kernel.submit(ops, bytearray())
 
 
+def test_another_thread_closes_the_kernel_as_the_gil_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No object of a task is left by then; the kernel is kept until the call ends."""
+    kernel = Kernel()
+    kernel.create_task("only")
+
+    def closed_meanwhile(*arguments: Any) -> Any:
+        kernel.close()
+        return lib.pm_long_submit(*arguments)
+
+    slow = SimpleNamespace(pm_submit=lib.pm_submit, pm_long_submit=closed_meanwhile)
+    monkeypatch.setattr(batch, "lib", slow)
+    ops = batch.operations(5000)
+    ops["op"] = batch.SEND
+    assert kernel.submit(ops, bytearray()) == 0
+    assert set(ops["result"].tolist()) == {mach.KERN_INVALID_TASK}
+
+
+def test_a_task_comes_while_one_is_looked_for() -> None:
+    class Growing(dict[int, Task]):
+        def values(self) -> Any:
+            found = iter(super().values())
+            if len(self) == 1:
+                self[task.id + 1] = task  # as another thread may
+            return found
+
+    with Kernel() as kernel:
+        task = kernel.create_task("task")
+        kernel.tasks = Growing(kernel.tasks)
+        assert kernel.submit(batch.operations(2000), bytearray()) == 2000
+        assert len(kernel.tasks) == 2
+        kernel.tasks = {task.id: task}
+
+
+def test_many_operations_of_nobody() -> None:
+    with Kernel() as kernel:
+        ops = batch.operations(2000)
+        ops["op"] = batch.RECEIVE
+        assert kernel.submit(ops, bytearray()) == 0
+        assert set(ops["result"].tolist()) == {mach.KERN_INVALID_TASK}
+
+
 def test_nobody_resizes_what_the_core_works_on(kernel: Kernel, server: Task, client: Task) -> None:
     data, raised = bytearray(8), []
 
@@ -406,7 +465,8 @@ def test_what_are_no_operations(kernel: Kernel, wrong: Any) -> None:
 
 
 def test_data_must_be_writable(kernel: Kernel) -> None:
-    for data in (b"bytes", "text", None, np.zeros((4, 4))[:, 1]):
+    objects = np.array([b"x", None], object)
+    for data in (b"bytes", "text", None, np.zeros((4, 4))[:, 1], objects, memoryview(objects)):
         with pytest.raises((TypeError, ValueError, BufferError)):
             kernel.submit(batch.operations(1), data)
 

@@ -4,10 +4,12 @@
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pympi import ForkedError, Kernel, KernelClosed, SimulatedClock
+from pympi import ForkedError, Kernel, KernelClosed, SimulatedClock, survey
+from pympi._ffi import lib
 from pympi.enums import PortType
 from pympi.inspect import Context, Service, Snapshot
 from pympi.mig import Interface
@@ -35,6 +37,24 @@ def test_who_is_at_the_other_end(kernel: Kernel) -> None:
     assert port.receiver == port.maker == server.id
     assert snapshot.task(port.receiver).uid == 7
     assert {right.task for right in snapshot.holders(port.id)} == {server.id, client.id}
+
+
+def test_another_thread_closes_the_kernel_during_a_survey(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel()
+    server, interface = kernel.create_task("server"), kernel.create_interface("s", 100, ["submit"])
+    lib.pm_port_set_interface(
+        server.pointer, server.pointer, server.allocate_port().name, interface
+    )
+    del server  # whose handle keeps the kernel
+
+    def closed_then(*arguments):
+        code = lib.pm_long_inspect_read(*arguments)
+        kernel.close()
+        return code
+
+    calls = {name: getattr(lib, name) for name in dir(lib)} | {"pm_long_inspect_read": closed_then}
+    monkeypatch.setattr(survey, "lib", SimpleNamespace(**calls))
+    assert kernel.survey().classes == {interface: lib.PM_CLASS_INTERFACE}
 
 
 def test_children_know_their_parent(kernel: Kernel) -> None:

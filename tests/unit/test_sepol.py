@@ -187,7 +187,7 @@ def test_te_runs_on_it() -> None:
         policy.set_booleans(extra=True)
         assert kernel.access(a, b, "mach_port", "recv")
         subject = kernel.create_task("subject", label=a)
-        with pytest.raises(AccessDenied, match="no relabelto on mach_port"):
+        with pytest.raises(AccessDenied, match="no relabelfrom on mach_port"):
             subject.allocate_port(label=b)
 
 

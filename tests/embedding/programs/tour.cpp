@@ -179,6 +179,56 @@ static bool allow(pympi::questions asked, uint32_t)
     return true;
 }
 
+/* Released, or held by a guard, the port outlives the object: what it was given does not run any more. */
+static void a_handler_ends_with_its_object()
+{
+    world w;
+    auto count = std::make_shared<int>(0);
+    pympi::send_right to_released, to_guarded;
+    {
+        auto released = w.server.allocate_port(), guarded = w.server.allocate_port();
+        to_released = released.make_send(w.client), to_guarded = guarded.make_send(w.client);
+        released.handle([count](pympi::message &) { ++*count; });
+        guarded.handle([count](pympi::message &) { ++*count; });
+        released.release();
+        CHECK(pm_port_guard(w.server.get(), w.server.get(), guarded.name(), 7, 0) == 0);
+    }
+    CHECK(count.use_count() == 1);
+    to_released.send("nobody runs"), to_guarded.send("nobody runs");
+    CHECK(*count == 0);
+}
+
+static void objects_that_hold_nothing()
+{
+    world w;
+    pympi::send_right right, other = std::move(w.outbox);
+    pympi::message none, message;
+    CHECK(right.try_send("x") == KERN_INVALID_TASK && w.outbox.try_send("x") == MACH_SEND_INVALID_DEST);
+    CHECK(!right.dead() && !w.outbox.dead() && right.release() == 0);
+    right.close(), none.close();
+    CHECK(!none && none.try_reply("x", 1) == MACH_SEND_INVALID_DEST && !none.take_send(0));
+    pympi::receive_right port, taken = std::move(w.inbox);
+    CHECK(port.try_receive().code() == KERN_INVALID_TASK && w.inbox.try_receive().code() == MACH_RCV_INVALID_NAME);
+    CHECK(!port.try_make_send(w.client) && port.try_handle([](pympi::message &) {}) == KERN_INVALID_TASK);
+    auto &same = taken;
+    taken = std::move(same);
+    other.send("kept");
+    message = taken.receive();
+    auto &itself = message;
+    message = std::move(itself);
+    CHECK(message.view() == "kept");
+}
+
+static void waits_end()
+{
+    world w;
+    const auto over = 1ms - 2ms;
+    CHECK(w.inbox.try_receive(over).code() == MACH_RCV_TIMED_OUT);
+    CHECK(w.inbox.try_receive(std::chrono::duration<double>(0.001)).code() == MACH_RCV_TIMED_OUT);
+    CHECK(pympi::wait(over).get()->timeout_ns == 0 && pympi::wait::forever().get()->timeout_ns < 0);
+    CHECK(pympi::wait(std::chrono::hours::max()).get()->timeout_ns == INT64_MAX && !pympi::wait().get());
+}
+
 static void deciders_decide()
 {
     world w;
@@ -284,8 +334,8 @@ int main()
 {
     void (*const tests[])() = {
         bytes_there_and_back, bytes_cost_no_allocation, errors_have_names, rights_give_back_their_references, rights_travel,
-        calls_are_answered, handlers_may_fail_keep_and_end_themselves, deciders_decide, drainers_drain, functions_of_c_do_as_well,
-        a_borrowed_kernel_is_left_as_it_was, a_simulated_clock,
+        calls_are_answered, handlers_may_fail_keep_and_end_themselves, a_handler_ends_with_its_object, objects_that_hold_nothing,
+        waits_end, deciders_decide, drainers_drain, functions_of_c_do_as_well, a_borrowed_kernel_is_left_as_it_was, a_simulated_clock,
     };
     for (auto test : tests) test();
     std::puts("all is well");
