@@ -57,6 +57,8 @@ class Pair:
     """What else is worth keeping, asked for when the rounds are over."""
     cores: int = 1
     """How many it runs on; where there are fewer it is skipped."""
+    large: bool = False
+    """Whether making it takes so long that a run is in one process, with the rounds of one."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Run:
 
     unit: str = "ns"
     exact: bool = False
+    large: bool = False
     subject: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
     notes: dict[str, float] = field(default_factory=dict)
@@ -176,10 +179,13 @@ def settle(cores: int = 1) -> None:
 
 
 def repetitions(timed: Timed) -> int:
-    """Return how often a side is to be repeated in a round: about ROUND_NS worth."""
+    """Return how often a side is to be repeated in a round: about ROUND_NS worth.
+
+    Each count is tried twice: a short one that was interrupted by chance seems to last a round.
+    """
     timed(1)  # the first time is another matter
     count = 64
-    while (elapsed := timed(count)) < ROUND_NS / 4:
+    while (elapsed := min(timed(count), timed(count))) < ROUND_NS / 4:
         count *= 4
     return max(1, round(count * ROUND_NS / elapsed))
 
@@ -209,7 +215,8 @@ def child(make: Callable[[], Pair], rounds: int) -> None:
         return
     for subject, baseline in measure(pair, rounds):
         print(json.dumps({"subject": subject, "baseline": baseline}))
-    print(json.dumps({"unit": pair.unit, "exact": pair.exact, "notes": pair.notes()}))
+    known = {name: getattr(pair, name) for name in ("unit", "exact", "large")}
+    print(json.dumps({**known, "notes": pair.notes()}))
 
 
 # ---- in the process that asks ----
@@ -255,7 +262,7 @@ class Runner(NamedTuple):
         run = Run()
         for _ in range(self.processes):
             self.add_process(run, case, math.ceil(self.rounds / self.processes))
-            if run.crashed or run.skipped or run.exact:
+            if run.crashed or run.skipped or run.exact or run.large:
                 break
         return run
 
