@@ -252,7 +252,7 @@ def cffi_stock(system: System) -> Timed:
         Skip: this build has the other form.
     """
     if GIL_KEPT:
-        raise Skip("this build keeps the GIL; one with PYMPI_STOCK=1 does not")
+        raise Skip("this build keeps the GIL; PYMPI_STOCK=1 pip install . makes one that does not")
     return raw(system)
 
 

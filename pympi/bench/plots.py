@@ -21,7 +21,7 @@ Picture: TypeAlias = Callable[[Any, Sequence["Finding"]], None]
 OURS, CHECKED, GREY = "#1f6f8b", "#c8553d", "#6b7280"
 FAR = 3.0
 """In times of the baseline: what is as far off is written, not drawn to scale."""
-COLORS = (OURS, CHECKED, GREY, "#b08900")
+COLORS = (OURS, CHECKED, GREY, "#b08900", "#6a4c93")
 COUNTED = "{x:,.0f}"
 SEEN = 0.01
 """Misses for each message, as few of which are not written."""
@@ -160,7 +160,7 @@ def labels(plot: Any, found: Sequence[Finding]) -> None:
 def memory(plot: Any, found: Sequence[Finding]) -> None:
     """Draw the bytes a kernel has for each of its objects, as their number grows."""
     *_, (_, _, own) = series(found)
-    for what, color in zip(OBJECTS, COLORS, strict=True):
+    for what, color in zip(OBJECTS, COLORS, strict=False):
         sizes = [f.result.runs[0].notes.get(f"bytes/{what}", 0) for f in own]
         label = f"a {what}: {sizes[-1]:,.0f} at the right end"
         plot.plot([f.case.at for f in own], sizes, marker="o", color=color, label=label)
