@@ -278,7 +278,7 @@ def grown(
         made = pair(ours, theirs, lambda system: system.sizes())
         return replace(made, large=max(subject.ports, subject.senders) >= LARGE)
 
-    row = Row(name, name, f"{what} at random, {stack}", against)
+    row = Row(name, name, f"{what}, {stack}", against)
     return Case(axis, name.partition("/")[2], row, make, stack, count, long)
 
 

@@ -31,6 +31,8 @@ PROCESSES = 3
 """A run is spread over so many: where memory comes to lie differs, and is worth some percent."""
 NOISE = 0.05
 """How far the quartiles of a control, which is 1 by nature, may be off on a quiet machine."""
+SHARED = 1.05
+"""How much longer threads may take at once that share nothing, in a quarter of the rounds."""
 TIMEOUT = 1200
 """Seconds after which a process is taken to hang; the rounds of most take one."""
 
@@ -136,6 +138,18 @@ def noise(control: Result) -> str:
     return (
         "the machine was too noisy to conclude: the control, which is 1 by nature, had quartiles of"
         f" {first:.3f} and {third:.3f}"
+    )
+
+
+def shared(control: Result) -> str:
+    """Return what there is to say of threads that only compute; empty if each had a core."""
+    if not control.ratios or control.quartiles[2] <= SHARED:
+        return ""
+    _, middle, third = control.quartiles
+    return (
+        "others were at work on the cores, so kernels in threads cannot be judged: threads that"
+        f" only compute took {middle:.2f} times as long at once as one at a time, and {third:.2f}"
+        " times or more in a quarter of the rounds"
     )
 
 

@@ -22,6 +22,7 @@ OURS, CHECKED, GREY = "#1f6f8b", "#c8553d", "#6b7280"
 FAR = 3.0
 """In times of the baseline: what is as far off is written, not drawn to scale."""
 COLORS = (OURS, CHECKED, GREY, "#b08900", "#6a4c93")
+ASIDE = 0.012
 COUNTED = "{x:,.0f}"
 SEEN = 0.01
 """Misses for each message, as few of which are not written."""
@@ -178,18 +179,21 @@ def memory(plot: Any, found: Sequence[Finding]) -> None:
 
 def kernels(plot: Any, found: Sequence[Finding]) -> None:
     """Draw how much more threads do than one of them alone, each in a kernel of its own."""
-    for name, color, own in series(found):
+    ticks = sorted({1, *(int(f.case.at or 1) for f in found)})
+    for least, style, what in ((1.0, "-", "K times as much"), (0.9, ":", "0.9 of that")):
+        ideal = [least * count for count in ticks]
+        plot.plot(ticks, ideal, style, color="black", linewidth=1, label=what)
+    for place, (name, color, own) in enumerate(series(found)):
         points = [(1.0, 1.0, 1.0, 1.0), *((f.case.at or 1, *_speeds(f)) for f in own)]
         at, first, middle, third = (list(column) for column in zip(*points, strict=True))
         spread = [list(map(float.__sub__, middle, first)), list(map(float.__sub__, third, middle))]
-        plot.errorbar(at, middle, spread, marker="o", capsize=3, color=color, label=name)
-    ticks = sorted({1, *(int(f.case.at or 1) for f in found)})
-    for least, style in ((1.0, "-"), (0.9, ":")):
-        line = [least * count for count in ticks]
-        plot.plot(ticks, line, style, color="black", linewidth=1, label=f"{least:.2g} K")
+        aside = [
+            count * (1 - ASIDE * place) for count in at[1:]
+        ]  # where whiskers would hide others
+        plot.errorbar([1.0, *aside], middle, spread, marker="o", capsize=3, color=color, label=name)
     plot.set_xticks(ticks)
     plot.set_ylim(bottom=0)
-    plot.legend(frameon=False)
+    plot.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     plot.set_title("K kernels in K threads, on as many cores")
     plot.set_xlabel("threads")
     plot.set_ylabel("what they do by the clock,\nin times of one thread alone")

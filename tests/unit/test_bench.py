@@ -445,3 +445,13 @@ def test_a_noisy_machine_is_told(
     done = pympi("bench", "--only", "trace/none")
     assert done.code == 0
     assert "too noisy to conclude" in done.err
+
+
+def test_shared_cores_are_told(pympi: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake.told = {"kernels/compute-2": [run(1.0, 1.5, 2.0)]}
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: Fake([], Path(), 2))
+    done = pympi("bench", "--only", "kernels/compute-2", "--only", "kernels/c-2")
+    assert done.code == 0
+    said = " ".join(done.err.split())
+    assert "cannot be judged: threads that only compute took 1.50 times as long" in said
+    assert "too noisy" not in said
