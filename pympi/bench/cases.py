@@ -98,7 +98,8 @@ LONG_PORTS = (10, 100, 1_000_000)
 PORT_LABELS, SENDERS = 256, 16
 TASKS = (1, 10, 100, 1000, 10_000, 100_000)
 LABELS = (1, 10, 100, 1000, 10_000)
-QUICK_TASKS, QUICK_LABELS, QUICK_GROWTH = (1, 1000, 10_000), (1, 1000, 10_000), (1, 1000, 10_000)
+QUICK_TASKS, QUICK_LABELS, QUICK_GROWTH = (1, 10_000), (1, 10_000), (1, 1000, 10_000)
+QUICK_THREADS = ("compute", "c", "submit-more")
 LARGE = 10_000
 """Things, of which to make as many or more takes so long that one process does it."""
 LABELLED = 10_000
@@ -303,7 +304,8 @@ def kernels() -> Iterator[Case]:
             must = SCALE if name == "c" else None
             yield Case(
                 "kernels", value, Row(case, case, said, "one at a time", must),
-                partial(side_by_side, make, count), series=what, at=count, long=count < CORES,
+                partial(side_by_side, make, count), series=what, at=count,
+                long=count < CORES or name not in QUICK_THREADS,
             )  # fmt: skip
 
 
