@@ -19,11 +19,13 @@ from rich.table import Table
 
 from benchmarks import build
 from benchmarks.rows import ROWS
-from pympi.bench.harness import Result, Row, Runner, as_json, machine, noise, times
+from pympi.bench.harness import Result, Row, Runner, as_json, machine, noise, shared, times
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 ROUNDS, QUICK_ROUNDS, MOST_ROUNDS = 102, 9, 100_000
+CONTROLS = {"0": noise, "26c": shared}
+"""What is said of rows by which the machine is judged."""
 HEADINGS = ("row", "what", "against", "ns", "ratio", "quartiles", "must", "aim", "verdict")
 
 
@@ -133,7 +135,7 @@ def remarks(results: list[Result], where: dict[str, object]) -> list[str]:
         notes = [f"{name} {value:.2g}" for name, value in result.runs[0].notes.items() if value]
         if notes:
             lines.append(f"row {result.row.number}, for each pair: {', '.join(notes)}")
-        if result.row.case == "control" and (complaint := noise(result)):
+        if complaint := CONTROLS.get(result.row.number, lambda result: "")(result):
             lines.append(complaint)
     return lines
 

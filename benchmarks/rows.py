@@ -5,9 +5,13 @@
 What has to be done within a given time stands beside that time.
 """
 
+from pympi.bench.cases import SCALE
 from pympi.bench.harness import Row
+from pympi.bench.threads import CORES
 
 PAIR = "C send + receive, 64 B"
+ALL = max(2, CORES)
+"""Threads of the rows about kernels side by side: as many as there are cores."""
 FLOOR = "two calls, two copies, two lock pairs"
 BOUND = "Python sender() + receiver()"
 
@@ -122,4 +126,15 @@ ROWS = [
     Row("24l", "city_locked", "the same", "that loop with an atomic operation before each"),
     Row("24h", "city_huge", "the same", "the bare loop on huge pages"),
     Row("25", "city_submit", "the same by submit", "one at a time in C", 0.6, 0.4),
+    Row(
+        "26",
+        f"kernels/c-{ALL}",
+        f"{PAIR}: all checks, a kernel in each of {ALL} threads at once, by the clock",
+        "one thread at a time",
+        SCALE,
+    ),
+    Row("26c", f"kernels/compute-{ALL}", "the same, threads that compute: control", "the same"),
+    Row("26s", f"kernels/submit-{ALL}", "the same in Python, submit of 1,024", "the same"),
+    Row("26m", f"kernels/submit-more-{ALL}", "the same in Python, submit of 4,096", "the same"),
+    Row("26p", f"kernels/callables-{ALL}", f"the same, {BOUND}", "the same"),
 ]

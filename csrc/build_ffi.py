@@ -86,9 +86,13 @@ static {signature}
 {{
     pm_gil gil = pm_gil_take();
     PyThreadState *thread = PyEval_SaveThread();
-    {result}result = {name}({arguments});
+    {result}result;
 
+    __atomic_store_n(&pm_gil_kept, 0, __ATOMIC_RELAXED);
+    result = {name}({arguments});
+    pm_gil_look();
     PyEval_RestoreThread(thread);
+    __atomic_store_n(&pm_gil_kept, 1, __ATOMIC_RELAXED);
     pm_gil_drop(gil);
     return result;
 }}

@@ -455,6 +455,9 @@ static inline int submit_one(struct batch *batch, struct pm_submission *out, cha
     return KERN_INVALID_ARGUMENT;
 }
 
+/* Whether the caches may lack what operations will touch: ports, or tasks with their tables, whatever there is most of. */
+static bool is_large(const struct pm_kernel *kernel) { return kernel->ipc.live_ports >= LARGE || kernel->tasks_alive >= LARGE; }
+
 int64_t pm_submit(struct pm_kernel *kernel, struct pm_submission *ops, uint64_t count, void *data, uint64_t size) {
     struct batch batch;
     int64_t done = 0;
@@ -462,7 +465,7 @@ int64_t pm_submit(struct pm_kernel *kernel, struct pm_submission *ops, uint64_t 
     int code = batch_begin(&batch, kernel);
     if (code) return -(int64_t)code;
     for (uint64_t i = 0; i < count; i++) {
-        if (i % BATCH_SLICE == 0 && kernel->ipc.live_ports >= LARGE) look_ahead(kernel, &ops[i], count - i);
+        if (i % BATCH_SLICE == 0 && is_large(kernel)) look_ahead(kernel, &ops[i], count - i);
         code = submit_one(&batch, &ops[i], data, size);
         ops[i].result = code;
         done += code == 0;

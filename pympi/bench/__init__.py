@@ -4,6 +4,7 @@
     runs       which rows there are, how they are run, what changed since an earlier run
     plots      pictures of a run, by matplotlib
     cases      the tables: what is measured beside what
+    kernels    kernels side by side, each in a thread of its own
     threads    the cases of two threads
     loops      how messages go: bound callables, methods, batches, C, Numba, pybind11
     compiled   the loops in C and C++, compiled here

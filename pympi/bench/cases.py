@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from time import thread_time_ns
 
 from .. import Kernel
 from ..policy import Rules
 from .harness import Pair, Row, Timed
+from .kernels import WORKS, counts, side_by_side
 from .loops import loop
 from .peers import JUDGES, QUEUES, RULES
 from .systems import STACKS, Setting, System
-from .threads import THREADS
+from .threads import CORES, THREADS
 
 PAIR = "send + receive"
 BOUND = "sender() + receiver()"
@@ -53,7 +55,10 @@ class Case:
         return self.row.case
 
 
-def pair(subject: Setting, baseline: Setting) -> Pair:
+def pair(
+    subject: Setting, baseline: Setting,
+    besides: Callable[[System], dict[str, float]] = lambda system: {},
+) -> Pair:  # fmt: skip
     """Return two settings; what is kept besides is what a pair of calls had the checks do."""
     system, count = System(subject), 0
     ours = loop(system)
@@ -66,7 +71,8 @@ def pair(subject: Setting, baseline: Setting) -> Pair:
     before = system.counts()
 
     def notes() -> dict[str, float]:
-        return {name: (value - before[name]) / count for name, value in system.counts().items()}
+        done = {name: (value - before[name]) / count for name, value in system.counts().items()}
+        return {**done, **besides(system)}
 
     return Pair(counted, loop(System(baseline)), notes=notes)
 
@@ -89,7 +95,17 @@ LONG_SIZES = (16, 256, 4096, 16384)
 RIGHTS = (1, 8, 64)
 PORTS = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 LONG_PORTS = (10, 100, 1_000_000)
-PORT_LABELS, PORT_SENDERS = 256, 16
+PORT_LABELS, SENDERS = 256, 16
+TASKS = (1, 10, 100, 1000, 10_000, 100_000)
+LABELS = (1, 10, 100, 1000, 10_000)
+QUICK_TASKS, QUICK_LABELS, QUICK_GROWTH = (1, 10_000), (1, 10_000), (1, 1000, 10_000)
+QUICK_THREADS = ("compute", "c", "submit-more")
+LARGE = 10_000
+"""Things, of which to make as many or more takes so long that one process does it."""
+LABELLED = 10_000
+"""Ports, and tasks that send, whatever number of labels they have."""
+TASKS_OF, LABELS_OF = 10, 100
+"""As everything grows: there is a task to so many ports, and a label to so many."""
 MANY, FEW = 512, 64
 """Labels of senders, whom the kernel's table of who receives from whom has no room for; and
 decisions, fewer than those need."""
@@ -122,7 +138,7 @@ def stacks() -> Iterator[Case]:
     for through, kind in (("callables", "stack"), ("c", "stack-c")):
         base = Setting(through=through)
         for name, stack in STACKS.items():
-            if name != "none":
+            if name not in ("none", "te-many"):  # the second costs what te does
                 subject = replace(base, stack=name)
                 what = f"{stack.what}{', in C' if through == 'c' else ''}"
                 yield settings(kind, name, what, "no policy", subject, base)
@@ -202,17 +218,73 @@ def methods() -> Iterator[Case]:
 
 def ports() -> Iterator[Case]:
     """Yield what a message costs by how many ports there are, sent to at random."""
-    base = Setting(through="submit")
     for stack in ("none", "te"):
         for count in PORTS:
-            what = f"{count:,} port{'s' * (count > 1)} at random, {STACKS[stack].what}"
-            subject = replace(
-                base, stack=stack, ports=count, labels=PORT_LABELS, senders=PORT_SENDERS
-            )
-            yield settings(
-                "ports", f"{stack}-{count}", what, "1 port, no policy", subject, base,
-                series=STACKS[stack].what, at=count, long=count in LONG_PORTS,
+            yield grown(
+                "ports", count, plural(count, "port"), count in LONG_PORTS,
+                Setting(stack, SENDERS, ports=count, labels=PORT_LABELS),
             )  # fmt: skip
+
+
+def tasks() -> Iterator[Case]:
+    """Yield what a message costs by how many tasks there are, of which any may send."""
+    for stack in ("none", "te"):
+        for count in TASKS:
+            labels = min(count, SENDERS)
+            yield grown(
+                "tasks", count, plural(count, "task"), count not in QUICK_TASKS,
+                Setting(stack, count, labels),
+            )  # fmt: skip
+
+
+def labels() -> Iterator[Case]:
+    """Yield what checks cost by how many labels there are, beyond those the cache holds."""
+    for stack in ("te-many", "mls", "own"):
+        for count in LABELS:
+            subject = Setting(stack, LABELLED, count, LABELLED, count)
+            yield grown(
+                "labels", count, plural(count, "label"),
+                count not in QUICK_LABELS or stack != "mls", subject,
+                replace(subject, stack="none"), f"no policy, {LABELLED:,} ports and tasks",
+            )  # fmt: skip
+
+
+def growth() -> Iterator[Case]:
+    """Yield what a message costs as everything grows: ports, tasks and labels at once."""
+    for stack in ("none", "te-many"):
+        for count in PORTS:
+            tasks, labels = (max(1, count // each) for each in (TASKS_OF, LABELS_OF))
+            said = [plural(count, "port"), plural(tasks, "task"), plural(labels, "label")]
+            yield grown(
+                "growth", count, ", ".join(said if stack != "none" else said[:2]),
+                count not in QUICK_GROWTH, Setting(stack, tasks, labels, count, labels),
+            )  # fmt: skip
+
+
+def plural(count: int, what: str) -> str:
+    """Return so many things in words."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def grown(
+    axis: str, count: int, what: str, long: bool, subject: Setting,
+    baseline: Setting | None = None, against: str = "1 port, no policy",
+) -> Case:  # fmt: skip
+    """Return a case of what is sent to at random; what a kernel's objects take is kept besides."""
+    stack, name = STACKS[subject.stack].what, f"{axis}/{subject.stack}-{count}"
+    sides = (subject, baseline or Setting())
+
+    def make() -> Pair:
+        ours, theirs = (replace(each, through="scattered") for each in sides)
+        made = pair(ours, theirs, lambda system: system.sizes())
+        return replace(made, large=max(subject.ports, subject.senders) >= LARGE)
+
+    row = Row(name, name, f"{what}, {stack}", against)
+    return Case(axis, name.partition("/")[2], row, make, stack, count, long)
+
+
+SCALE = round(1 / 0.9, 3)
+"""In times of one thread alone: K kernels in K threads do 0.9 K times as much as one, or more."""
 
 
 def threads() -> Iterator[Case]:
@@ -220,6 +292,21 @@ def threads() -> Iterator[Case]:
     for name, (what, against, make, must, aim) in THREADS.items():
         case = f"threads/{name}"
         yield Case("threads", name, Row(case, case, what, against, must, aim), make)
+
+
+def kernels() -> Iterator[Case]:
+    """Yield what a message costs in so many kernels at once, each in a thread of its own."""
+    for name, (what, make) in WORKS.items():
+        for count in counts():
+            value = f"{name}-{count}"
+            case = f"kernels/{value}"
+            said = f"{count} threads at once: {what}"
+            must = SCALE if name == "c" else None
+            yield Case(
+                "kernels", value, Row(case, case, said, "one at a time", must),
+                partial(side_by_side, make, count), series=what, at=count,
+                long=count < CORES or name not in QUICK_THREADS,
+            )  # fmt: skip
 
 
 def through() -> Iterator[Case]:
@@ -294,7 +381,7 @@ def beside(ours: Callable[[], Timed], theirs: Callable[[], Timed]) -> Callable[[
 
 
 TABLES = (
-    control, stacks, answers, audits, traces, sizes, rights, methods, ports, threads, through,
-    queues, judges,
+    control, stacks, answers, audits, traces, sizes, rights, methods, ports, tasks, labels, growth,
+    threads, kernels, through, queues, judges,
 )  # fmt: skip
 CASES: dict[str, Case] = {case.name: case for table in TABLES for case in table()}

@@ -65,10 +65,10 @@ def built(source: str, variable: str = "CC", flags: Sequence[str] = ()) -> Path:
 
 
 @cache
-def loops() -> ctypes.PyDLL:
-    """Return the loops of loop.c; they keep the GIL, as calls into the core do."""
-    library = ctypes.PyDLL(str(built("loop.c")))
-    for name in ("pairs", "rows", "operations", "checks", "lines"):
+def loops(*, gil: bool = True) -> ctypes.CDLL:
+    """Return the loops of loop.c, which keep the GIL as calls into the core do, or give it up."""
+    library = (ctypes.PyDLL if gil else ctypes.CDLL)(str(built("loop.c")))
+    for name in ("pairs", "rows", "operations", "checks", "lines", "computing"):
         getattr(library, f"loop_{name}").restype = U64
     return library
 
@@ -115,13 +115,13 @@ def right(wrong: int) -> None:
         raise RuntimeError(f"{wrong} calls into the core went wrong")
 
 
-def in_c(system: System) -> Timed:
-    """Return the loop in C.
+def in_c(system: System, *, gil: bool = True) -> Timed:
+    """Return the loop in C, with the GIL or without.
 
     Raises:
         Skip: there is no compiler.
     """
-    pairs_of, through = loops().loop_pairs, ctypes.byref(way(system))
+    pairs_of, through = loops(gil=gil).loop_pairs, ctypes.byref(way(system))
 
     def run(pairs: int) -> float:
         start = thread_time_ns()
@@ -129,6 +129,22 @@ def in_c(system: System) -> Timed:
         elapsed = thread_time_ns() - start
         right(wrong)
         return elapsed
+
+    return run
+
+
+def computing() -> Timed:
+    """Return a loop in C that computes, without the GIL.
+
+    Raises:
+        Skip: there is no compiler.
+    """
+    compute = loops(gil=False).loop_computing
+
+    def run(count: int) -> float:
+        start = thread_time_ns()
+        right(compute(U64(count)))
+        return thread_time_ns() - start
 
     return run
 

@@ -31,6 +31,8 @@ PROCESSES = 3
 """A run is spread over so many: where memory comes to lie differs, and is worth some percent."""
 NOISE = 0.05
 """How far the quartiles of a control, which is 1 by nature, may be off on a quiet machine."""
+SHARED = 1.05
+"""How much longer threads may take at once that share nothing, in a quarter of the rounds."""
 TIMEOUT = 1200
 """Seconds after which a process is taken to hang; the rounds of most take one."""
 
@@ -57,6 +59,8 @@ class Pair:
     """What else is worth keeping, asked for when the rounds are over."""
     cores: int = 1
     """How many it runs on; where there are fewer it is skipped."""
+    large: bool = False
+    """Whether making it takes so long that a run is in one process, with the rounds of one."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Run:
 
     unit: str = "ns"
     exact: bool = False
+    large: bool = False
     subject: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
     notes: dict[str, float] = field(default_factory=dict)
@@ -136,6 +141,18 @@ def noise(control: Result) -> str:
     )
 
 
+def shared(control: Result) -> str:
+    """Return what there is to say of threads that only compute; empty if each had a core."""
+    if not control.ratios or control.quartiles[2] <= SHARED:
+        return ""
+    _, middle, third = control.quartiles
+    return (
+        "others were at work on the cores, so kernels in threads cannot be judged: threads that"
+        f" only compute took {middle:.2f} times as long at once as one at a time, and {third:.2f}"
+        " times or more in a quarter of the rounds"
+    )
+
+
 def judge(row: Row, medians: list[float]) -> str:
     """Return `aim`, `must`, `miss` or `noisy` for the medians of a row's runs.
 
@@ -176,10 +193,13 @@ def settle(cores: int = 1) -> None:
 
 
 def repetitions(timed: Timed) -> int:
-    """Return how often a side is to be repeated in a round: about ROUND_NS worth."""
+    """Return how often a side is to be repeated in a round: about ROUND_NS worth.
+
+    Each count is tried twice: a short one that was interrupted by chance seems to last a round.
+    """
     timed(1)  # the first time is another matter
     count = 64
-    while (elapsed := timed(count)) < ROUND_NS / 4:
+    while (elapsed := min(timed(count), timed(count))) < ROUND_NS / 4:
         count *= 4
     return max(1, round(count * ROUND_NS / elapsed))
 
@@ -209,7 +229,8 @@ def child(make: Callable[[], Pair], rounds: int) -> None:
         return
     for subject, baseline in measure(pair, rounds):
         print(json.dumps({"subject": subject, "baseline": baseline}))
-    print(json.dumps({"unit": pair.unit, "exact": pair.exact, "notes": pair.notes()}))
+    known = {name: getattr(pair, name) for name in ("unit", "exact", "large")}
+    print(json.dumps({**known, "notes": pair.notes()}))
 
 
 # ---- in the process that asks ----
@@ -255,7 +276,7 @@ class Runner(NamedTuple):
         run = Run()
         for _ in range(self.processes):
             self.add_process(run, case, math.ceil(self.rounds / self.processes))
-            if run.crashed or run.skipped or run.exact:
+            if run.crashed or run.skipped or run.exact or run.large:
                 break
         return run
 

@@ -6,7 +6,6 @@ A repetition is a pair: a message is sent, and received.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from itertools import cycle, islice, repeat
 from time import thread_time_ns
@@ -21,7 +20,9 @@ from .systems import BASE, System
 
 BATCH = 256
 SUBMISSIONS = 64
-"""Arrays for `submit`, which take turns: so many ports are reached at random."""
+"""Arrays for `submit`, which take turns."""
+AT_ONCE = 8
+"""Arrays that are timed together, where they are written in between."""
 
 
 def body(system: System) -> bytes:
@@ -120,41 +121,98 @@ def rows(system: System) -> Timed:
     return run
 
 
-def submissions(system: System) -> list[np.ndarray]:
-    """Return arrays of operations: half of each sends to ports at random, half receives there."""
-    rng, half, ports = random.Random(1), BATCH // 2, len(system.inboxes)
-    made = []
-    for _ in range(SUBMISSIONS):
-        chosen = [rng.randrange(ports) for _ in range(half)]
-        operations = batch.operations(BATCH)
-        operations["op"] = [batch.SEND] * half + [batch.RECEIVE] * half
-        operations["task"][:half] = [system.outlets[port].task.id for port in chosen]
-        operations["task"][half:] = system.receiver.id
-        operations["name"][:half] = [system.outlets[port].name for port in chosen]
-        operations["name"][half:] = [system.inboxes[port].name for port in chosen]
-        operations["offset"] = np.arange(BATCH) * system.setting.size
-        operations["length"] = system.setting.size
-        made.append(operations)
+class Submissions:
+    """Writes arrays of operations: half of each sends, half receives the same.
+
+    Args:
+        size: operations in an array.
+    """
+
+    def __init__(self, system: System, size: int = BATCH) -> None:
+        self.size, self._length = size, system.setting.size
+        self._receiver = system.receiver.id
+        outlets, inboxes = system.outlets, system.inboxes
+        self.outlets = len(outlets)
+        self._tasks = np.array([outlet.task.id for outlet in outlets], np.uint32)
+        self._to = np.array([outlet.name for outlet in outlets], np.uint32)
+        names = np.array([inbox.name for inbox in inboxes], np.uint32)
+        self._names = names[np.arange(len(outlets)) % len(inboxes)]
+
+    def array(self) -> np.ndarray:
+        """Return an array that lacks only who sends, and to whom."""
+        half, made = self.size // 2, batch.operations(self.size)
+        made["op"][:half], made["op"][half:] = batch.SEND, batch.RECEIVE
+        made["task"][half:] = self._receiver
+        made["offset"] = np.arange(self.size) * self._length
+        return made
+
+    def choose(self, made: np.ndarray, outlets: np.ndarray) -> None:
+        """Have an array send by these of the system's outlets."""
+        half = self.size // 2
+        made["task"][:half], made["name"][:half] = self._tasks[outlets], self._to[outlets]
+        made["name"][half:], made["length"] = self._names[outlets], self._length
+
+
+def submissions(system: System, size: int = BATCH) -> list[np.ndarray]:
+    """Return arrays of so many operations, which send to ports at random."""
+    writer, rng = Submissions(system, size), np.random.default_rng(1)
+    made = [writer.array() for _ in range(SUBMISSIONS)]
+    for operations in made:
+        writer.choose(operations, rng.integers(writer.outlets, size=size // 2))
     return made
 
 
-def submit(system: System) -> Timed:
-    """Return `kernel.submit`, 256 operations in a call."""
-    turns, data = cycle(submissions(system)), bytearray(BATCH * max(1, system.setting.size))
-    kernel, half = system.kernel, BATCH // 2
+def _submitting(system: System, size: int) -> Callable[[np.ndarray], None]:
+    kernel, data = system.kernel, bytearray(size * max(1, system.setting.size))
+
+    def call(operations: np.ndarray) -> None:
+        done = kernel.submit(operations, data)
+        if done != size:
+            raise RuntimeError(f"{size - done} operations of {size} failed")
+
+    return call
+
+
+def submit(system: System, size: int = BATCH) -> Timed:
+    """Return `kernel.submit`, so many operations in a call."""
+    turns, call, half = cycle(submissions(system, size)), _submitting(system, size), size // 2
 
     def run(pairs: int) -> float:
-        times, done = -(-pairs // half), 0
+        times = -(-pairs // half)
         start = thread_time_ns()
         for operations in islice(turns, times):
-            done += kernel.submit(operations, data)
-        elapsed = thread_time_ns() - start
-        if done != times * BATCH:
-            raise RuntimeError(f"{times * BATCH - done} operations of {times * BATCH} failed")
-        return elapsed * pairs / (times * half)
+            call(operations)
+        return (thread_time_ns() - start) * pairs / (times * half)
 
     for _ in range(SUBMISSIONS):
         run(half)
+    return run
+
+
+def scattered(system: System) -> Timed:
+    """Return the same to ports that are chosen anew for each call, which is not timed.
+
+    All are sent to once before: what is asked for the first time is another matter.
+    """
+    writer, call, half = Submissions(system), _submitting(system, BATCH), BATCH // 2
+    arrays, rng = [writer.array() for _ in range(AT_ONCE)], np.random.default_rng(1)
+
+    def timed(chosen: np.ndarray) -> int:
+        for operations, outlets in zip(arrays, chosen, strict=False):
+            writer.choose(operations, outlets)
+        start = thread_time_ns()
+        for operations in arrays[: len(chosen)]:
+            call(operations)
+        return thread_time_ns() - start
+
+    def run(pairs: int) -> float:
+        times = -(-pairs // half)
+        chosen = rng.integers(writer.outlets, size=(times, half))
+        elapsed = sum(timed(chosen[at : at + AT_ONCE]) for at in range(0, times, AT_ONCE))
+        return elapsed * pairs / (times * half)
+
+    for first in range(0, writer.outlets, half):
+        timed(np.arange(first, first + half)[None] % writer.outlets)
     return run
 
 
@@ -194,7 +252,7 @@ def cffi_stock(system: System) -> Timed:
         Skip: this build has the other form.
     """
     if GIL_KEPT:
-        raise Skip("this build keeps the GIL; one with PYMPI_STOCK=1 does not")
+        raise Skip("this build keeps the GIL; PYMPI_STOCK=1 pip install . makes one that does not")
     return raw(system)
 
 
@@ -206,6 +264,7 @@ LOOPS: dict[str, Callable[[System], Timed]] = {
     "cffi-stock": cffi_stock,
     "batch": rows,
     "submit": submit,
+    "scattered": scattered,
     "c": compiled.in_c,
     "pybind11": compiled.in_pybind11,
     "numba": compiled.in_numba,

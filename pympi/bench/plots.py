@@ -4,18 +4,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .cases import LABELS_OF, TASKS_OF
+from .systems import OBJECTS
 
 if TYPE_CHECKING:
     from .runs import Finding
 
 __all__ = ["check_available", "draw"]
 
+Picture: TypeAlias = Callable[[Any, Sequence["Finding"]], None]
+
 OURS, CHECKED, GREY = "#1f6f8b", "#c8553d", "#6b7280"
 FAR = 3.0
 """In times of the baseline: what is as far off is written, not drawn to scale."""
+COLORS = (OURS, CHECKED, GREY, "#b08900", "#6a4c93")
+ASIDE = 0.012
+COUNTED = "{x:,.0f}"
+SEEN = 0.01
+"""Misses for each message, as few of which are not written."""
+GROWTH = (
+    "As everything grows",
+    f"ports in the kernel (a task to {TASKS_OF} of them, a label to {LABELS_OF})",
+)
 WHISKERS: dict[str, Any] = {"ecolor": "black", "capsize": 2, "error_kw": {"elinewidth": 0.8}}
 STYLE: dict[str, Any] = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 12,
@@ -45,12 +59,14 @@ def draw(findings: Sequence[Finding], form: str) -> dict[str, bytes]:
 
     made = {}
     with mpl.rc_context(STYLE):
-        for name, (axes, picture) in PICTURES.items():
+        for name, (axes, parts) in PICTURES.items():
             found = [f for f in findings if f.case.axis in axes and f.result.ratios]
             if not found:
                 continue
-            figure = Figure(figsize=(8, 4.8), dpi=120)
-            picture(figure.subplots(), found)
+            figure = Figure(figsize=(3 + 5 * len(parts), 4.8), dpi=120)
+            places = figure.subplots(1, len(parts), squeeze=False)[0]
+            for plot, part in zip(places, parts, strict=True):
+                part(plot, found)
             file = io.BytesIO()
             figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
             made[f"{name}.{form}"] = file.getvalue()
@@ -95,27 +111,96 @@ def stacks(plot: Any, found: Sequence[Finding]) -> None:
     )
 
 
+def series(found: Sequence[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
+    """Yield each series: its name, its color, and what belongs to it, in order."""
+    for name, color in zip(dict.fromkeys(f.case.series for f in found), COLORS, strict=False):
+        own = [finding for finding in found if finding.case.series == name]
+        yield name, color, sorted(own, key=lambda finding: finding.case.at or 0)
+
+
 def lines(plot: Any, found: Sequence[Finding]) -> None:
     """Draw series over numbers, with their quartiles."""
-    names = dict.fromkeys(finding.case.series for finding in found)
-    for series, color in zip(names, (OURS, CHECKED), strict=False):
-        own = [finding for finding in found if finding.case.series == series]
-        points = sorted((f.case.at or 0, *f.result.quartiles) for f in own)
+    for name, color, own in series(found):
+        points = [(f.case.at or 0, *f.result.quartiles) for f in own]
         at, first, middle, third = (list(column) for column in zip(*points, strict=True))
-        plot.plot(at, middle, marker="o", color=color, label=series)
+        plot.plot(at, middle, marker="o", color=color, label=f"{name}{_missing(own[-1])}")
         plot.fill_between(at, first, third, color=color, alpha=0.2, linewidth=0)
     plot.legend(frameon=False)
 
 
-def ports(plot: Any, found: Sequence[Finding]) -> None:
-    """Draw what a message costs by the number of ports."""
-    lines(plot, found)
+def _missing(finding: Finding) -> str:
+    misses = finding.result.runs[0].notes.get("misses", 0)
+    return f"; at the right end {misses:.2g} misses a message" if misses >= SEEN else ""
+
+
+def growing(title: str, things: str) -> Picture:
+    """Return what draws what a message costs by how many things there are."""
+
+    def draw(plot: Any, found: Sequence[Finding]) -> None:
+        lines(plot, found)
+        plot.set_xscale("log")
+        plot.xaxis.set_major_formatter(COUNTED)
+        plot.set_ylim(bottom=0)
+        plot.axhline(1, color="black", linewidth=1)
+        plot.set_title(title)
+        plot.set_xlabel(things)
+        plot.set_ylabel("send + receive by submit,\nin times of one port without policy")
+
+    return draw
+
+
+def labels(plot: Any, found: Sequence[Finding]) -> None:
+    """Draw what checks cost by the number of labels, and where the cache does not hold them."""
+    growing("Checks among many labels: 10,000 ports and tasks", "labels in the kernel")(plot, found)
+    plot.set_yscale("log")
+    plot.yaxis.set_major_formatter(COUNTED)
+    plot.set_ylim(bottom=0.8)
+    plot.set_ylabel("send + receive by submit,\nin times of the same without policy")
+
+
+def memory(plot: Any, found: Sequence[Finding]) -> None:
+    """Draw the bytes a kernel has for each of its objects, as their number grows."""
+    *_, (_, _, own) = series(found)
+    for what, color in zip(OBJECTS, COLORS, strict=False):
+        sizes = [f.result.runs[0].notes.get(f"bytes/{what}", 0) for f in own]
+        label = f"a {what}: {sizes[-1]:,.0f} at the right end"
+        plot.plot([f.case.at for f in own], sizes, marker="o", color=color, label=label)
     plot.set_xscale("log")
-    plot.xaxis.set_major_formatter("{x:,g}")
-    plot.set_ylim(bottom=0)
-    plot.set_title("A message to one of many ports, at random")
+    plot.set_yscale("log")
+    plot.xaxis.set_major_formatter(COUNTED)
+    plot.yaxis.set_major_formatter(COUNTED)
+    plot.legend(frameon=False)
+    plot.set_title("Bytes for each object")
     plot.set_xlabel("ports in the kernel")
-    plot.set_ylabel("send + receive by submit,\nin times of one port without policy")
+    plot.set_ylabel(
+        "the core's memory for a kind of object,\nshared out among those that there are"
+    )
+
+
+def kernels(plot: Any, found: Sequence[Finding]) -> None:
+    """Draw how much more threads do than one of them alone, each in a kernel of its own."""
+    ticks = sorted({1, *(int(f.case.at or 1) for f in found)})
+    for least, style, what in ((1.0, "-", "K times as much"), (0.9, ":", "0.9 of that")):
+        ideal = [least * count for count in ticks]
+        plot.plot(ticks, ideal, style, color="black", linewidth=1, label=what)
+    for place, (name, color, own) in enumerate(series(found)):
+        points = [(1.0, 1.0, 1.0, 1.0), *((f.case.at or 1, *_speeds(f)) for f in own)]
+        at, first, middle, third = (list(column) for column in zip(*points, strict=True))
+        spread = [list(map(float.__sub__, middle, first)), list(map(float.__sub__, third, middle))]
+        aside = [
+            count * (1 - ASIDE * place) for count in at[1:]
+        ]  # where whiskers would hide others
+        plot.errorbar([1.0, *aside], middle, spread, marker="o", capsize=3, color=color, label=name)
+    plot.set_xticks(ticks)
+    plot.set_ylim(bottom=0)
+    plot.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    plot.set_title("K kernels in K threads, on as many cores")
+    plot.set_xlabel("threads")
+    plot.set_ylabel("what they do by the clock,\nin times of one thread alone")
+
+
+def _speeds(finding: Finding) -> tuple[float, ...]:
+    return tuple((finding.case.at or 1) / value for value in reversed(finding.result.quartiles))
 
 
 def sizes(plot: Any, found: Sequence[Finding]) -> None:
@@ -163,11 +248,15 @@ def _inverse(finding: Finding) -> tuple[float, float, float, str]:
     return first, middle, third, finding.result.row.against
 
 
-PICTURES: Mapping[str, tuple[tuple[str, ...], Callable[[Any, Sequence[Finding]], None]]] = {
-    "stacks": (("stack", "stack-c"), stacks),
-    "ports": (("ports",), ports),
-    "sizes": (("size",), sizes),
-    "peers": (("peer",), peers),
-    "checks": (("check",), peers),
+PICTURES: Mapping[str, tuple[tuple[str, ...], tuple[Picture, ...]]] = {
+    "stacks": (("stack", "stack-c"), (stacks,)),
+    "ports": (("ports",), (growing("A message to one of many ports", "ports in the kernel"),)),
+    "tasks": (("tasks",), (growing("A message from one of many tasks", "tasks in the kernel"),)),
+    "labels": (("labels",), (labels,)),
+    "growth": (("growth",), (growing(*GROWTH), memory)),
+    "kernels": (("kernels",), (kernels,)),
+    "sizes": (("size",), (sizes,)),
+    "peers": (("peer",), (peers,)),
+    "checks": (("check",), (peers,)),
 }
-"""Name of the picture, the axes in it, what draws it."""
+"""Name of the picture, the axes in it, what draws each of its parts."""

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from .cases import CASES, Case
-from .harness import PROCESSES, Result, Run, Runner, as_json, machine, noise, quartiles
+from .harness import PROCESSES, Result, Run, Runner, as_json, machine, noise, quartiles, shared
 
 __all__ = ["CONTROL", "Earlier", "Finding", "Selection", "load", "measure", "summary", "to_csv"]
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where the package is, so that a process of its own imports this one and no other."""
-CONTROL = "control/same"
+CONTROL, COMPUTING = "control/same", "kernels/compute-"
 ROUNDS, QUICK_ROUNDS = 102, 12
 QUICK_PROCESSES = 2
 LARGEST = 64 << 20  # bytes of an earlier run's file
@@ -219,7 +219,14 @@ def summary(findings: Sequence[Finding]) -> dict[str, Any]:
     assert isinstance(rows, list)
     for row, finding in zip(rows, findings, strict=True):
         row |= {"axis": finding.case.axis, "then": finding.then, "change": finding.change}
-    return {"machine": kept["machine"], "noise": noise(findings[-1].result), "rows": rows}
+    return {"machine": kept["machine"], "noise": _noise(findings), "rows": rows}
+
+
+def _noise(findings: Sequence[Finding]) -> str:
+    """Return what the controls say: a thing beside itself, and threads that only compute."""
+    controls = (finding.result for finding in findings if finding.case.name.startswith(COMPUTING))
+    said = [noise(findings[-1].result), *map(shared, controls)]
+    return "\n".join(dict.fromkeys(filter(None, said)))
 
 
 CSV = (

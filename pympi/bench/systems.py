@@ -16,8 +16,8 @@ from .harness import Skip
 
 BASE = 1000
 """The msgh_id of the first routine of an interface."""
-TYPES = 1024
-"""Types of the te policy: how many labels it has."""
+TYPES, MANY_TYPES = 1024, 10_240
+"""Types of the te policies: how many labels they have."""
 COMPARTMENTS = 256
 QLIMIT = 256
 
@@ -32,6 +32,7 @@ class Setting:
     Attributes:
         stack: of policies, of `STACKS`.
         senders: tasks that send, in turn, each with a label of its own.
+        sender_labels: of these, if fewer; 0: one each.
         ports: to which is sent, at random where there are many.
         labels: of the ports.
         avc: decisions that the cache holds; 0: as many as by default.
@@ -45,6 +46,7 @@ class Setting:
 
     stack: str = "none"
     senders: int = 1
+    sender_labels: int = 0
     ports: int = 1
     labels: int = 1
     avc: int = 0
@@ -74,18 +76,18 @@ class Uncached(Own):
 
 
 @cache
-def cil() -> str:
-    """Return a policy for te: everybody may do what messages need."""
+def cil(types: int = TYPES) -> str:
+    """Return a policy for te with so many types: everybody may do what messages need."""
     permissions = " ".join(CLASSES["mach_port"].permissions)
     return "\n".join([
         "(handleunknown allow)(typeattribute anybody)(user user_u)(role user_r)",
         "(userrole user_u user_r)(roletype user_r anybody)",
-        *(f"(type t{number})(typeattributeset anybody (t{number}))" for number in range(TYPES)),
+        *(f"(type t{number})(typeattributeset anybody (t{number}))" for number in range(types)),
         f"(allow anybody anybody (mach_port ({permissions})))",
     ])  # fmt: skip
 
 
-def enforcement(backend: str = "python") -> TypeEnforcement:
+def enforcement(backend: str = "python", types: int = TYPES) -> TypeEnforcement:
     """Return te with that policy.
 
     Raises:
@@ -93,12 +95,12 @@ def enforcement(backend: str = "python") -> TypeEnforcement:
     """
     if backend == "libsepol" and not sepol.AVAILABLE:
         raise Skip("pympi was built without libsepol")
-    return TypeEnforcement.from_text(cil(), backend=backend)
+    return TypeEnforcement.from_text(cil(types), backend=backend)
 
 
-def te_label(number: int) -> str:
+def te_label(number: int, types: int = TYPES) -> str:
     """Return the label of a task or port, by its number."""
-    return f"te/user_u:user_r:t{number % TYPES}"
+    return f"te/user_u:user_r:t{number % types}"
 
 
 def mls_label(number: int) -> str:
@@ -128,6 +130,10 @@ STACKS = {
     "none": Stack("no policy", list, lambda number: None),
     "stub": Stack("stub, no opinion", lambda: [Stub()], lambda number: f"stub/l{number}"),
     "te": Stack("te", lambda: [enforcement()], te_label),
+    "te-many": Stack(
+        f"te, {MANY_TYPES:,} types", lambda: [enforcement(types=MANY_TYPES)],
+        lambda number: te_label(number, MANY_TYPES),
+    ),
     "mls": Stack("mls", lambda: [MLS()], mls_label, one=True),
     "te+mls": Stack(
         "te and mls", lambda: [enforcement(), MLS()],
@@ -149,14 +155,17 @@ AUDIT: dict[str, Callable[[Any], object]] = {
 """What is recorded: nothing; what is by default, and does not happen; of labels that nobody has."""
 
 
+OBJECTS = {"task": "tasks", "name": "names", "port": "ports", "label": "labels"}
+"""Whose memory `Kernel.stats` tells: one, and all of them."""
+
+
 class System:
     """A kernel, a task that receives, and tasks that send to its ports.
 
     Attributes:
         kernel, receiver, senders: these.
         inboxes: the receiver's ports.
-        outlets: for each port a send right, of one of the senders.
-        to_first: for each sender a send right to the first port.
+        outlets: send rights of the senders, so many that each port and each sender has one.
         setting: as given.
     """
 
@@ -165,16 +174,17 @@ class System:
         self.setting, self._stack = setting, stack
         self.kernel = Kernel(policies=stack.modules(), avc_entries=setting.avc)
         self.receiver = self.kernel.create_task("receiver", stack.label(0))
-        self.senders = [
-            self.kernel.create_task("sender", stack.label(1 + number))
-            for number in range(setting.senders)
-        ]
+        self.senders = [self._sender(number) for number in range(setting.senders)]
         self.inboxes = [self._port(number) for number in range(setting.ports)]
         self.outlets = [
-            inbox.make_send(self.senders[number % setting.senders])
-            for number, inbox in enumerate(self.inboxes)
+            self.inboxes[number % setting.ports].make_send(self.senders[number % setting.senders])
+            for number in range(max(setting.ports, setting.senders))
         ]
         self._finish()
+
+    def _sender(self, number: int) -> Task:
+        labels = self.setting.sender_labels or self.setting.senders
+        return self.kernel.create_task("sender", self._stack.label(1 + number % labels))
 
     def _port(self, number: int) -> ReceiveRight:
         label = 0 if self._stack.one else number % self.setting.labels
@@ -210,3 +220,13 @@ class System:
         """Return what the checks came to so far; what a hint answers is in none of them."""
         stats = self.kernel.stats()
         return {"avc": stats["checks_avc"], "misses": stats["misses"]}
+
+    def sizes(self) -> dict[str, float]:
+        """Return the bytes that the kernel has for each of its objects, and how many labels."""
+        stats = self.kernel.stats()
+        counts = {**stats, "labels": stats["sids"]}
+        of_each = {
+            f"bytes/{each}": stats[f"memory_{kind}"] / counts[kind]
+            for each, kind in OBJECTS.items()
+        }
+        return {**of_each, "bytes": stats["memory"], "labels": stats["sids"]}

@@ -15,13 +15,18 @@ from .harness import Pair, Timed
 from .peers import BODY
 from .systems import Setting, System
 
-_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+_CORES = (
+    sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+    else list(range(os.cpu_count() or 1))
+)  # fmt: skip
+CORES = len(_CORES)
+"""How many this process may use."""
 CHUNK = 64
 """Calls that are timed together beside a busy thread; the median of many such tells what a call
 costs while it has the GIL to itself, and while it does not get it."""
 
 
-def _keep_to(place: int) -> None:
+def keep_to(place: int) -> None:
     """Keep this thread to one of the cores: on one for both, no core has to be woken."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {_CORES[place % len(_CORES)]})
@@ -32,7 +37,7 @@ def _serve(step: Callable[[], object], core: int | None = None) -> None:
 
     def work() -> None:
         if core is not None:
-            _keep_to(core)
+            keep_to(core)
         while True:
             step()
 
@@ -41,7 +46,7 @@ def _serve(step: Callable[[], object], core: int | None = None) -> None:
 
 def _asking(ask: Callable[[], object]) -> Timed:
     def run(count: int) -> float:
-        _keep_to(0)
+        keep_to(0)
         start = perf_counter_ns()
         for _ in repeat(None, count):
             ask()

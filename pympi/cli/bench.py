@@ -175,8 +175,8 @@ def _print(found: Sequence[Finding], summary: dict[str, Any]) -> None:
         "  ",
     )
     say(f"Python {where['python'].split()[0]}, pympi {where['pympi']} {where['commit']}", "", "  ")
-    if summary["noise"]:
-        complain(summary["noise"])
+    for noise in summary["noise"].splitlines():
+        complain(noise)
     for finding in found:
         if crash := _crash(finding):
             complain(f"{finding.case.name} crashed:\n{crash}")

@@ -332,12 +332,22 @@ def test_operations_of_many_tasks(kernel: Kernel, server: Task, client: Task) ->
     assert answers.receive(timeout=0).msgh_id == 6
 
 
-def test_each_operation_fails_by_itself(kernel: Kernel, server: Task, client: Task) -> None:
+LARGE = 8192
+"""Tasks or ports, from which on a batch looks ahead."""
+
+
+@pytest.mark.parametrize(("tasks", "ports"), [(0, 0), (LARGE, 0), (0, LARGE)])
+def test_each_operation_fails_by_itself(
+    kernel: Kernel, server: Task, client: Task, tasks: int, ports: int
+) -> None:
+    crowd = [kernel.create_task("one of many") for _ in range(tasks)]
+    crowd += [server.allocate_port().task for _ in range(ports)]
     inbox = server.allocate_port(qlimit=1)
     right = inbox.make_send(client)
     good = {"op": batch.SEND, "task": client.id, "name": right.name, "length": 1}
     wrong = [
-        (good | {"task": 999}, mach.KERN_INVALID_TASK),
+        (good | {"name": 2**32 - 1}, mach.MACH_SEND_INVALID_DEST),
+        (good | {"task": 2**32 - 1}, mach.KERN_INVALID_TASK),
         (good | {"op": 77}, mach.KERN_INVALID_ARGUMENT),
         (good | {"offset": 3}, mach.KERN_INVALID_ARGUMENT),
         (good | {"offset": 2**64 - 1}, mach.KERN_INVALID_ARGUMENT),

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from pympi.bench import cases, compiled, plots, runs
+from pympi.bench import cases, compiled, kernels, plots, runs
 from pympi.bench.cases import CASES
 from pympi.bench.harness import Result, Run, Runner, Skip
-from pympi.bench.loops import DRAIN_EVERY, LOOPS, loop
+from pympi.bench.kernels import Crew
+from pympi.bench.loops import DRAIN_EVERY, LOOPS, loop, scattered
 from pympi.bench.peers import JUDGES, QUEUES
-from pympi.bench.systems import AUDIT, STACKS, Setting, System
+from pympi.bench.systems import AUDIT, OBJECTS, STACKS, Setting, System
 
 NEEDS_MATPLOTLIB = pytest.mark.skipif(
     find_spec("matplotlib") is None, reason="matplotlib, of the extra `bench`, is not installed"
@@ -54,6 +56,7 @@ def system(request: pytest.FixtureRequest) -> Iterator[System]:
     "system",
     [
         *(Setting(stack=stack, senders=3, ports=5, labels=2) for stack in STACKS),
+        Setting(stack="te", senders=5, sender_labels=2, ports=3),
         *(Setting(stack="te", audit=audit) for audit in AUDIT),
         *(Setting(stack="te", size=size) for size in (0, 1, 300)),
         Setting(stack="te+mls", rights=8, through="carrying"),
@@ -138,6 +141,77 @@ def test_the_compiler_is_the_one_that_is_named(
         compiled.compiler(variable)
 
 
+@pytest.mark.parametrize(
+    "system", [Setting("te", 40, 3, 30, 2), Setting("mls", 2, ports=700)], indirect=True, ids=str
+)
+def test_all_are_sent_to_before_anything_is_timed(system: System) -> None:
+    run, before = scattered(system), system.kernel.stats()
+    assert before["sent"] >= len(system.outlets)
+    assert run(300) > 0
+    after = system.kernel.stats()
+    assert after["sent"] > before["sent"]
+    assert after["misses"] == before["misses"] > 0
+
+
+@pytest.mark.usefixtures("closing")
+def test_what_grows_tells_the_memory_of_its_objects() -> None:
+    made = CASES["growth/te-many-1000"].make()
+    made.subject(2000)
+    notes = made.notes()
+    assert (notes["labels"], made.large) == (11, False)
+    assert 64 < notes["bytes/port"] < notes["bytes/task"] < notes["bytes"]
+
+
+def test_how_far_everything_grows() -> None:
+    most: dict[str, float] = {}
+    for case in CASES.values():
+        most[case.axis] = max(case.at or 0, most.get(case.axis, 0))
+    grown = {axis: most[axis] for axis in ("ports", "tasks", "labels", "growth")}
+    assert grown == {"ports": 1e6, "tasks": 1e5, "labels": 1e4, "growth": 1e6}
+
+
+# ---- kernels side by side ----
+
+
+def test_threads_work_at_once_and_in_turn() -> None:
+    running, seen, both = [0], [0], threading.Barrier(2)
+
+    def work(_: int) -> float:
+        running[0] += 1
+        if not both.broken:
+            both.wait(10)
+        seen[0] = max(seen[0], running[0])
+        running[0] -= 1
+        return 0.0
+
+    crew = Crew([work, work])
+    assert crew.together(1) > 0
+    assert seen == [2]
+    both.abort()
+    seen[0] = 0
+    assert crew.in_turn(1) > 0
+    assert seen == [1]
+
+
+def test_what_goes_wrong_in_a_thread_is_told() -> None:
+    def fail(_: int) -> float:
+        raise RuntimeError("broken")
+
+    crew = Crew([fail, lambda count: 0.0])
+    with pytest.raises(RuntimeError, match="broken"):
+        crew.together(1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "counted"), [(1, [2]), (2, [2]), (4, [2, 4]), (6, [2, 4, 6]), (9, [2, 4, 8, 9])]
+)
+def test_how_many_threads_are_measured(
+    monkeypatch: pytest.MonkeyPatch, cores: int, counted: list[int]
+) -> None:
+    monkeypatch.setattr(kernels, "CORES", cores)
+    assert list(kernels.counts()) == counted
+
+
 @pytest.mark.parametrize("name", [*QUEUES, *JUDGES])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # their sockets go with the process
 def test_peers_do_what_is_measured(name: str) -> None:
@@ -149,7 +223,13 @@ def test_peers_do_what_is_measured(name: str) -> None:
     assert run(3) > 0
 
 
-@pytest.mark.parametrize("name", ["threads/call", "threads/bound", "threads/busy", "check/dict"])
+SMALL = (
+    "threads/call", "threads/bound", "threads/busy", "check/dict", "kernels/compute-2",
+    "kernels/c-2", "kernels/submit-2", "kernels/callables-2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_cases_run_in_a_process_of_their_own(name: str) -> None:
     found = Runner(["-m", "pympi.bench"], runs.ROOT, 2, 1).run_case(name)
     assert not found.crashed
@@ -254,7 +334,8 @@ def test_a_second_run_that_cannot_be_says_why(fake: Fake) -> None:
 
 def finding(name: str, *ratios: float) -> runs.Finding:
     case = CASES[name]
-    return runs.Finding(case, Result(case.row, [run(*ratios)]))
+    notes = {f"bytes/{what}": 100.0 for what in OBJECTS}
+    return runs.Finding(case, Result(case.row, [run(*ratios, notes=notes)]))
 
 
 @NEEDS_MATPLOTLIB
@@ -413,3 +494,13 @@ def test_a_noisy_machine_is_told(
     done = pympi("bench", "--only", "trace/none")
     assert done.code == 0
     assert "too noisy to conclude" in done.err
+
+
+def test_shared_cores_are_told(pympi: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake.told = {"kernels/compute-2": [run(1.0, 1.5, 2.0)]}
+    monkeypatch.setattr(runs.Selection, "runner", lambda self: Fake([], Path(), 2))
+    done = pympi("bench", "--only", "kernels/compute-2", "--only", "kernels/c-2")
+    assert done.code == 0
+    said = " ".join(done.err.split())
+    assert "cannot be judged: threads that only compute took 1.50 times as long" in said
+    assert "too noisy" not in said

@@ -76,8 +76,8 @@ def test_what_is_exact_is_asked_once() -> None:
     assert seen == ["ours", "theirs"]
 
 
-def test_a_side_is_repeated_for_a_round_whatever_its_first_time_takes() -> None:
-    costs = iter([5e9])
+def test_a_side_is_repeated_for_a_round_whatever_its_first_times_take() -> None:
+    costs = iter([5e9, 5e9])  # the second is one that was interrupted
 
     def run(count: int) -> float:
         return next(costs, 100.0 * count)
@@ -103,6 +103,8 @@ def make():
         raise Skip("nothing here")
     if sys.argv[1] == "crashes":
         raise RuntimeError("broken")
+    if sys.argv[1] == "large":
+        return Pair(lambda n: 1e6 * n, lambda n: 1e6 * n, large=True)
     if sys.argv[1] == "wide":
         return Pair(float, float, cores=10_000)
     factor = float(sys.argv[1])
@@ -125,6 +127,10 @@ def test_a_run_is_spread_over_processes(runner: Runner) -> None:
     result = runner.run_row(row("1"))
     assert result.ratios == [2.0] * 6
     assert (len(result.runs), result.runs[0].notes, result.verdict) == (1, {"seen": 1.0}, "")
+
+
+def test_what_is_large_is_made_in_one_process(runner: Runner) -> None:
+    assert len(runner.run_row(row("large")).ratios) == 6 / 3
 
 
 def test_what_misses_is_run_again_before_it_is_said(runner: Runner) -> None:

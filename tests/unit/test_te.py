@@ -358,6 +358,26 @@ def test_compute_sid(kind: RuleKind, tclass: str, expected: str) -> None:
     assert format_context(db, made) == expected
 
 
+class Unwalked(tuple[Any, ...]):
+    """Types that are looked up, and neither copied nor walked."""
+
+    __slots__ = ()
+
+    def __getitem__(self, at: Any) -> Any:
+        assert isinstance(at, int)
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Any:
+        yield pytest.fail("walked")
+
+
+def test_a_context_is_read_without_a_look_at_every_type() -> None:
+    db = compile_policy([("test.cil", BASE + LEVELS)])
+    parse_context(db, "u:r:editor_t:s0")  # names are put in order when the first is asked for
+    object.__setattr__(db, "types", Unwalked(db.types))  # frozen
+    assert format_context(db, parse_context(db, "u:r:editor_t:s0")) == "u:r:editor_t:s0"
+
+
 def test_a_transition_to_another_role_needs_a_rule_that_there_is_not() -> None:
     policy = te(
         "(class process (transition fork)) (classorder (process))"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from ...errors import PolicyError
@@ -168,7 +169,7 @@ def named_type(db: PolicyDatabase, name: str, wanted: str) -> TypeDatum:
     Raises:
         PolicyError: there is no such type.
     """
-    found = named(db.type, name, "type", db.types[: db.type_count])
+    found = named(db.type, name, "type", islice(db.types, db.type_count))  # mostly not looked at
     if found.attribute:
         raise PolicyError(f"{name!r} is an attribute, {wanted}")
     return found
