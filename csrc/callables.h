@@ -439,13 +439,13 @@ static PyObject *pm_slow(const struct pm_bound *bound, int64_t code)
 }
 
 /* An int argument that fits the C type, whose bounds are given; false with an exception set. */
-static bool pm_int_argument(PyObject *argument, long long low, long long high, long long *value)
+static bool pm_int_argument(const char *what, PyObject *argument, long long low, long long high, long long *value)
 {
     *value = PyLong_AsLongLong(argument);
     if (*value == -1 && PyErr_Occurred())
         return false;
     if (*value < low || *value > high) {
-        PyErr_Format(PyExc_OverflowError, "expected a number from %lld to %lld, not %lld", low, high, *value);
+        PyErr_Format(PyExc_OverflowError, "%s is a number from %lld to %lld, not %lld", what, low, high, *value);
         return false;
     }
     return true;
@@ -465,8 +465,8 @@ static PyObject *pm_bound_send(PyObject *self, PyObject *const *args, Py_ssize_t
         return NULL;
     }
     if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0 ||
-        (count > 1 && !pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id)) ||
-        (count > 2 && !pm_int_argument(args[2], -1, INT64_MAX, &timeout_ns)))
+        (count > 1 && !pm_int_argument("msgh_id", args[1], INT32_MIN, INT32_MAX, &msgh_id)) ||
+        (count > 2 && !pm_int_argument("timeout_ns", args[2], -1, INT64_MAX, &timeout_ns)))
         return NULL;
     code = pm_block_send(bound->task, bound->name, body, size, msgh_id, timeout_ns);
     if (pm_exception_left())
@@ -522,7 +522,7 @@ static PyObject *pm_bound_take(PyObject *self, PyObject *const *args, Py_ssize_t
         PyErr_SetString(PyExc_TypeError, "expected 2 arguments (timeout_ns, effective_sid)");
         return NULL;
     }
-    if (!pm_int_argument(args[0], -1, INT64_MAX, &timeout_ns) || !pm_int_argument(args[1], 0, UINT32_MAX, &sid))
+    if (!pm_int_argument("timeout_ns", args[0], -1, INT64_MAX, &timeout_ns) || !pm_int_argument("effective_sid", args[1], 0, UINT32_MAX, &sid))
         return NULL;
     object = pm_received_new(bound->type, bound->owner);
     if (object == NULL)
@@ -580,8 +580,8 @@ static PyObject *pm_bound_call(PyObject *self, PyObject *const *args, Py_ssize_t
         PyErr_SetString(PyExc_TypeError, "expected 4 arguments (body, msgh_id, timeout_ns, reply)");
         return NULL;
     }
-    if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0 || !pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) ||
-        !pm_int_argument(args[2], -1, INT64_MAX, &timeout_ns) || !pm_int_argument(args[3], 0, UINT32_MAX, &reply))
+    if (PyBytes_AsStringAndSize(args[0], &body, &size) < 0 || !pm_int_argument("msgh_id", args[1], INT32_MIN, INT32_MAX, &msgh_id) ||
+        !pm_int_argument("timeout_ns", args[2], -1, INT64_MAX, &timeout_ns) || !pm_int_argument("reply", args[3], 0, UINT32_MAX, &reply))
         return NULL;
     object = pm_received_new(bound->type, bound->owner);
     if (object == NULL)
@@ -613,10 +613,10 @@ static PyObject *pm_bound_answer(PyObject *self, PyObject *const *args, Py_ssize
         return NULL;
     }
     object = (struct pm_received_object *)args[0];
-    if (PyBytes_AsStringAndSize(args[1], &body, &size) < 0 || !pm_int_argument(args[2], INT32_MIN, INT32_MAX, &msgh_id) ||
-        !pm_int_argument(args[3], -1, INT64_MAX, &timeout_ns) ||
-        (count == 6 && (!pm_int_argument(args[4], 0, UINT32_MAX, &name) ||
-                        !pm_int_argument(args[5], 0, UINT32_MAX, &disposition))))
+    if (PyBytes_AsStringAndSize(args[1], &body, &size) < 0 || !pm_int_argument("msgh_id", args[2], INT32_MIN, INT32_MAX, &msgh_id) ||
+        !pm_int_argument("timeout_ns", args[3], -1, INT64_MAX, &timeout_ns) ||
+        (count == 6 && (!pm_int_argument("name", args[4], 0, UINT32_MAX, &name) ||
+                        !pm_int_argument("disposition", args[5], 0, UINT32_MAX, &disposition))))
         return NULL;
     right = (struct pm_right){ (uint32_t)name, (uint32_t)disposition };
     spec.dest = object->received.reply, spec.dest_disposition = object->received.reply_disposition;
@@ -641,7 +641,7 @@ static PyObject *pm_bound_check(PyObject *self, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "expected 2 arguments (source_sid, target_sid)");
         return NULL;
     }
-    if (!pm_int_argument(args[0], 0, UINT32_MAX, &ssid) || !pm_int_argument(args[1], 0, UINT32_MAX, &tsid))
+    if (!pm_int_argument("source_sid", args[0], 0, UINT32_MAX, &ssid) || !pm_int_argument("target_sid", args[1], 0, UINT32_MAX, &tsid))
         return NULL;
     if (*bound->kernel != NULL)
         verdict = pm_check(*bound->kernel, (uint32_t)ssid, (uint32_t)tsid, bound->tclass, bound->permissions);
@@ -663,9 +663,9 @@ static PyObject *pm_bound_judge(PyObject *self, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "expected 2 or 5 arguments (message, target_sid[, name, port, result])");
         return NULL;
     }
-    if (!pm_int_argument(args[1], 0, UINT32_MAX, &tsid) ||
-        (count == 5 && (!pm_int_argument(args[2], 0, UINT32_MAX, &name) || !pm_int_argument(args[3], 0, INT64_MAX, &port) ||
-                        !pm_int_argument(args[4], INT32_MIN, INT32_MAX, &result))))
+    if (!pm_int_argument("target_sid", args[1], 0, UINT32_MAX, &tsid) ||
+        (count == 5 && (!pm_int_argument("name", args[2], 0, UINT32_MAX, &name) || !pm_int_argument("port", args[3], 0, INT64_MAX, &port) ||
+                        !pm_int_argument("result", args[4], INT32_MIN, INT32_MAX, &result))))
         return NULL;
     received = &((struct pm_received_object *)args[0])->received;
     question = (struct pm_sender_question){
@@ -721,8 +721,8 @@ static bool pm_rows_arguments(PyObject *const *args, Py_buffer views[3], struct 
 {
     long long stride, count, msgh_id;
 
-    if (!pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) || !pm_int_argument(args[2], 0, UINT32_MAX, &stride) ||
-        !pm_int_argument(args[3], 0, INT32_MAX, &count) || !pm_lend(args[0], &views[0], PyBUF_SIMPLE) ||
+    if (!pm_int_argument("msgh_id", args[1], INT32_MIN, INT32_MAX, &msgh_id) || !pm_int_argument("stride", args[2], 0, UINT32_MAX, &stride) ||
+        !pm_int_argument("count", args[3], 0, INT32_MAX, &count) || !pm_lend(args[0], &views[0], PyBUF_SIMPLE) ||
         !pm_lend_numbers(args[4], &views[1], (uint64_t)count) || !pm_lend_numbers(args[5], &views[2], (uint64_t)count))
         return false;
     *bodies = (struct pm_bodies){ .stride = (uint64_t)stride, .count = (uint64_t)count, .sizes = views[1].buf,
@@ -735,7 +735,7 @@ static bool pm_rows_plain(PyObject *const *args, Py_buffer *view, struct pm_bodi
 {
     long long stride, count, msgh_id;
 
-    if (!pm_int_argument(args[1], INT32_MIN, INT32_MAX, &msgh_id) || !pm_lend_rows(args[0], view, 0, &stride, &count))
+    if (!pm_int_argument("msgh_id", args[1], INT32_MIN, INT32_MAX, &msgh_id) || !pm_lend_rows(args[0], view, 0, &stride, &count))
         return false;
     *bodies = (struct pm_bodies){ .stride = (uint64_t)stride, .count = (uint64_t)count, .msgh_id = (int32_t)msgh_id };
     return true;
@@ -776,7 +776,7 @@ static PyObject *pm_bound_send_rows(PyObject *self, PyObject *const *args, Py_ss
         PyErr_SetString(PyExc_TypeError, "expected 3 or 7 arguments (name, bodies, msgh_id[, stride, count, sizes, msgh_ids])");
         return NULL;
     }
-    if (pm_int_argument(args[0], 0, UINT32_MAX, &name) &&
+    if (pm_int_argument("name", args[0], 0, UINT32_MAX, &name) &&
         (count == 3 ? pm_rows_plain(args + 1, views, &bodies) : pm_rows_arguments(args + 1, views, &bodies)))
         codes = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)bodies.count * 4);
     if (codes != NULL) {
@@ -827,12 +827,12 @@ static PyObject *pm_bound_receive_rows(PyObject *self, PyObject *const *args, Py
         PyErr_SetString(PyExc_TypeError, "expected 2 or 4 arguments (name, out[, stride, count])");
         return NULL;
     }
-    if (!pm_int_argument(args[0], 0, UINT32_MAX, &name))
+    if (!pm_int_argument("name", args[0], 0, UINT32_MAX, &name))
         return NULL;
     if (arguments == 2)
         lent = pm_lend_rows(args[1], &view, PyBUF_WRITABLE, &stride, &count);
     else
-        lent = pm_int_argument(args[2], 0, UINT32_MAX, &stride) && pm_int_argument(args[3], 0, INT32_MAX, &count) &&
+        lent = pm_int_argument("stride", args[2], 0, UINT32_MAX, &stride) && pm_int_argument("count", args[3], 0, INT32_MAX, &count) &&
                pm_lend(args[1], &view, PyBUF_WRITABLE);
     if (lent)
         answer = pm_rows_receive((struct pm_bound *)self, (uint32_t)name, &(struct pm_room){

@@ -102,6 +102,9 @@ def _bodies(bodies: Any, msgh_id: Any, sizes: Any) -> _Bodies:
             raise TypeError("bodies in a list have their own sizes")
         parts = [bytes_of(body) for body in bodies]
         bodies, sizes = b"".join(parts), np.array([*map(len, parts)], np.uint32)
+    if sizes is None and not array:
+        what = "an array of (n, size) bytes or n structures, a list of bodies, or bytes with sizes"
+        raise TypeError(f"what is sent is {what}, not {_kind(bodies)}")
     if sizes is None or (array and bodies.ndim > 1):
         stride, count = _rows(bodies, "what is sent")
         sizes = np.zeros(count, np.uint32) if not stride and sizes is None else sizes

@@ -209,6 +209,14 @@ def test_wrong_sizes_and_numbers(
     assert not inbox.status.msgcount
 
 
+def test_errors_name_what_is_wrong(server: Task, client: Task) -> None:
+    right = server.allocate_port().make_send(client)
+    with pytest.raises(OverflowError, match="msgh_id is a number from -2147483648 to"):
+        right.send_many(rows(3), 1 << 31)
+    with pytest.raises(TypeError, match="bytes with sizes, not bytes"):
+        right.send_many(b"abc")
+
+
 def test_sizes_and_numbers_need_not_be_aligned(server: Task, client: Task) -> None:
     """The core reads whole words; a sanitizer would say so (make asan)."""
     inbox, odd = server.allocate_port(), np.frombuffer(bytearray(9), np.uint8)[1:]
