@@ -167,15 +167,22 @@ int pm_decide(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t t
     return code;
 }
 
+/* With the lock: what is known without asking. */
+static inline bool vector_at_hand(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
+    if (!(mac->policy & PM_POLICY_LOADED)) return false;
+    const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, tclass);
+    if (entry) *vector = entry->vector;
+    else if (!mac_tabled(mac, ssid, tsid, tclass, vector)) return false;
+    mac_enforced(mac, vector);
+    return true;
+}
+
 int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t tclass, uint32_t permissions) {
     if (kernel_forked(kernel)) return -(int64_t)PM_FORKED;
     if (tclass >= PM_CLASSES_MAX) return -(int64_t)KERN_INVALID_ARGUMENT;
     kernel_lock(kernel);
-    const struct avc_entry *entry = avc_find(&kernel->mac.avc, kernel->mac.epoch, ssid, tsid, tclass);
-    struct avc_vector vector = {0};
-    bool known = kernel->mac.policy & PM_POLICY_LOADED && (entry || mac_tabled(&kernel->mac, ssid, tsid, tclass, &vector));
-    if (known && entry) vector = entry->vector;
-    mac_enforced(&kernel->mac, &vector);
+    struct avc_vector vector;
+    bool known = vector_at_hand(&kernel->mac, ssid, tsid, tclass, &vector);
     kernel_unlock(kernel);
     if (known) return (vector.allowed & permissions) == permissions;
     struct pm_decision decision;
@@ -183,20 +190,27 @@ int64_t pm_check(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_
     return code ? -(int64_t)code : (decision.allowed & permissions) == permissions;
 }
 
+/* Each check is an operation of its own. */
+static pm_noinline int vector_asked_for(struct mac_op *op, struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t tclass,
+                                        struct avc_vector *vector) {
+    op->answered = op->attempts = 0;
+    mac_op_restart(op, ssid);
+    return vector_of(op, kernel, tsid, tclass, vector);
+}
+
 int pm_check_many(struct pm_kernel *kernel, const uint32_t *ssids, const uint32_t *tsids, const uint32_t *classes,
                   const uint32_t *permissions, uint8_t *results, size_t count) {
     struct mac_op op;
-    struct avc_vector vector;
     int code = 0;
     if (kernel_forked(kernel)) return PM_FORKED;
     op_begin(&op, kernel, 0);
     for (size_t i = 0; i < count && !code; i++) {
-        op.answered = op.attempts = 0;          /* each check is an operation of its own */
-        mac_op_restart(&op, ssids[i]);
-        if (classes[i] >= PM_CLASSES_MAX) code = KERN_INVALID_ARGUMENT;
-        else code = vector_of(&op, kernel, tsids[i], classes[i], &vector);
-        if (code) break;
-        results[i] = (vector.allowed & permissions[i]) == permissions[i];
+        const uint32_t ssid = ssids[i], tsid = tsids[i], tclass = classes[i], asked = permissions[i];
+        struct avc_vector vector;
+        if (tclass >= PM_CLASSES_MAX) code = KERN_INVALID_ARGUMENT;
+        else if (pm_unlikely(!vector_at_hand(&kernel->mac, ssid, tsid, tclass, &vector)))
+            code = vector_asked_for(&op, kernel, ssid, tsid, tclass, &vector);
+        if (!code) results[i] = (vector.allowed & asked) == asked;
     }
     mac_op_done(&op);
     kernel_unref_unlock(kernel);
