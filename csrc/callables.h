@@ -754,13 +754,13 @@ static PyObject *pm_or_none(PyObject *made)
     Py_RETURN_NONE;
 }
 
-/* A bytearray of what there will be; what was not said to be wrong is given away as it is. */
+/* The array that tells what was done. An interrupt that was noted meanwhile is left for the next call: what is done is told. */
 static PyObject *pm_rows_answer(const struct pm_bound *bound, uint32_t name, int64_t result, PyObject *array)
 {
-    if (!pm_exception_left() && result >= 0)
+    if (result >= 0)
         return array;
     Py_DECREF(array);
-    return PyErr_Occurred() ? NULL : PyObject_CallFunction(bound->slow, "iI", (int)-result, name);
+    return pm_exception_left() ? NULL : PyObject_CallFunction(bound->slow, "iI", (int)-result, name);
 }
 
 /* send_rows(name, bodies, msgh_id[, stride, count, sizes, msgh_ids]) -> bytearray of codes, or None: not rows of bytes */

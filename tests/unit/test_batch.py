@@ -510,3 +510,14 @@ def test_many_operations_beside_other_threads(kernel: Kernel) -> None:
     assert sum(len(port.receive_many(room(3000)).results) for port in ports) == 4096
     with pytest.raises(InvalidName):
         server.receive(12345, timeout=0)
+
+
+def test_an_interrupt_within_a_batch_loses_nothing(server: Task, client: Task) -> None:
+    def interrupted(_: Message) -> None:
+        raise KeyboardInterrupt
+
+    right, other = server.create_handler(interrupted).make_send(client), server.allocate_port()
+    assert right.send_many(rows(3)).tolist() == [0, 0, 0]  # and each was handled
+    with pytest.raises(KeyboardInterrupt):
+        other.make_send(client).send(b"")
+    assert server.kernel.stats()["handler_failures"] == 3
