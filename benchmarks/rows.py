@@ -125,6 +125,7 @@ ROWS = [
     ),
     Row("24l", "city_locked", "the same", "that loop with an atomic operation before each"),
     Row("24h", "city_huge", "the same", "the bare loop on huge pages"),
+    Row("24c", "city_chase", "the same", "three looks at memory, each told by the one before"),
     Row("25", "city_submit", "the same by submit", "one at a time in C", 0.6, 0.4),
     Row(
         "26",

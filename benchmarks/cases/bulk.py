@@ -263,6 +263,31 @@ def bare(city: City, *, locked: bool = False, huge: bool = False) -> Timed:
     return timed(chunks, touch, lambda _: None)
 
 
+LOOKS = 3
+"""At a task, a name and a port: lines of memory of which each tells where the next one is."""
+
+
+def chased(city: City) -> Timed:
+    """Return `LOOKS` looks at memory for each send, in a line for each name and each port."""
+    lines = lines_of(2 * len(city.names), huge=False)
+    order = np.random.default_rng(4).permutation(len(lines))
+    lines[order, 0] = np.roll(order, -1)
+    at, call = U64(0), compiled.loops().loop_chase
+
+    def run(count: int) -> float:
+        start = thread_time_ns()
+        right(int(call(pointer(lines), ctypes.byref(at), U64(LOOKS * count))))
+        return thread_time_ns() - start
+
+    return run
+
+
+def city_chase() -> Pair:
+    """Pair random sends in C with as many looks at memory as a send needs, one after the other."""
+    city, one, _ = city_sends()
+    return Pair(one, chased(city))
+
+
 def city_bare(**options: bool) -> Pair:
     """Pair random sends in C with a loop that touches the same lines and does nothing."""
     city, one, _ = city_sends()
@@ -288,6 +313,7 @@ CASES: dict[str, Callable[[], Pair]] = {
     "city_memory": memory,
     "city_bare": city_bare,
     "city_locked": lambda: city_bare(locked=True),
+    "city_chase": city_chase,
     "city_huge": lambda: city_bare(huge=True),
     "city_submit": city_submit,
 }

@@ -68,7 +68,7 @@ def built(source: str, variable: str = "CC", flags: Sequence[str] = ()) -> Path:
 def loops(*, gil: bool = True) -> ctypes.CDLL:
     """Return the loops of loop.c, which keep the GIL as calls into the core do, or give it up."""
     library = (ctypes.PyDLL if gil else ctypes.CDLL)(str(built("loop.c")))
-    for name in ("pairs", "rows", "operations", "checks", "lines", "computing"):
+    for name in ("pairs", "rows", "operations", "checks", "lines", "chase", "computing"):
         getattr(library, f"loop_{name}").restype = U64
     return library
 
