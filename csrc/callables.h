@@ -21,6 +21,7 @@
 
 #if 0 /* for cffi */
 /* cdef-begin */
+void *pm_binding_held_task(struct pm_task *task);
 void *pm_received_type(void);
 void *pm_received_wrap(void *type, void *task, const struct pm_received *received);
 void pm_upcall_targets(void *targets);
@@ -36,6 +37,59 @@ void *pm_callable_rows_sender(void *owner, void *slow, struct pm_task *task);
 void *pm_callable_rows_receiver(void *owner, void *slow, struct pm_task *task);
 /* cdef-end */
 #endif
+
+/* ---- a task's handle as an object ----------------------------------------------------------------------------------- */
+
+/*
+ * Gives the handle back when nobody has the object any more, and not before: what ffi.gc() makes is finalized in any order with the
+ * rest of a cycle that is garbage, where a generator may still ask the task something on its way out.
+ */
+struct pm_held {
+    PyObject_HEAD
+    struct pm_task *task;
+};
+
+static void pm_held_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject *error, *value, *traceback;
+
+    PyErr_Fetch(&error, &value, &traceback);
+    pm_task_release(((struct pm_held *)self)->task);
+    PyErr_Restore(error, value, traceback);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot pm_held_slots[] = {
+    { Py_tp_dealloc, pm_held_dealloc },
+    { 0, NULL },
+};
+
+static PyType_Spec pm_held_spec = {
+    .name = "pympi._core.Held",
+    .basicsize = sizeof(struct pm_held),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = pm_held_slots,
+};
+
+/* Takes the handle over, also where there is no memory: NULL then. */
+static void *pm_binding_held_task(struct pm_task *task)
+{
+    static PyObject *type;
+    pm_gil gil = pm_gil_take();
+    struct pm_held *held = NULL;
+
+    if (type != NULL || (type = PyType_FromSpec(&pm_held_spec)) != NULL)
+        held = (struct pm_held *)PyType_GenericAlloc((PyTypeObject *)type, 0);
+    if (held != NULL)
+        held->task = task;
+    else
+        pm_task_release(task);
+    PyErr_Clear();
+    pm_gil_drop(gil);
+    return held;
+}
 
 /* ---- a message as an object ---------------------------------------------------------------------------------------- */
 

@@ -117,7 +117,8 @@ class Task:
         self.kernel = kernel
         self.parent_id = parent_id
         self._bootstrap: Bootstrap | None = None
-        self._pointer = ffi.gc(pointer, lib.pm_task_release)
+        self._held = adopt(lib.pm_binding_held_task(pointer))
+        self._pointer = pointer
         self.name: str = ffi.string(lib.pm_task_name(pointer)).decode(errors="surrogateescape")
         self.id: int = lib.pm_task_id(pointer)
         self._reply_ports: list[ReceiveRight] = []

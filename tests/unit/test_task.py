@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Tasks: how they come, what they have, and how they end."""
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from background import Run, settle
 
@@ -180,3 +183,24 @@ def test_guard_violations(choice: str, caplog: pytest.LogCaptureFixture) -> None
             assert caught.value.port_name == port.name
             assert caught.value.flavor in GuardFlavor
         port.destruct(42)
+
+
+def test_a_task_can_be_asked_by_what_ends_with_it(kernel: Kernel) -> None:
+    """In a cycle that is garbage everything has its last word before anything is given back."""
+    heard: list[tuple[bool, int]] = []
+
+    def process(task: Task, held: list[object]) -> Iterator[None]:
+        held.append(task)
+        try:
+            yield
+        finally:
+            heard.append((task.alive, task.sid))
+
+    for name in ("first", "second"):
+        held: list[object] = []
+        running = process(kernel.create_task(name), held)
+        next(running)
+        held.append(running)
+    del held, running
+    gc.collect()
+    assert [alive for alive, _ in heard] == [True, True]
