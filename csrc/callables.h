@@ -22,6 +22,7 @@
 #if 0 /* for cffi */
 /* cdef-begin */
 void *pm_binding_held_task(struct pm_task *task);
+void *pm_binding_lent(void *owner, uint64_t address, uint64_t size);
 void *pm_received_type(void);
 void *pm_received_wrap(void *type, void *task, const struct pm_received *received);
 void pm_upcall_targets(void *targets);
@@ -89,6 +90,73 @@ static void *pm_binding_held_task(struct pm_task *task)
     PyErr_Clear();
     pm_gil_drop(gil);
     return held;
+}
+
+/* ---- memory that somebody lends ------------------------------------------------------------------------------------- */
+
+/* Bytes to look at, for as long as their owner lives, which this keeps; the same of a cycle holds as for a handle. */
+struct pm_lent {
+    PyObject_HEAD
+    PyObject *owner;
+    void *address;
+    Py_ssize_t size;
+};
+
+static int pm_lent_buffer(PyObject *self, Py_buffer *view, int flags)
+{
+    struct pm_lent *lent = (struct pm_lent *)self;
+
+    return PyBuffer_FillInfo(view, self, lent->address, lent->size, 1, flags);
+}
+
+static int pm_lent_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((struct pm_lent *)self)->owner);
+    return 0;
+}
+
+static void pm_lent_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(((struct pm_lent *)self)->owner);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot pm_lent_slots[] = {
+    { Py_bf_getbuffer, pm_lent_buffer },
+    { Py_tp_traverse, pm_lent_traverse },
+    { Py_tp_dealloc, pm_lent_dealloc },
+    { 0, NULL },
+};
+
+static PyType_Spec pm_lent_spec = {
+    .name = "pympi._core.Lent",
+    .basicsize = sizeof(struct pm_lent),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = pm_lent_slots,
+};
+
+static void *pm_binding_lent(void *owner, uint64_t address, uint64_t size)
+{
+    static PyObject *type;
+    pm_gil gil = pm_gil_take();
+    struct pm_lent *lent = NULL;
+
+    if (type != NULL || (type = PyType_FromSpec(&pm_lent_spec)) != NULL)
+        lent = (struct pm_lent *)PyType_GenericAlloc((PyTypeObject *)type, 0);
+    if (lent != NULL) {
+        Py_INCREF((PyObject *)owner);
+        lent->owner = owner;
+        lent->address = (void *)(uintptr_t)address;
+        lent->size = (Py_ssize_t)size;
+    }
+    PyErr_Clear();
+    pm_gil_drop(gil);
+    return lent;
 }
 
 /* ---- a message as an object ---------------------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _upcall
-from ._binding import RECEIVED
+from ._binding import RECEIVED, adopt, borrow
 from ._closing import Closing
 from ._ffi import ffi, lib
 from ._values import bytes_of, nanoseconds
@@ -264,8 +264,7 @@ class _Loan:
         self._view: weakref.ref[memoryview] | None = None
 
     def view(self) -> memoryview:
-        pointer = ffi.gc(ffi.cast("char *", self._address), self)
-        view = memoryview(ffi.buffer(pointer, self._size)).toreadonly()
+        view = memoryview(adopt(lib.pm_binding_lent(borrow(self), self._address, self._size)))
         self._view = weakref.ref(view)
         return view
 
@@ -273,9 +272,6 @@ class _Loan:
         view = self._view() if self._view else None
         if view is not None:
             view.release()
-
-    def __call__(self, _pointer: object) -> None:
-        """Called when nobody looks any more; being kept until then is all that is needed."""
 
 
 def carried_pair(task: Task, carried: Carried | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -195,3 +195,27 @@ def test_released_once_in_threads(server: Task, client: Task) -> None:
     for run in runs:
         run.result()
     assert sorted(lender.released) == list(range(300))
+
+
+def test_a_view_is_read_by_what_ends_with_it(
+    inbox: ReceiveRight, client: Task, lender: Lender
+) -> None:
+    """In a cycle that is garbage everything has its last word before anything is given back."""
+    heard: list[bytes] = []
+
+    def process(held: list[object], view: memoryview) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            heard.append(bytes(view[:3]))
+            held.clear()
+
+    inbox.make_send(client).send(b"", memory=[lender.lend()])
+    held: list[object] = []
+    running = process(held, inbox.receive().memory[0])
+    next(running)
+    held.append(running)
+    del held, running
+    gc.collect()
+    assert heard == [b"mmm"]
+    assert lender.released == [0]
