@@ -456,8 +456,7 @@ void mac_commit(struct mac_op *op, int32_t result, bool done, uint64_t transfer,
     note(op, &error, result, op->mac->audit.errors);
 }
 
-/* Where no module is loaded all is allowed. False: neither cache nor tables know. */
-static bool vector_known(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
+bool mac_known(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
     *vector = everything_allowed;
     if (!(mac->policy & PM_POLICY_LOADED)) return true;
     const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, tclass);
@@ -468,7 +467,7 @@ static bool vector_known(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t
 static void hint_fill(struct mac *mac, struct hint *hint, uint32_t task, uint32_t ssid, uint32_t tsid) {
     struct avc_vector vector;
     hint->stamp = 0;
-    if (!vector_known(mac, ssid, tsid, PM_CLASS_MACH_PORT, &vector)) return;
+    if (!mac_known(mac, ssid, tsid, PM_CLASS_MACH_PORT, &vector)) return;
     uint32_t unsure, selected = selection_of_messages(&mac->audit.selection, task, ssid, tsid, &unsure);
     uint32_t recorded = vector.auditallow | selected;
     uint32_t watched = watches_granted(&mac->watches, task, ssid, tsid, PM_CLASS_MACH_PORT);
@@ -486,7 +485,7 @@ enum hint_answer hint_look(struct mac *mac, struct hint *hint, uint32_t task, ui
 const struct method_hint *mac_method_look(struct mac *mac, struct method_hint *hint, uint32_t ssid, uint32_t tsid, uint32_t tclass) {
     struct avc_vector vector;
     *hint = (struct method_hint){0};
-    if (mac->watches.any_granted || !vector_known(mac, ssid, tsid, tclass, &vector)) return hint;
+    if (mac->watches.any_granted || !mac_known(mac, ssid, tsid, tclass, &vector)) return hint;
     uint32_t told = vector.auditallow | (vector.report & worth_telling(mac, &vector)) | mac->audit.selection.granted[tclass];
     *hint = (struct method_hint){mac->stamp, ssid, tsid, tclass, vector.allowed & ~told, vector.allowed};
     return hint;

@@ -127,6 +127,8 @@ enum mac_verdict mac_refuse(struct mac_op *op, uint32_t tsid, uint32_t tclass, u
 void mac_join(struct mac_op *op);
 /* The vector itself, unaudited. False: a miss was noted. */
 bool mac_vector(struct mac_op *op, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
+/* What can be said without asking: where no module is loaded all is allowed. False: neither cache nor tables know. */
+bool mac_known(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
 /* What is not remembered, from the tables: the vector, which is remembered from then on; false where they do not have it. */
 bool mac_tabled(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector);
 /* Takes tables of this epoch in place of those there are; NULL: none. keep_values: labels' values mean the same as before. */

@@ -135,7 +135,7 @@ static pm_inline int send_next(struct batch *batch, struct pm_task *task, uint32
 
 /* What can go without another look at the right; returns how many. */
 static pm_inline uint32_t send_many_fast(const struct batch *batch, struct pm_task *task, uint32_t dest, struct cursor *cursor,
-                                   int32_t *codes) {
+                                         int32_t *codes) {
     const uint32_t most = batch_most(batch, cursor->bodies.count - cursor->index);
     struct sending run;
     if (!sending_begin(&run, task, dest)) return 0;

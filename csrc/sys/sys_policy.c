@@ -167,12 +167,9 @@ int pm_decide(struct pm_kernel *kernel, uint32_t ssid, uint32_t tsid, uint32_t t
     return code;
 }
 
-/* With the lock: what is known without asking. */
+/* With the lock: what is enforced, where it is known without asking. */
 static inline bool vector_at_hand(struct mac *mac, uint32_t ssid, uint32_t tsid, uint32_t tclass, struct avc_vector *vector) {
-    if (!(mac->policy & PM_POLICY_LOADED)) return false;
-    const struct avc_entry *entry = avc_find(&mac->avc, mac->epoch, ssid, tsid, tclass);
-    if (entry) *vector = entry->vector;
-    else if (!mac_tabled(mac, ssid, tsid, tclass, vector)) return false;
+    if (!mac_known(mac, ssid, tsid, tclass, vector)) return false;
     mac_enforced(mac, vector);
     return true;
 }
